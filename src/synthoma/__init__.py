@@ -1,0 +1,1 @@
+"""Synthetic tumors in CT, and what they are worth."""

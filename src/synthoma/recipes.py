@@ -1,0 +1,112 @@
+"""Recipes: strict, frozen settings that travel as TOML and are known by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pydantic
+
+from synthoma.errors import RecipeError
+
+RecipeType = TypeVar("RecipeType", bound="Recipe")
+
+
+class Recipe(pydantic.BaseModel):
+    """What to do. Subclass it beside the code it configures; every field has a default or is required.
+
+    Unknown keys and values out of range are refused with a `RecipeError` when read through `read_recipe`.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole recipe with its defaults, as JSON data without nulls (TOML has none)."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that differ whenever any value differs."""
+        text = json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_toml(self) -> str:
+        """The whole recipe with its defaults, as TOML."""
+        import tomli_w
+
+        text: str = tomli_w.dumps(self.as_dict())
+        return text
+
+    def with_changes(self, **changes: Any) -> Self:
+        """The same recipe with some fields replaced, checked again."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+
+def read_recipe(
+    kind: type[RecipeType], path: Path | str | None = None, overrides: Iterable[str] = ()
+) -> RecipeType:
+    """The recipe in a TOML file, with `key.sub=value` overrides, checked.
+
+    path: None gives the defaults. overrides: values are TOML (`count=3`, `organs=["liver"]`); a bare word
+    is taken as text. Raises `RecipeError` naming the key, the value and the known keys.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RecipeError(f"no recipe at {path}", fix="recipes/ holds one for each command") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise RecipeError(f"{path} is not TOML", found=str(error)) from error
+    for override in overrides:
+        _apply(settings, override)
+    try:
+        return kind.model_validate(settings)
+    except pydantic.ValidationError as error:
+        raise _explain(kind, path, error) from error
+
+
+def _apply(settings: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise RecipeError(f"cannot read the override {override!r}", expected="key.sub=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, last = key.strip().split(".")
+    place = settings
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"{key} reaches into {parent}, which is a value, not a table")
+    place[last] = value
+
+
+def _explain(kind: type[Recipe], path: Path | str | None, error: pydantic.ValidationError) -> RecipeError:
+    """One sentence per fault; for an unknown key, the keys that are known at that place."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(_known_keys(kind, fault["loc"][:-1]))
+            lines.append(f"unknown key {key}; known here: {known}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key} is required")
+        else:
+            lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
+    return RecipeError(f"{path or 'recipe'}: " + " | ".join(lines))
+
+
+def _known_keys(kind: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        if field is None:
+            continue
+        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
+                kind = candidate
+    return list(kind.model_fields)

@@ -1,0 +1,296 @@
+"""Arrays that know where they are: geometry in mm, and volumes of HU, masks or labels on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synthoma import resampling
+from synthoma.errors import GeometryError
+
+Array = NDArray[Any]
+Triple = tuple[int, int, int]
+IMAGE_TYPES = (np.dtype(np.int16), np.dtype(np.float32))
+MASK_TYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
+PADDING_HU = -1024  # what scanners write outside the field of view
+
+
+class Box(NamedTuple):
+    """A block of voxels, `lower` included, `upper` not."""
+
+    lower: Triple
+    upper: Triple
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Box:
+        """All voxels of an array of this shape."""
+        return cls((0, 0, 0), _triple(shape))
+
+    @classmethod
+    def around(cls, mask: Array) -> Box | None:
+        """The smallest box that holds every non-zero voxel; None if there is none."""
+        if mask.ndim != 3:
+            raise ValueError(f"a box needs a 3-D mask, got {mask.ndim} dimensions")
+        # one axis at a time over a shrinking block: most of an abdomen is outside any organ
+        order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
+        lower, upper, block = [0, 0, 0], [0, 0, 0], mask
+        for axis in order:
+            used = np.flatnonzero(block.any(axis=tuple(other for other in range(3) if other != axis)))
+            if used.size == 0:
+                return None
+            lower[axis], upper[axis] = int(used[0]), int(used[-1]) + 1
+            block = block[tuple(slice(lower[a], upper[a]) if a == axis else slice(None) for a in range(3))]
+        return cls(_triple(lower), _triple(upper))
+
+    @property
+    def shape(self) -> Triple:
+        return _triple([high - low for low, high in zip(self.lower, self.upper, strict=True)])
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        i, j, k = (slice(low, high) for low, high in zip(self.lower, self.upper, strict=True))
+        return i, j, k
+
+    def grow(self, margin: int | Sequence[int]) -> Box:
+        """The box with `margin` voxels more on every side, or per axis."""
+        by = [margin] * 3 if isinstance(margin, int) else list(margin)
+        lower = [low - m for low, m in zip(self.lower, by, strict=True)]
+        upper = [high + m for high, m in zip(self.upper, by, strict=True)]
+        return Box(_triple(lower), _triple(upper))
+
+    def clip(self, shape: Sequence[int]) -> Box:
+        """The part of the box inside an array of this shape; its shape holds a 0 if there is none."""
+        lower = [min(max(low, 0), n) for low, n in zip(self.lower, shape, strict=True)]
+        upper = [min(max(high, low), n) for low, high, n in zip(lower, self.upper, shape, strict=True)]
+        return Box(_triple(lower), _triple(upper))
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a grid of voxels lies: `affine` (4, 4) takes a voxel index to RAS+ mm.
+
+    Oblique, flipped and anisotropic grids are all allowed; a singular or non-finite affine is a
+    `GeometryError`.
+    """
+
+    shape: Triple
+    affine: Array
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise GeometryError("an affine is a finite 4 x 4 matrix", found=affine.tolist())
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise GeometryError("the affine squeezes voxels flat", found=affine[:3, :3].round(4).tolist())
+        if len(self.shape) != 3 or min(self.shape) < 0:
+            raise GeometryError("a grid has three axes", found=tuple(self.shape))
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", _triple(self.shape))
+
+    @classmethod
+    def of(
+        cls, shape: Sequence[int], spacing_mm: float | Sequence[float] = 1.0, axes: str = "RAS"
+    ) -> Geometry:
+        """An upright grid whose first voxel lies at 0 mm, its axes pointing as named (`RAS`, `LPS`, ...)."""
+        spacing = np.broadcast_to(np.asarray(spacing_mm, float), (3,))
+        affine = np.eye(4)
+        affine[:3, :3] = 0
+        for axis, (world, sign) in enumerate(_directions(axes)):
+            affine[world, axis] = sign * spacing[axis]
+        return cls(_triple(shape), affine)
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+    @cached_property
+    def voxel_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @cached_property
+    def axes(self) -> str:
+        """Where each index axis points, nearest letters: `RAS`, `LPS`, ..."""
+        cosines = self.affine[:3, :3] / np.asarray(self.spacing_mm)
+        letters = ["?"] * 3
+        free_axes, free_worlds = {0, 1, 2}, {0, 1, 2}
+        while free_axes:
+            axis, world = max(
+                ((a, w) for a in free_axes for w in free_worlds),
+                key=lambda pair: abs(cosines[pair[1], pair[0]]),
+            )
+            letters[axis] = ("LR", "PA", "IS")[world][int(cosines[world, axis] > 0)]
+            free_axes.remove(axis)
+            free_worlds.remove(world)
+        return "".join(letters)
+
+    def to_mm(self, ijk: ArrayLike) -> Array:
+        """RAS+ positions (..., 3) of voxel indices (..., 3); whole numbers are voxel centers."""
+        return np.asarray(ijk, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_ijk(self, mm: ArrayLike) -> Array:
+        """Voxel indices (..., 3), not rounded, of RAS+ positions (..., 3)."""
+        return (np.asarray(mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+    def crop(self, box: Box) -> Geometry:
+        """The grid of a box of this one; the box may reach outside."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_mm(box.lower)
+        return Geometry(box.shape, affine)
+
+    def reoriented(self, axes: str) -> Geometry:
+        """The same voxels with index axes ordered and pointing as named, as near as the grid allows."""
+        order, flips = _moves(self.axes, axes)
+        affine = self.affine[:, [*order, 3]].copy()
+        shape = _triple([self.shape[axis] for axis in order])
+        for axis, flip in enumerate(flips):
+            if flip:
+                affine[:, 3] += affine[:, axis] * (shape[axis] - 1)
+                affine[:, axis] *= -1
+        return Geometry(shape, affine)
+
+    def resampled(self, spacing_mm: float | Sequence[float]) -> Geometry:
+        """A grid of this spacing over the same field of view, centered on it."""
+        new = np.broadcast_to(np.asarray(spacing_mm, float), (3,))
+        extent = np.asarray(self.spacing_mm) * self.shape
+        shape = np.maximum(1, np.round(extent / new)).astype(int)
+        ratio = new / np.asarray(self.spacing_mm)
+        affine = self.affine.copy()
+        affine[:3, :3] *= ratio
+        first = (np.asarray(self.shape) - 1) / 2 - (shape - 1) / 2 * ratio
+        affine[:3, 3] = self.to_mm(first)
+        return Geometry(_triple(shape), affine)
+
+    def matches(self, other: Geometry, tolerance_mm: float = 0.1) -> bool:
+        """Same shape, and no corner of the grid further than `tolerance_mm` from its twin."""
+        return self.shape == other.shape and self.corner_distance_mm(other) <= tolerance_mm
+
+    def corner_distance_mm(self, other: Geometry) -> float:
+        """The largest distance between corresponding outer corners of two grids, in mm."""
+        unit = np.array(np.meshgrid(*[[0.0, 1.0]] * 3)).reshape(3, -1).T
+        mine = self.to_mm(unit * self.shape - 0.5)
+        theirs = other.to_mm(unit * other.shape - 0.5)
+        return float(np.linalg.norm(mine - theirs, axis=1).max())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Geometry):
+            return NotImplemented
+        return self.shape == other.shape and bool(np.array_equal(self.affine, other.affine))
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+    def __str__(self) -> str:
+        size = "x".join(str(n) for n in self.shape)
+        return f"{size} at {'x'.join(f'{s:.3g}' for s in self.spacing_mm)} mm {self.axes}"
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array (I, J, K) on a geometry: HU as int16 or float32, masks and labels as bool, uint8 or uint16.
+
+    `data` is a read-only view. Any other type is a `ValueError`, a shape that is not the geometry's a
+    `GeometryError`.
+    """
+
+    data: Array
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.data.dtype not in IMAGE_TYPES + MASK_TYPES:
+            raise ValueError(f"a volume holds int16, float32, bool, uint8 or uint16, not {self.data.dtype}")
+        if self.data.shape != self.geometry.shape:
+            raise GeometryError(
+                "the array is not the geometry's shape", found=self.data.shape, expected=self.geometry.shape
+            )
+        view = self.data.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "data", view)
+
+    @property
+    def is_image(self) -> bool:
+        """True for HU, False for a mask or labels."""
+        return self.data.dtype in IMAGE_TYPES
+
+    def crop(self, box: Box) -> Volume:
+        """A view of a box, which must lie inside."""
+        if box.clip(self.data.shape) != box:
+            raise GeometryError("the box leaves the volume", found=box, expected=f"inside {self.data.shape}")
+        return Volume(self.data[box.slices], self.geometry.crop(box))
+
+    def reorient(self, axes: str) -> Volume:
+        """A view with index axes ordered and pointing as named; no voxel changes its mm."""
+        order, flips = _moves(self.geometry.axes, axes)
+        data = self.data.transpose(order)
+        data = data[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
+        return Volume(data, self.geometry.reoriented(axes))
+
+    def to(
+        self,
+        geometry: Geometry,
+        labels: Literal["nearest", "majority"] = "nearest",
+        fill: float | None = None,
+    ) -> Volume:
+        """The volume resampled to another grid: HU linearly, masks and labels by nearest or by majority.
+
+        The type is kept (int16 HU are rounded). Beyond the outer faces of the first and last voxels lies
+        `fill`: -1024 HU or label 0 unless told. `majority` gives each voxel the label that fills most of it,
+        ties to the lower label; use it when going to larger voxels.
+        """
+        outside = (PADDING_HU if self.is_image else 0) if fill is None else fill
+        if geometry == self.geometry:
+            return self
+        change = np.linalg.inv(self.geometry.affine) @ geometry.affine
+        if self.is_image:
+            data = resampling.linear(self.data, change, geometry.shape, outside)
+        elif labels == "majority":
+            data = resampling.majority(self.data, change, geometry.shape, int(outside))
+        else:
+            data = resampling.nearest(self.data, change, geometry.shape, outside)
+        return Volume(data, geometry)
+
+    def require_same_grid(self, other: Volume, what: str = "mask") -> None:
+        """`GeometryError` unless `other` lies on this volume's grid."""
+        if not self.geometry.matches(other.geometry):
+            raise GeometryError(
+                f"the {what}'s grid differs",
+                found=str(other.geometry),
+                expected=f"{self.geometry} (corners {self.geometry.corner_distance_mm(other.geometry):.2f} mm apart)",
+                fix="resample with .to(ct.geometry)",
+            )
+
+
+def _triple(values: Sequence[int] | Array) -> Triple:
+    i, j, k = (int(value) for value in values)
+    return i, j, k
+
+
+def _directions(axes: str) -> Iterator[tuple[int, int]]:
+    """World axis and sign of each letter."""
+    pairs = ("LR", "PA", "IS")
+    found = [
+        (world, 1 if letter == pair[1] else -1)
+        for letter in axes
+        for world, pair in enumerate(pairs)
+        if letter in pair
+    ]
+    if len(axes) != 3 or sorted(world for world, _ in found) != [0, 1, 2]:
+        raise ValueError(f"axes are three of R/L, A/P, S/I, such as RAS; got {axes!r}")
+    yield from found
+
+
+def _moves(now: str, then: str) -> tuple[list[int], list[bool]]:
+    """Which present axis goes to each place, and whether it turns round."""
+    present = list(_directions(now))
+    order, flips = [], []
+    for world, sign in _directions(then):
+        axis = next(a for a, (w, _) in enumerate(present) if w == world)
+        order.append(axis)
+        flips.append(present[axis][1] != sign)
+    return order, flips
