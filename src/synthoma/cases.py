@@ -1,0 +1,188 @@
+"""Cases (one scan of one patient, with its masks) and lesions (connected tumors in a mask, in mm)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthoma import anatomy, files
+from synthoma.errors import CaseError, SynthomaError
+from synthoma.volume import Array, Box, Volume
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure inside a label map: the voxels holding any of `values`."""
+
+    path: Path
+    values: tuple[int, ...]
+
+
+# Where voxels come from: a mask or image file, a label map, memory, or a function (which must pickle).
+Source = Path | Label | Volume | Callable[[], Volume]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One scan of one patient, with its masks; voxels are read when asked for.
+
+    masks: structure (in `anatomy.canonical_name` spelling) -> source. A structure that is missing here is *not
+    annotated*; one whose mask is empty is annotated and absent. The two are never mixed up.
+    patient: what splits and bootstraps use; several cases may share one.
+    attributes: phase, sex, hospital, ... as plain data.
+    """
+
+    id: str
+    image: Source
+    masks: Mapping[str, Source] = field(default_factory=dict)
+    patient: str = ""
+    dataset: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.patient:
+            object.__setattr__(self, "patient", self.id)
+
+    def read_image(self, box: Box | None = None) -> Volume:
+        """The scan in HU, or a box of it."""
+        with self._named():
+            if isinstance(self.image, Path):
+                return files.read_image(self.image, box)
+            if isinstance(self.image, Label):
+                raise CaseError("a label map is not a scan", found=self.image.path)
+            whole = self.image if isinstance(self.image, Volume) else self.image()
+            return whole if box is None else whole.crop(box)
+
+    def read_mask(self, structure: str, box: Box | None = None) -> Volume:
+        """One structure as a bool mask, or a box of it; `CaseError` if it is not annotated."""
+        return self.read_masks([structure], box)[structure]
+
+    def read_masks(
+        self, structures: Iterable[str] | None = None, box: Box | None = None
+    ) -> dict[str, Volume]:
+        """Structures as bool masks, all of them unless told; a label map that holds several is read once."""
+        wanted = list(self.masks) if structures is None else list(structures)
+        maps: dict[Path, Volume] = {}
+        found = {}
+        with self._named():
+            for name in wanted:
+                source = self.masks.get(name)
+                if source is None:
+                    raise CaseError(
+                        f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}"
+                    )
+                if isinstance(source, Label):
+                    if source.path not in maps:
+                        maps[source.path] = files.read_labels(source.path, box)
+                    labels = maps[source.path]
+                    found[name] = Volume(_where(labels.data, source.values), labels.geometry)
+                    continue
+                if isinstance(source, Path):
+                    mask = files.read_labels(source, box)
+                else:
+                    mask = source if isinstance(source, Volume) else source()
+                    mask = mask if box is None else mask.crop(box)
+                data = mask.data if mask.data.dtype == bool else mask.data != 0
+                found[name] = Volume(data, mask.geometry)
+        return found
+
+    def has_organ(self, organ: str) -> bool:
+        """Whether any part of the organ is annotated."""
+        return any(part in self.masks for part in anatomy.organ(organ).parts)
+
+    def read_organ(self, organ: str, box: Box | None = None) -> Volume:
+        """An organ as one bool mask: its annotated parts (both kidneys) and the tumors inside it.
+
+        Raises `CaseError` if no part of it is annotated.
+        """
+        parts = [part for part in anatomy.organ(organ).parts if part in self.masks]
+        if not parts:
+            raise CaseError(
+                f"the {organ} is not annotated",
+                case=self.id,
+                found=", ".join(self.masks) or "no mask",
+                expected=" or ".join(anatomy.organ(organ).parts),
+                fix="leave the organ out of the recipe, or segment it first",
+            )
+        masks = list(self.read_masks(parts, box).values())
+        return Volume(np.logical_or.reduce([mask.data for mask in masks]), masks[0].geometry)
+
+    def _named(self) -> _CaseNamed:
+        return _CaseNamed(self.id)
+
+
+class _CaseNamed:
+    """A block whose `SynthomaError` names the case."""
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SynthomaError) and error.case is None:
+            raise error.of_case(self.case) from error
+
+
+def _where(labels: Array, values: tuple[int, ...]) -> Array:
+    if len(values) == 1:
+        return np.asarray(labels == values[0])
+    table = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
+    table[list(values)] = True
+    return table[labels]
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected tumor of a mask. Made by `find_lesions` only.
+
+    index: 1, 2, ... by falling volume. diameter_mm: of the ball of the same volume. center_mm: centroid,
+    RAS+. box: in voxels of the mask. synthetic: made by us.
+    """
+
+    case: str
+    organ: str
+    index: int
+    voxels: int
+    volume_ml: float
+    diameter_mm: float
+    center_mm: tuple[float, float, float]
+    box: Box
+    synthetic: bool = False
+
+
+def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = False) -> list[Lesion]:
+    """The 26-connected components of a tumor mask, largest first; an empty mask gives an empty list."""
+    import cc3d
+
+    whole = Box.around(mask.data)
+    if whole is None:
+        return []
+    part = np.ascontiguousarray(mask.data[whole.slices] != 0)
+    labels = cc3d.connected_components(part, connectivity=26)
+    table = cc3d.statistics(labels)
+    order = np.argsort(-table["voxel_counts"][1:].astype(np.int64), kind="stable") + 1
+    lesions = []
+    for index, label in enumerate(order.tolist(), start=1):
+        voxels = int(table["voxel_counts"][label])
+        mm3 = voxels * mask.geometry.voxel_mm3
+        i, j, k = (s for s in table["bounding_boxes"][label])
+        box = Box(
+            tuple(s.start + low for s, low in zip((i, j, k), whole.lower, strict=True)),
+            tuple(s.stop + low for s, low in zip((i, j, k), whole.lower, strict=True)),
+        )
+        x, y, z = mask.geometry.to_mm(table["centroids"][label] + np.asarray(whole.lower)).tolist()
+        lesions.append(
+            Lesion(case, organ, index, voxels, mm3 / 1000, ball_diameter_mm(mm3), (x, y, z), box, synthetic)
+        )
+    return lesions
+
+
+def ball_diameter_mm(volume_mm3: float) -> float:
+    """Diameter of the ball of this volume; 0 for 0."""
+    return float((6 * volume_mm3 / np.pi) ** (1 / 3))

@@ -1,0 +1,60 @@
+"""Whole files or none: every file of ours is written beside its place, flushed, and renamed into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synthoma.errors import FileError
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` when the block ends, and vanishes if it fails.
+
+    Folders on the way are made. The temporary name is fixed (`.NAME.part`), so what a killed process left is
+    overwritten by the next attempt. Raises `FileError` if the disk is full or the folder is not writable.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FileError(
+            f"cannot write {path}",
+            found=error.strerror or str(error),
+            fix="free space or choose another --out",
+        ) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """The text as UTF-8 with Unix line ends."""
+    with atomic(path) as part:
+        part.write_bytes(text.encode())
+
+
+def write_json(path: Path | str, data: Any) -> None:
+    """Indented JSON, keys in the order given, nan refused."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """The data of a JSON file; `FileError` if it is absent or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"no file {path}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise FileError(f"{path} is not JSON", found=str(error)) from error

@@ -1,0 +1,1 @@
+"""Image files to volumes and back; the one way in to every format."""
