@@ -1,9 +1,7 @@
 """The medical numbers, as tables: structures, organs, HU by phase, and the statistics of real tumors.
 
 Sources, by key:
-  AA2      AbdomenAtlas 2.0 class ids (Chen et al., ICCV 2025)
-  SHAPES   2-D and 3-D shape of KiTS19, LiTS, MSD and Radboud pancreas, MSD colon lesions >= 8 mm; see docs/priors.md
-  HCC      portal-venous and arterial contrast of real HCC (docs/priors.md)
+  AA2  AbdomenAtlas 2.0 class ids (Chen et al., ICCV 2025)
 """
 
 from __future__ import annotations
@@ -69,7 +67,6 @@ ALIASES = {
     "colon_cancer_primaries": "colon_lesion",
     "gallbladder": "gall_bladder",
     "inferior_vena_cava": "postcava",
-    "portal_vein_and_splenic_vein": "portal_vein_and_splenic_vein",
     "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
     "urinary_bladder": "bladder",
     "small_bowel": "intestine",

@@ -30,8 +30,8 @@ Source = Path | Label | Volume | Callable[[], Volume]
 class Case:
     """One scan of one patient, with its masks; voxels are read when asked for.
 
-    masks: structure (in `anatomy.canonical_name` spelling) -> source. A structure that is missing here is *not
-    annotated*; one whose mask is empty is annotated and absent. The two are never mixed up.
+    masks: structure (in `anatomy.canonical_name` spelling) -> source. A structure that is missing here is
+    *not annotated*; one whose mask is empty is annotated and absent. The two are never mixed up.
     patient: what splits and bootstraps use; several cases may share one.
     attributes: phase, sex, hospital, ... as plain data.
     """
@@ -108,7 +108,8 @@ class Case:
                 expected=" or ".join(anatomy.organ(organ).parts),
                 fix="leave the organ out of the recipe, or segment it first",
             )
-        masks = list(self.read_masks(parts, box).values())
+        lesion = anatomy.organ(organ).lesion
+        masks = list(self.read_masks(parts + [lesion] * (lesion in self.masks), box).values())
         return Volume(np.logical_or.reduce([mask.data for mask in masks]), masks[0].geometry)
 
     def _named(self) -> _CaseNamed:

@@ -261,7 +261,7 @@ class Volume:
             raise GeometryError(
                 f"the {what}'s grid differs",
                 found=str(other.geometry),
-                expected=f"{self.geometry} (corners {self.geometry.corner_distance_mm(other.geometry):.2f} mm apart)",
+                expected=f"{self.geometry} ({self.geometry.corner_distance_mm(other.geometry):.2f} mm apart)",
                 fix="resample with .to(ct.geometry)",
             )
 
