@@ -1,1 +1,120 @@
 """Image files to volumes and back; the one way in to every format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from synthoma.errors import FileError
+from synthoma.formats import nifti
+from synthoma.formats.stored import Stored
+from synthoma.volume import Box, Geometry, Volume
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+
+def read_image(path: Path | str, box: Box | None = None) -> Volume:
+    """A scan in HU, int16 or float32, or a box of it; the path may be a folder that holds one CT series.
+
+    Whole numbers become int16 where they fit, everything else float32; NaN is kept. Of an uncompressed NIfTI
+    only the box is read, of a packed one all up to the box's last slice.
+    Raises `FileError` or `GeometryError` with the path, the value found and the way out.
+    """
+    return _stored(Path(path)).image(box)
+
+
+def read_labels(path: Path | str, box: Box | None = None) -> Volume:
+    """A mask or label map, uint8 or uint16, or a box of it.
+
+    Signed and floating types are fine as long as every value is a whole number from 0 to 65535, else
+    `FileError`.
+    """
+    return _stored(Path(path), labels=True).labels(box)
+
+
+def read_geometry(path: Path | str) -> Geometry:
+    """Where the voxels lie, from the header alone."""
+    path = Path(path)
+    kind = _kind(path)
+    if kind in NIFTI_SUFFIXES:
+        return nifti.geometry(nifti.read_header(path))
+    return _stored(path).geometry
+
+
+def affine_doubts(path: Path | str) -> list[str]:
+    """Sentences on why a file's position may not be what it seems; an empty list for a clean header."""
+    path = Path(path)
+    return nifti.affine_doubts(path) if _kind(path) in NIFTI_SUFFIXES else []
+
+
+def write_volume(volume: Volume, path: Path | str, level: int = 1) -> None:
+    """The volume as NIfTI, NRRD or MHA, by the path's suffix; whole or not at all.
+
+    The same volume gives the same bytes; bool is stored as uint8. level: of gzip, 0 (fast) to 3 (small).
+    """
+    path = Path(path)
+    suffix = suffix_of(path)
+    if suffix in NIFTI_SUFFIXES:
+        nifti.write(volume, path, level)
+    elif suffix in ITK_SUFFIXES:
+        from synthoma.formats import itk
+
+        itk.write(volume, path)
+    else:
+        raise _unknown(path)
+
+
+def suffix_of(path: Path | str) -> str:
+    """The suffix of an image file in lower case (`.nii.gz`, `.nrrd`, ...), empty if it is none."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def is_image_file(path: Path | str) -> bool:
+    """Whether the name is that of an image file we read; hidden files (`._liver_0.nii.gz`) are none."""
+    return bool(suffix_of(path)) and not Path(path).name.startswith(".")
+
+
+def _stored(path: Path, labels: bool = False) -> Stored:
+    kind = _kind(path)
+    if kind in NIFTI_SUFFIXES:
+        return nifti.stored(path)
+    if kind == "folder":
+        from synthoma.formats import dicom
+
+        return dicom.stored(path, labels=labels)
+    from synthoma.formats import itk
+
+    return itk.stored(path)
+
+
+def _kind(path: Path) -> str:
+    """The suffix, or `folder`; `FileError` if nothing readable is there."""
+    try:
+        if path.is_dir():
+            return "folder"
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise FileError(f"no file {path}") from error
+    except OSError as error:
+        raise FileError(f"cannot read {path}", found=error.strerror) from error
+    suffix = suffix_of(path)
+    if not suffix:
+        raise _unknown(path)
+    if size == 0:
+        raise FileError(f"{path} is empty", found="0 bytes", fix="copy or download it again")
+    if not os.access(path, os.R_OK):
+        raise FileError(f"cannot read {path}", found="no permission")
+    return suffix
+
+
+def _unknown(path: Path) -> FileError:
+    fix = "convert the pair to one .nii.gz file first" if path.suffix in (".hdr", ".img") else None
+    return FileError(
+        f"{path} is no image file we know",
+        found=f"the suffix {''.join(path.suffixes[-2:]) or 'none'}",
+        expected=", ".join(SUFFIXES) + " or a folder of DICOM files",
+        fix=fix,
+    )

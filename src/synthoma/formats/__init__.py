@@ -1,0 +1,1 @@
+"""One module per kind of image file; `files` is the way in."""
