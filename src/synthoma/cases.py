@@ -61,9 +61,7 @@ class Case:
         """One structure as a bool mask, or a box of it; `CaseError` if it is not annotated."""
         return self.read_masks([structure], box)[structure]
 
-    def read_masks(
-        self, structures: Iterable[str] | None = None, box: Box | None = None
-    ) -> dict[str, Volume]:
+    def read_masks(self, structures: Iterable[str] | None = None, box: Box | None = None) -> dict[str, Volume]:
         """Structures as bool masks, all of them unless told; a label map that holds several is read once."""
         wanted = list(self.masks) if structures is None else list(structures)
         maps: dict[Path, Volume] = {}
@@ -72,9 +70,7 @@ class Case:
             for name in wanted:
                 source = self.masks.get(name)
                 if source is None:
-                    raise CaseError(
-                        f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}"
-                    )
+                    raise CaseError(f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}")
                 if isinstance(source, Label):
                     if source.path not in maps:
                         maps[source.path] = files.read_labels(source.path, box)
@@ -178,9 +174,7 @@ def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = Fal
             tuple(s.stop + low for s, low in zip((i, j, k), whole.lower, strict=True)),
         )
         x, y, z = mask.geometry.to_mm(table["centroids"][label] + np.asarray(whole.lower)).tolist()
-        lesions.append(
-            Lesion(case, organ, index, voxels, mm3 / 1000, ball_diameter_mm(mm3), (x, y, z), box, synthetic)
-        )
+        lesions.append(Lesion(case, organ, index, voxels, mm3 / 1000, ball_diameter_mm(mm3), (x, y, z), box, synthetic))
     return lesions
 
 

@@ -42,9 +42,7 @@ class SynthomaError(Exception):
         return _rebuild(type(self), self.what, self.case or case, self.found, self.expected, self.fix)
 
 
-def _rebuild(
-    kind: type[SynthomaError], what: str, case: Any, found: Any, expected: Any, fix: Any
-) -> SynthomaError:
+def _rebuild(kind: type[SynthomaError], what: str, case: Any, found: Any, expected: Any, fix: Any) -> SynthomaError:
     return kind(what, case=case, found=found, expected=expected, fix=fix)
 
 

@@ -22,9 +22,7 @@ def need(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{module} is not installed", fix=f"pip install 'synthoma[{extra}]'"
-        ) from error
+        raise MissingExtraError(f"{module} is not installed", fix=f"pip install 'synthoma[{extra}]'") from error
 
 
 def present_extras() -> dict[str, bool]:

@@ -45,9 +45,7 @@ class Recipe(pydantic.BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
-def read_recipe(
-    kind: type[RecipeType], path: Path | str | None = None, overrides: Iterable[str] = ()
-) -> RecipeType:
+def read_recipe(kind: type[RecipeType], path: Path | str | None = None, overrides: Iterable[str] = ()) -> RecipeType:
     """The recipe in a TOML file, with `key.sub=value` overrides, checked.
 
     path: None gives the defaults. overrides: values are TOML (`count=3`, `organs=["liver"]`); a bare word

@@ -97,9 +97,7 @@ def _separable(data: Array, positions: list[Array], outside: float) -> Array:
     order = _slow_to_fast(data)
     turned = data.transpose(order)
     result = np.empty([len(positions[axis]) for axis in order], data.dtype)
-    lower, upper, weight = zip(
-        *(_neighbours(positions[axis], data.shape[axis]) for axis in order), strict=True
-    )
+    lower, upper, weight = zip(*(_neighbours(positions[axis], data.shape[axis]) for axis in order), strict=True)
     planes: dict[int, NDArray[np.float32]] = {}
 
     def plane(index: int) -> NDArray[np.float32]:
@@ -115,11 +113,7 @@ def _separable(data: Array, positions: list[Array], outside: float) -> Array:
         low, high, share = int(lower[0][index]), int(upper[0][index]), float(weight[0][index])
         for gone in [kept for kept in planes if kept not in (low, high)]:
             del planes[gone]
-        mixed = (
-            plane(low)
-            if share == 0 or low == high
-            else plane(low) + np.float32(share) * (plane(high) - plane(low))
-        )
+        mixed = plane(low) if share == 0 or low == high else plane(low) + np.float32(share) * (plane(high) - plane(low))
         result[index] = np.rint(mixed) if data.dtype == np.int16 else mixed
     return _blank(result.transpose(np.argsort(order)), positions, data.shape, outside)
 

@@ -94,9 +94,7 @@ class Geometry:
         object.__setattr__(self, "shape", _triple(self.shape))
 
     @classmethod
-    def of(
-        cls, shape: Sequence[int], spacing_mm: float | Sequence[float] = 1.0, axes: str = "RAS"
-    ) -> Geometry:
+    def of(cls, shape: Sequence[int], spacing_mm: float | Sequence[float] = 1.0, axes: str = "RAS") -> Geometry:
         """An upright grid whose first voxel lies at 0 mm, its axes pointing as named (`RAS`, `LPS`, ...)."""
         spacing = np.broadcast_to(np.asarray(spacing_mm, float), (3,))
         affine = np.eye(4)
@@ -275,10 +273,7 @@ def _directions(axes: str) -> Iterator[tuple[int, int]]:
     """World axis and sign of each letter."""
     pairs = ("LR", "PA", "IS")
     found = [
-        (world, 1 if letter == pair[1] else -1)
-        for letter in axes
-        for world, pair in enumerate(pairs)
-        if letter in pair
+        (world, 1 if letter == pair[1] else -1) for letter in axes for world, pair in enumerate(pairs) if letter in pair
     ]
     if len(axes) != 3 or sorted(world for world, _ in found) != [0, 1, 2]:
         raise ValueError(f"axes are three of R/L, A/P, S/I, such as RAS; got {axes!r}")
