@@ -87,9 +87,7 @@ def geometry(header: Header) -> Geometry:
         with np.errstate(all="ignore"):
             affine = header.raw.get_best_affine()
     except (HeaderDataError, ValueError) as error:
-        raise GeometryError(
-            f"{header.path} has no usable affine", found=str(error), fix="repair its header"
-        ) from error
+        raise GeometryError(f"{header.path} has no usable affine", found=str(error), fix="repair its header") from error
     return geometry_of(header.path, header.shape, affine)
 
 
@@ -125,9 +123,7 @@ def affine_conflict_mm(header: Header) -> float:
         return 0.0
     try:
         with np.errstate(all="ignore"):
-            one, other = (
-                Geometry(header.shape, affine) for affine in (header.raw.get_qform(), header.raw.get_sform())
-            )
+            one, other = (Geometry(header.shape, affine) for affine in (header.raw.get_qform(), header.raw.get_sform()))
     except (HeaderDataError, GeometryError, ValueError):
         return float("inf")
     return one.corner_distance_mm(other)
@@ -181,7 +177,17 @@ def _pieces(header: bytes, data: Array) -> Iterator[Any]:
     step = slab_thickness(data.shape, data.dtype.itemsize, _WRITE_BYTES)
     little = data.dtype.newbyteorder("<")
     for k in range(0, data.shape[2], step):
-        yield np.asfortranarray(data[:, :, k : k + step], little).T.data
+        yield _fortran(data[:, :, k : k + step]).astype(little, copy=False).T.data
+
+
+def _fortran(slab: Array) -> Array:
+    """The slab in Fortran order; row by row where it is not, since a strided copy of all misses the cache."""
+    if abs(slab.strides[0]) == slab.itemsize:
+        return np.asfortranarray(slab)
+    result = np.empty(slab.shape, slab.dtype, order="F")
+    for j in range(slab.shape[1]):
+        result[:, j] = np.ascontiguousarray(slab[:, j])
+    return result
 
 
 def _parse(path: Path, block: bytes) -> Any:
@@ -195,9 +201,7 @@ def _parse(path: Path, block: bytes) -> Any:
     size = struct.unpack(f"{order}i", block[:4])[0] if order else 0
     magic = block[344:348] if size == 348 else block[4:8]
     if magic[:3] in (b"ni1", b"ni2"):
-        raise FileError(
-            f"{path} is half of a .hdr/.img pair", fix="convert the pair to one .nii.gz file first"
-        )
+        raise FileError(f"{path} is half of a .hdr/.img pair", fix="convert the pair to one .nii.gz file first")
     if order is None or magic[:3] not in (b"n+1", b"n+2") or len(block) < size:
         raise FileError(f"{path} is not NIfTI", found=f"the first bytes {block[:4]!r}, magic {magic!r}")
     kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header

@@ -1,0 +1,150 @@
+"""Masks as a DICOM SEG that refers to the series they were drawn on (extra `dicom`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthoma import disk
+from synthoma.errors import FileError
+from synthoma.extras import need
+from synthoma.formats import dicom
+from synthoma.volume import Array, Volume
+
+# SNOMED CT codes; a structure named liver_lesion is a lesion found in the liver
+_ANATOMY = {
+    "adrenal_gland_left": ("23451007", "Adrenal gland"),
+    "adrenal_gland_right": ("23451007", "Adrenal gland"),
+    "aorta": ("15825003", "Aorta"),
+    "bladder": ("89837001", "Bladder"),
+    "colon": ("71854001", "Colon"),
+    "duodenum": ("38848004", "Duodenum"),
+    "esophagus": ("32849002", "Esophagus"),
+    "gall_bladder": ("28231008", "Gallbladder"),
+    "kidney": ("64033007", "Kidney"),
+    "kidney_left": ("18639004", "Left kidney"),
+    "kidney_right": ("9846003", "Right kidney"),
+    "liver": ("10200004", "Liver"),
+    "lung_left": ("44029006", "Left lung"),
+    "lung_right": ("3341006", "Right lung"),
+    "pancreas": ("15776009", "Pancreas"),
+    "postcava": ("64131007", "Inferior vena cava"),
+    "prostate": ("41216001", "Prostate"),
+    "rectum": ("34402009", "Rectum"),
+    "spleen": ("78961009", "Spleen"),
+    "stomach": ("69695003", "Stomach"),
+    "uterus": ("35039007", "Uterus"),
+}
+_FINDINGS = {
+    "_lesion": ("52988006", "Lesion"),
+    "_tumor": ("108369006", "Neoplasm"),
+    "_cyst": ("367643001", "Cyst"),
+}
+_STRUCTURE = ("123037004", "Anatomical Structure")
+_ABNORMAL = ("49755003", "Morphologically Abnormal Structure")
+_TISSUE = ("85756007", "Tissue")
+_REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+_COPIED = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber"
+_NO_DATE, _NO_TIME = "19700101", "000000"
+
+
+def write_segmentation(
+    masks: Mapping[str, Volume], series_folder: Path | str, path: Path | str, series_uid: str | None = None
+) -> None:
+    """Masks (structure -> volume, non-zero is inside) as one DICOM SEG, a segment each; they may overlap.
+
+    Each mask must lie on the series' grid, its axes in any order. The same masks and series give the same bytes:
+    identifiers follow from the content, dates are those of the study. Raises `FileError` if the series lacks
+    the identifiers to refer to it, `GeometryError` if a mask lies elsewhere.
+    """
+    highdicom = need("highdicom", extra="dicom")
+    folder, path = Path(series_folder), Path(path)
+    if not masks:
+        raise ValueError("a segmentation needs at least one mask")
+    sources, planes = _sources_and_planes(masks, folder, series_uid)
+    series, instance = _identifiers(sources, planes, masks)
+    seg = highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=planes,
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(number, name) for number, name in enumerate(masks, start=1)],
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        series_number=100,
+        instance_number=1,
+        manufacturer="synthoma",
+        manufacturer_model_name="synthoma",
+        software_versions=version("synthoma"),
+        device_serial_number="0",
+    )
+    del seg.InstanceCreationDate, seg.InstanceCreationTime
+    seg.ContentDate, seg.ContentTime = sources[0].StudyDate or _NO_DATE, sources[0].StudyTime or _NO_TIME
+    with disk.atomic(path) as part:
+        seg.save_as(part)
+
+
+def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: str | None) -> tuple[list[Any], Array]:
+    """Headers of the slices that any mask touches, and the masks on them (slice, row, column, segment)."""
+    slices, geometry = dicom.find_stack(folder, series_uid)
+    turned = {name: mask.reorient(geometry.axes) for name, mask in masks.items()}
+    for name, mask in turned.items():
+        Volume(np.zeros(geometry.shape, bool), geometry).require_same_grid(mask, f"{name} mask")
+    used = np.flatnonzero(np.any([mask.data.any(axis=(0, 1)) for mask in turned.values()], axis=0))
+    used = used if used.size else np.array([0])
+    planes = np.stack([mask.data[:, :, used].T != 0 for mask in turned.values()], axis=-1)
+    return [_source(slices[index].path) for index in used], planes
+
+
+def _source(path: Path) -> Any:
+    """The header of one slice, with the identifiers a reference needs."""
+    pydicom = need("pydicom", extra="dicom")
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    lacking = [keyword for keyword in _REFERRED if not header.get(keyword)]
+    if lacking:
+        raise FileError(
+            f"{path} cannot be referred to",
+            found=f"no {', '.join(lacking)}",
+            fix="use the series as it left the scanner, or write the masks as NIfTI",
+        )
+    for keyword in _COPIED.split():
+        if keyword not in header:
+            setattr(header, keyword, "")
+    return header
+
+
+def _segment(number: int, name: str) -> Any:
+    highdicom = need("highdicom", extra="dicom")
+    ending = next((ending for ending in _FINDINGS if name.endswith(ending)), "")
+    place = _ANATOMY.get(name.removesuffix(ending))
+    kind = _FINDINGS[ending] if ending else place or _TISSUE
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=_code(_ABNORMAL if ending else _STRUCTURE),
+        segmented_property_type=_code(kind),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name="synthoma",
+            family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+            version=version("synthoma"),
+        ),
+        anatomic_regions=[_code(place)] if ending and place else None,
+    )
+
+
+def _code(pair: tuple[str, str]) -> Any:
+    return need("highdicom", extra="dicom").sr.CodedConcept(pair[0], "SCT", pair[1])
+
+
+def _identifiers(sources: list[Any], planes: Array, masks: Mapping[str, Volume]) -> tuple[str, str]:
+    """UIDs of the new series and instance, from what they hold."""
+    from pydicom.uid import generate_uid
+
+    content = hashlib.blake2b(np.packbits(planes).data, digest_size=16).hexdigest()
+    key = [content, *masks, *(source.SOPInstanceUID for source in sources)]
+    return generate_uid(entropy_srcs=["series", *key]), generate_uid(entropy_srcs=["instance", *key])
