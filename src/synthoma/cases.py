@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Case:
 
     def read_image(self, box: Box | None = None) -> Volume:
         """The scan in HU, or a box of it."""
-        with self._named():
+        with self.named():
             if isinstance(self.image, Path):
                 return files.read_image(self.image, box)
             if isinstance(self.image, Label):
@@ -62,53 +62,60 @@ class Case:
         return self.read_masks([structure], box)[structure]
 
     def read_masks(self, structures: Iterable[str] | None = None, box: Box | None = None) -> dict[str, Volume]:
-        """Structures as bool masks, all of them unless told; a label map that holds several is read once."""
+        """Structures as bool masks, all of them unless told."""
+        return dict(self.each_mask(structures, box))
+
+    def each_mask(
+        self, structures: Iterable[str] | None = None, box: Box | None = None
+    ) -> Iterator[tuple[str, Volume]]:
+        """The same, one after the other in the order asked for, so that thirty masks need the memory of one.
+
+        Structures of one label map that follow each other are read from it at once.
+        """
         wanted = list(self.masks) if structures is None else list(structures)
-        maps: dict[Path, Volume] = {}
-        found = {}
-        with self._named():
-            for name in wanted:
+        path: Path | None = None
+        for name in wanted:
+            with self.named():
                 source = self.masks.get(name)
                 if source is None:
                     raise CaseError(f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}")
                 if isinstance(source, Label):
-                    if source.path not in maps:
-                        maps[source.path] = files.read_labels(source.path, box)
-                    labels = maps[source.path]
-                    found[name] = Volume(_where(labels.data, source.values), labels.geometry)
-                    continue
-                if isinstance(source, Path):
+                    if source.path != path:
+                        labels, path = files.read_labels(source.path, box), source.path
+                    mask = Volume(_where(labels.data, source.values), labels.geometry)
+                elif isinstance(source, Path):
                     mask = files.read_labels(source, box)
                 else:
-                    mask = source if isinstance(source, Volume) else source()
-                    mask = mask if box is None else mask.crop(box)
+                    whole = source if isinstance(source, Volume) else source()
+                    mask = whole if box is None else whole.crop(box)
                 data = mask.data if mask.data.dtype == bool else mask.data != 0
-                found[name] = Volume(data, mask.geometry)
-        return found
+                mask = Volume(data, mask.geometry)
+            yield name, mask
 
     def has_organ(self, organ: str) -> bool:
         """Whether any part of the organ is annotated."""
-        return any(part in self.masks for part in anatomy.organ(organ).parts)
+        return any(part in self.masks for part in anatomy.organ(organ).structures)
 
     def read_organ(self, organ: str, box: Box | None = None) -> Volume:
         """An organ as one bool mask: its annotated parts (both kidneys) and the tumors inside it.
 
         Raises `CaseError` if no part of it is annotated.
         """
-        parts = [part for part in anatomy.organ(organ).parts if part in self.masks]
+        parts = [part for part in anatomy.organ(organ).structures if part in self.masks]
         if not parts:
             raise CaseError(
                 f"the {organ} is not annotated",
                 case=self.id,
                 found=", ".join(self.masks) or "no mask",
-                expected=" or ".join(anatomy.organ(organ).parts),
+                expected=" or ".join(anatomy.organ(organ).structures),
                 fix="leave the organ out of the recipe, or segment it first",
             )
         lesion = anatomy.organ(organ).lesion
         masks = list(self.read_masks(parts + [lesion] * (lesion in self.masks), box).values())
         return Volume(np.logical_or.reduce([mask.data for mask in masks]), masks[0].geometry)
 
-    def _named(self) -> _CaseNamed:
+    def named(self) -> _CaseNamed:
+        """A block whose `SynthomaError` names this case."""
         return _CaseNamed(self.id)
 
 
@@ -130,7 +137,7 @@ def _where(labels: Array, values: tuple[int, ...]) -> Array:
     if len(values) == 1:
         return np.asarray(labels == values[0])
     table = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
-    table[list(values)] = True
+    table[[value for value in values if value < table.size]] = True
     return table[labels]
 
 

@@ -136,6 +136,13 @@ class Geometry:
         """Voxel indices (..., 3), not rounded, of RAS+ positions (..., 3)."""
         return (np.asarray(mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
 
+    def box_around(self, mm: Sequence[float], radius_mm: float) -> Box:
+        """The voxels of this grid within a cube or so of `radius_mm` around a position."""
+        half = np.linalg.norm(np.linalg.inv(self.affine[:3, :3]), axis=1) * radius_mm
+        center = self.to_ijk(mm)
+        lower, upper = np.floor(center - half), np.ceil(center + half) + 1
+        return Box(_triple(lower), _triple(upper)).clip(self.shape)
+
     def crop(self, box: Box) -> Geometry:
         """The grid of a box of this one; the box may reach outside."""
         affine = self.affine.copy()
