@@ -85,6 +85,11 @@ class Organ:
     parts: tuple[str, ...]
 
     @property
+    def structures(self) -> tuple[str, ...]:
+        """The masks that may stand for it: itself as a whole (`kidney` in KiTS), and its parts."""
+        return tuple(dict.fromkeys((self.name, *self.parts)))
+
+    @property
     def lesion(self) -> str:
         """The structure that holds its tumors."""
         return f"{self.name}_lesion"
