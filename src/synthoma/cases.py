@@ -11,7 +11,7 @@ import numpy as np
 
 from synthoma import anatomy, files
 from synthoma.errors import CaseError, SynthomaError
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Array, Box, Geometry, Volume
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ class Case:
                 raise CaseError("a label map is not a scan", found=self.image.path)
             whole = self.image if isinstance(self.image, Volume) else self.image()
             return whole if box is None else whole.crop(box)
+
+    def read_geometry(self) -> Geometry:
+        """The scan's grid; of a file, from its header alone."""
+        with self.named():
+            if isinstance(self.image, Path):
+                return files.read_geometry(self.image)
+        return self.read_image().geometry
 
     def read_mask(self, structure: str, box: Box | None = None) -> Volume:
         """One structure as a bool mask, or a box of it; `CaseError` if it is not annotated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -58,3 +59,12 @@ def read_json(path: Path | str) -> Any:
         raise FileError(f"no file {path}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise FileError(f"{path} is not JSON", found=str(error)) from error
+
+
+def digest(path: Path | str) -> str:
+    """32 hexadecimal digits that tell a file's bytes; `FileError` if it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise FileError(f"cannot read {path}", found=error.strerror or str(error)) from error

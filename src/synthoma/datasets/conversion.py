@@ -1,0 +1,160 @@
+"""Data sets of any layout to MSD, nnU-Net v2 or AbdomenAtlas folders, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from synthoma import anatomy, disk, files
+from synthoma.cases import Case
+from synthoma.datasets.labels import unknown_values
+from synthoma.datasets.layouts import WRITABLE, Dataset
+from synthoma.datasets.listing import natural
+from synthoma.datasets.painting import annotated, paint
+from synthoma.datasets.writing import report, write_case
+from synthoma.errors import CaseError, LayoutError
+from synthoma.recipes import Recipe
+
+
+class ConvertRecipe(Recipe):
+    """What to write. Label values of MSD and nnU-Net are 1, 2, ... in the order of `structures`."""
+
+    structures: tuple[str, ...] = pydantic.Field(
+        (), description="which structures, in this order; empty: all that any case has"
+    )
+    missing: Literal["error", "empty"] = pydantic.Field(
+        "error", description="MSD, nnU-Net: a structure that a case lacks stops it, or is called absent"
+    )
+    name: str = pydantic.Field("", description="of the data set, in dataset.json; empty: the folder's")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is the same for every case. values: structure -> label value; for AbdomenAtlas only the names count."""
+
+    layout: str
+    out: Path
+    name: str
+    values: Mapping[str, int]
+    missing: Literal["error", "empty"]
+    source: str
+
+
+def plan_conversion(dataset: Dataset, layout: str, out: Path | str, recipe: ConvertRecipe) -> Conversion:
+    """Decides what holds for all cases; writes nothing.
+
+    Without chosen structures, every case is asked what it has (a label map that does not say is read).
+    Raises `LayoutError` for a layout that is not written, a folder inside the source, or too many labels.
+    """
+    out = Path(out)
+    if layout not in WRITABLE:
+        raise LayoutError(f"{layout!r} is not written", expected=f"one of {', '.join(WRITABLE)}")
+    if out.resolve().is_relative_to(dataset.root.resolve()):
+        raise LayoutError(
+            "the result would lie in the data it is made from", found=out, fix=f"choose --out outside {dataset.root}"
+        )
+    chosen = recipe.structures or _all_structures(dataset)
+    names = list(dict.fromkeys(anatomy.canonical_name(name) for name in chosen))
+    if layout != "abdomenatlas" and len(names) > 255:
+        raise LayoutError("too many structures for one label map", found=len(names), expected="up to 255")
+    values = {name: value for value, name in enumerate(names, start=1)}
+    return Conversion(layout, out, recipe.name or out.resolve().name, values, recipe.missing, dataset.layout)
+
+
+def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
+    """Writes one case; what was written, as plain data.
+
+    MSD, nnU-Net: a case without any mask goes to `imagesTs`, as do test cases. The record says how many voxels
+    of which structure went to which other (`overwritten`). Raises `CaseError` for a structure that others have
+    and this case lacks, unless told to call it absent; `LayoutError` for label values that mean nothing here;
+    `GeometryError` for a mask on another grid.
+    """
+    _refuse_unknown_values(case)
+    if conversion.layout == "abdomenatlas":
+        names = [name for name in conversion.values if name in case.masks]
+        provenance = {"dataset": case.dataset, "layout": conversion.source}
+        record = write_case(case, conversion.out / case.id, names, provenance=provenance)
+        listed = [{**file, "path": f"{case.id}/{file['path']}"} for file in record["files"]]
+        return {**record, "files": listed}
+    lacking = [name for name in conversion.values if not annotated(case, name)]
+    if lacking and case.masks and conversion.missing == "error":
+        raise CaseError(
+            "not annotated, which a label map cannot say",
+            case=case.id,
+            found=f"no {', no '.join(lacking)}",
+            expected=", ".join(conversion.values),
+            fix='--set structures=[...] with what every case has, or --set missing="empty" to call it absent',
+        )
+    return _write_pair(case, conversion, [name for name in conversion.values if name not in lacking])
+
+
+def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any]]) -> Path | None:
+    """Writes `dataset.json` for the records of the converted cases, in any order; None if there is none to write."""
+    if conversion.layout == "abdomenatlas":
+        return None
+    rows = sorted(records, key=lambda record: natural(record["id"]))
+    training = [row for row in rows if row["split"] == "train"]
+    if conversion.layout == "nnunet":
+        about: dict[str, Any] = {
+            "name": conversion.name,
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, **conversion.values},
+            "numTraining": len(training),
+            "file_ending": ".nii.gz",
+        }
+    else:
+        test = [row for row in rows if row["split"] == "test"]
+        about = {
+            "name": conversion.name,
+            "tensorImageSize": "3D",
+            "modality": {"0": "CT"},
+            "labels": {"0": "background", **{str(value): name for name, value in conversion.values.items()}},
+            "numTraining": len(training),
+            "numTest": len(test),
+            "training": [_msd_entry(row) for row in training],
+            "test": [_msd_entry(row) for row in test],
+        }
+    disk.write_json(conversion.out / "dataset.json", about)
+    return conversion.out / "dataset.json"
+
+
+def _all_structures(dataset: Dataset) -> list[str]:
+    """What any case has, in the order of `anatomy.STRUCTURES`, others after by name."""
+    found = {name for case in dataset for name in case.masks}
+    return [name for name in anatomy.STRUCTURES if name in found] + sorted(found.difference(anatomy.STRUCTURES))
+
+
+def _refuse_unknown_values(case: Case) -> None:
+    with case.named():
+        for path, values in unknown_values(case).items():
+            raise LayoutError(
+                f"{path} holds label values that no structure has",
+                found=", ".join(map(str, values[:10])),
+                fix="name them in dataset.json, or choose the layout that the labels follow",
+            )
+
+
+def _write_pair(case: Case, conversion: Conversion, structures: list[str]) -> dict[str, Any]:
+    """Image and label map on one grid, named as the layout asks."""
+    split = "test" if not case.masks or case.attributes.get("split") == "test" else "train"
+    tail = "Ts" if split == "test" else "Tr"
+    channel = "_0000" if conversion.layout == "nnunet" else ""
+    scan = case.read_image()
+    written = [conversion.out / f"images{tail}" / f"{case.id}{channel}.nii.gz"]
+    files.write_volume(scan, written[0])
+    facts: dict[str, Any] = {"split": split, "structures": structures}
+    if case.masks:
+        painted = paint(case, {name: conversion.values[name] for name in structures}, scan.geometry)
+        written.append(conversion.out / f"labels{tail}" / f"{case.id}.nii.gz")
+        files.write_volume(painted.labels, written[1])
+        facts["overwritten"] = painted.overwritten
+    return report(case, conversion.out, written, **facts)
+
+
+def _msd_entry(row: Mapping[str, Any]) -> str | dict[str, str]:
+    image, *label = (f"./{file['path']}" for file in row["files"])
+    return {"image": image, "label": label[0]} if label else image

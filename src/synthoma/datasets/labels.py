@@ -1,0 +1,150 @@
+"""Label maps: which values mean which structure, in the words of each data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from synthoma import anatomy, files
+from synthoma.cases import Case, Label
+from synthoma.errors import LayoutError
+from synthoma.volume import Array
+
+Values = Mapping[str, tuple[int, ...]]
+
+# Words that name a tumor, cyst or vessel without its organ; the organ is told by the rest of the data set.
+TUMOR_WORDS = ("cancer", "tumor", "tumour", "tumors", "tumours", "lesion", "lesions")
+CYST_WORDS = ("cyst", "cysts")
+VESSEL_WORDS = ("vessel", "vessels")
+DATASET_ORGANS = {
+    "hepatic": "liver",
+    "liver": "liver",
+    "lits": "liver",
+    "pancreas": "pancreas",
+    "kidney": "kidney",
+    "kits": "kidney",
+    "colon": "colon",
+    "esophagus": "esophagus",
+    "uterus": "uterus",
+    "lung": "lung",
+}
+
+# Odd: organ, even: its tumor.
+FREETUMOR = {
+    "liver": 1,
+    "liver_lesion": 2,
+    "pancreas": 3,
+    "pancreas_lesion": 4,
+    "kidney": 5,
+    "kidney_lesion": 6,
+}
+
+
+def structure_names(labels: Iterable[str], dataset: str) -> dict[str, str]:
+    """Each label of a data set -> our structure; a bare `cancer` is that of the one organ in sight.
+
+    The organ is the only one among the labels, else the one in the data set's name (`Task08_HepaticVessel`:
+    liver). Where neither tells, the word stays as it is. Raises `LayoutError` if two labels mean the same.
+    """
+    plain = {label: anatomy.canonical_name(label) for label in labels}
+    organ = _organ_of(plain.values(), dataset)
+    found: dict[str, str] = {}
+    for label, name in plain.items():
+        if organ and name in TUMOR_WORDS:
+            name = f"{organ}_lesion"
+        elif organ and name in CYST_WORDS:
+            name = f"{organ}_cyst"
+        elif organ == "liver" and name in VESSEL_WORDS:
+            name = "hepatic_vessel"
+        if name in found.values():
+            raise LayoutError("two labels mean the same structure", found=f"{label!r} is {name} again")
+        found[label] = name
+    return found
+
+
+def _organ_of(structures: Iterable[str], dataset: str) -> str:
+    """The organ a bare `tumor` belongs to; empty if that cannot be told."""
+    present = set(structures)
+    organs = [organ.name for organ in anatomy.ORGANS.values() if present.intersection(organ.structures)]
+    if len(organs) == 1:
+        return organs[0]
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", dataset).lower()
+    told = {organ for word, organ in DATASET_ORGANS.items() if word in words}
+    return told.pop() if not organs and len(told) == 1 else ""
+
+
+def with_tumors(values: Values) -> dict[str, tuple[int, ...]]:
+    """The same structures, each organ with the values of its own tumors and cysts.
+
+    In a label map a tumor's voxels are taken out of the organ; in ours an organ holds its tumors. Of two
+    kidneys one cannot tell whose tumor it is, so they stay as they are (`Case.read_organ` adds it).
+    """
+    grown = {}
+    for name, own in values.items():
+        inside = [values.get(f"{name}_{kind}", ()) for kind in ("lesion", "cyst")]
+        grown[name] = tuple(sorted({*own, *(value for more in inside for value in more)}))
+    return grown
+
+
+def label_sources(path: Path, values: Values) -> dict[str, Label]:
+    """The masks of a case whose label map annotates every structure in `values`."""
+    return {name: Label(path, own) for name, own in values.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class PresentLabels(Mapping[str, Label]):
+    """The masks of a label map that does not say which of its classes were annotated.
+
+    A class with voxels was; a class without any counts as *not annotated*, unless it is among `certain`. The
+    map is read when first asked, so listing thousands of cases reads none.
+    """
+
+    path: Path
+    classes: Values
+    certain: frozenset[str] = frozenset()
+
+    @cached_property
+    def _sources(self) -> dict[str, Label]:
+        present = set(used_values(files.read_labels(self.path).data))
+        grown = with_tumors(self.classes)
+        return {
+            name: Label(self.path, grown[name])
+            for name, own in self.classes.items()
+            if name in self.certain or present.intersection(own)
+        }
+
+    def __getitem__(self, structure: str) -> Label:
+        return self._sources[structure]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def used_values(labels: Array) -> list[int]:
+    """The values in a label map other than 0, ascending."""
+    seen = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
+    seen[labels.ravel(order="K")] = True
+    found: list[int] = np.flatnonzero(seen[1:]).tolist()
+    return [value + 1 for value in found]
+
+
+def unknown_values(case: Case) -> dict[Path, list[int]]:
+    """Label maps of a case -> the values in them that none of its masks stands for; reads every map."""
+    known: dict[Path, set[int]] = {}
+    for source in case.masks.values():
+        if isinstance(source, Label):
+            known.setdefault(source.path, set()).update(source.values)
+    strange = {}
+    for path, values in known.items():
+        extra = [value for value in used_values(files.read_labels(path).data) if value not in values]
+        if extra:
+            strange[path] = extra
+    return strange

@@ -1,0 +1,135 @@
+"""What lies in a folder: one look at the disk for each folder, and no image opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from synthoma import files
+from synthoma.errors import FileError, LayoutError
+
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The entries of one folder in natural order (`case_2` before `case_10`).
+
+    Names that begin with `.` or `_` are left out: archives from other systems are full of them, and
+    half-written files of ours are named so. dangling: links that lead nowhere, or round in circles.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    dangling: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.files or self.folders or self.dangling)
+
+    def images(self) -> dict[str, str]:
+        """Image files -> their names less the suffix (`liver.nii.gz` -> `liver`)."""
+        return {name: stem for name in self.files if (stem := image_stem(name))}
+
+    def within(self, folder: str) -> Listing:
+        """The listing of a folder of this one; an empty listing if there is no such folder."""
+        path = self.path / folder
+        return list_folder(path) if folder in self.folders else Listing(path, (), ())
+
+    def has_dicom(self) -> bool:
+        """Whether DICOM files lie here: by suffix, else by the mark in the first file without one."""
+        if any(name.lower().endswith(DICOM_SUFFIXES) for name in self.files):
+            return True
+        plain = next((name for name in self.files if "." not in name or name[-1].isdecimal()), None)
+        if plain is None:
+            return False
+        try:
+            with (self.path / plain).open("rb") as file:
+                return file.read(132)[128:] == b"DICM"
+        except OSError as error:
+            raise FileError(f"cannot read {self.path / plain}", found=error.strerror) from error
+
+    def summary(self, limit: int = 5) -> str:
+        """The first few entries, in words."""
+        names = [*(f"{name}/" for name in self.folders), *self.files]
+        names += [f"{name} (a link to nowhere)" for name in self.dangling]
+        more = f" and {len(names) - limit} more" if len(names) > limit else ""
+        return ", ".join(names[:limit]) + more if names else "nothing"
+
+
+def list_folder(path: Path) -> Listing:
+    """The entries of a folder, links followed; `FileError` if it cannot be listed."""
+    found: dict[str, list[str]] = {"files": [], "folders": [], "dangling": []}
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.name.startswith((".", "_")):
+                    found[_kind(entry)].append(entry.name)
+    except OSError as error:
+        raise FileError(f"cannot list {path}", found=error.strerror or str(error)) from error
+    return Listing(path, *(tuple(sorted(names, key=natural)) for names in found.values()))
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Only links cost another look at the disk."""
+    try:
+        if entry.is_dir():
+            return "folders"
+        return "files" if entry.is_file() else "dangling"
+    except OSError:  # a loop of links
+        return "dangling"
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sorting key by which `case_2` comes before `case_10`."""
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name))
+
+
+def image_stem(name: str) -> str:
+    """A file's name without its image suffix; empty if it has none."""
+    suffix = files.suffix_of(name)
+    return name[: -len(suffix)] if suffix else ""
+
+
+def case_id(name: str) -> str:
+    """A name any file system takes: letters, digits, `.`, `_` and `-`; a run of others becomes one `_`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+
+
+class Shelf:
+    """The files below a root, asked for by relative path; every folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listings: dict[str, Listing] = {}
+
+    def find(self, relative: object, case: str | None = None) -> Path:
+        """The path of a file that `dataset.json` names.
+
+        Raises `LayoutError` if that is no relative path, leads out of the root, or is not there.
+        """
+        if not isinstance(relative, str) or not relative.strip():
+            raise LayoutError("dataset.json names no file", case=case, found=repr(relative), expected="a path")
+        path = PurePosixPath(relative)
+        if path.is_absolute() or ".." in path.parts:
+            raise LayoutError("dataset.json leads out of its folder", case=case, found=relative)
+        listing = self.listing(str(path.parent))
+        if path.name not in listing.files:
+            raise LayoutError(
+                "dataset.json names a file that is not there",
+                case=case,
+                found="a link to nowhere" if path.name in listing.dangling else None,
+                expected=str(self.root / path),
+                fix="fetch the file, or take the case out of dataset.json",
+            )
+        return self.root / path
+
+    def listing(self, folder: str) -> Listing:
+        """The listing of a folder below the root; empty if there is none."""
+        if folder not in self._listings:
+            path = self.root / folder
+            self._listings[folder] = list_folder(path) if path.is_dir() else Listing(path, (), ())
+        return self._listings[folder]
