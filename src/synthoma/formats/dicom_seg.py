@@ -82,10 +82,22 @@ def write_segmentation(
         software_versions=version("synthoma"),
         device_serial_number="0",
     )
-    del seg.InstanceCreationDate, seg.InstanceCreationTime
-    seg.ContentDate, seg.ContentTime = sources[0].StudyDate or _NO_DATE, sources[0].StudyTime or _NO_TIME
+    _settle(seg, sources[0])
     with disk.atomic(path) as part:
         seg.save_as(part)
+
+
+def _settle(seg: Any, source: Any) -> None:
+    """Dates of the study in place of the clock's, and identifiers from the content in place of random ones."""
+    from pydicom.uid import generate_uid
+
+    del seg.InstanceCreationDate, seg.InstanceCreationTime
+    seg.ContentDate, seg.ContentTime = source.StudyDate or _NO_DATE, source.StudyTime or _NO_TIME
+    for equipment in seg.get("ContributingEquipmentSequence", []):
+        equipment.pop("ContributionDateTime", None)
+    organization = generate_uid(entropy_srcs=["dimensions", seg.SOPInstanceUID])
+    for item in [*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence]:
+        item.DimensionOrganizationUID = organization
 
 
 def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: str | None) -> tuple[list[Any], Array]:
