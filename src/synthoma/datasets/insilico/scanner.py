@@ -1,0 +1,138 @@
+"""What a scanner makes of a patient: field of view, HU by phase, slice, blur, noise, and the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from synthoma.datasets.insilico import body, noise, tissues
+from synthoma.datasets.insilico.abdomen import Abdomen
+from synthoma.datasets.insilico.canvas import world_points
+from synthoma.datasets.insilico.patient import Patient
+from synthoma.datasets.insilico.shapes import points_of
+from synthoma.seeds import rng_for
+from synthoma.volume import Geometry, Volume
+
+Array = NDArray[Any]
+
+# Scale of the noise's power spectrum, f exp(-(f/f0)^2) per mm: 1/e length of 0.7 mm in-plane at a soft kernel
+_NOISE_PEAK_PER_MM = 0.36
+_FINE_TEXTURE_MM = 4.5
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a hospital scans: spacing and blur in mm, noise in HU at the liver, phase, and reach along z.
+
+    blur_mm: SD of the in-plane point spread. slice_mm: thickness of the slice profile. reach_mm: template z
+    of the lowest and highest slice.
+    """
+
+    spacing_mm: tuple[float, float, float] = (2.0, 2.0, 2.0)
+    slice_mm: float = 2.0
+    blur_mm: float = 0.8
+    noise_hu: float = 15.0
+    phase: str = "portal_venous"
+    reach_mm: tuple[float, float] = (-168.0, 232.0)
+    offset_hu: float = 0.0
+
+
+def field_of_view(patient: Patient, scanner: Scanner) -> Geometry:
+    """An upright RAS grid around the patient and the table's top, from the top of the liver to the pelvis."""
+    angles = np.linspace(0, 2 * np.pi, 180)
+    lowest, highest = scanner.reach_mm
+    z = np.linspace(lowest, highest, 24)
+    ring = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    radius = np.arange(80, 260, 2.0)
+    tried = np.concatenate(
+        [
+            np.broadcast_to(ring[:, None, None] * radius[None, :, None, None], (180, len(radius), 24, 2)),
+            np.broadcast_to(z[None, None, :, None], (180, len(radius), 24, 1)),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    points = points_of(tried)
+    inside = tried[body.skin(points, patient, body.wall(points)) < 3]
+    world = patient.to_world(inside)
+    low, high = world.min(axis=0) - (10, 32, 0), world.max(axis=0) + (10, 10, 0)
+    spacing = np.asarray(scanner.spacing_mm)
+    shape = np.maximum(1, np.round((high - low) / spacing)).astype(int)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = (low + high) / 2 - (shape - 1) / 2 * spacing
+    return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def scan(abdomen: Abdomen, scanner: Scanner, seed: int) -> Volume:
+    """int16 HU of a drawn patient: tissue HU and texture, table, blur and correlated noise."""
+    geometry = abdomen.geometry
+    hu = _tissue_hu(abdomen, scanner)
+    body_share = ndimage.zoom((abdomen.main[::4, ::4, ::2] > 0).astype(np.float32), 1, order=0)
+    _lay_table(hu, abdomen)
+    _blur(hu, geometry, scanner)
+    sd = _noise_sd(body_share, hu.shape, geometry) * np.float32(scanner.noise_hu)
+    hu += sd * _grain(rng_for(seed, "scanner noise"), geometry, scanner)
+    hu += np.float32(scanner.offset_hu)
+    return Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), geometry)
+
+
+def _tissue_hu(abdomen: Abdomen, scanner: Scanner) -> Array:
+    by_id, texture = tissues.hu_by_id(scanner.phase), tissues.texture_by_id()
+    part = abdomen.share * np.float32(1 / 255)
+    fine = noise.field(abdomen.patient.seed, "texture", _FINE_TEXTURE_MM, abdomen.geometry)
+    hu: Array = (by_id[abdomen.main] + texture[abdomen.main] * fine) * part
+    hu += by_id[abdomen.under] * (1 - part)
+    return hu
+
+
+def _lay_table(hu: Array, abdomen: Abdomen) -> None:
+    """A curved carbon shell filled with foam, a finger's width behind the lowest point of the back."""
+    world = world_points(abdomen.geometry)
+    body_rows = np.broadcast_to(world.y, hu.shape)[abdomen.main > 0]
+    if body_rows.size == 0:
+        return
+    top = np.float32(body_rows.min() - 3)
+    curve = top + world.x**2 * np.float32(1 / 1100) - world.y
+    inside = np.broadcast_to((curve > 0) & (abdomen.main == 0), hu.shape)
+    shell = np.broadcast_to(np.clip(1.6 - np.abs(curve - 1.6) / 1.2, 0, 1), hu.shape)
+    table = np.float32(-930) + 800 * shell
+    hu[inside] = table[inside]
+
+
+def _blur(hu: Array, geometry: Geometry, scanner: Scanner) -> None:
+    """The point spread in-plane and the slice profile along the third axis, in place."""
+    for k in range(hu.shape[2]):
+        hu[:, :, k] = cv2.GaussianBlur(
+            np.ascontiguousarray(hu[:, :, k]),
+            (0, 0),
+            sigmaX=max(scanner.blur_mm / geometry.spacing_mm[1], 0.05),
+            sigmaY=max(scanner.blur_mm / geometry.spacing_mm[0], 0.05),
+        )
+
+
+def _noise_sd(body_share: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
+    """Relative noise: more where more body lies around, 1 at the depth of the liver."""
+    around = ndimage.gaussian_filter(body_share, [45 / (4 * s) for s in geometry.spacing_mm[:2]] + [2], mode="nearest")
+    relative = (0.45 + 0.75 * around).astype(np.float32)
+    planes = [relative[:, :, min(k // 2, relative.shape[2] - 1)] for k in range(shape[2])]
+    return np.stack([cv2.resize(np.ascontiguousarray(p), (shape[1], shape[0])) for p in planes], axis=2)
+
+
+def _grain(rng: np.random.Generator, geometry: Geometry, scanner: Scanner) -> Array:
+    """Noise of SD 1 with the power of filtered back projection: a ramp in-plane, cut by the kernel."""
+    shape = geometry.shape
+    white = rng.standard_normal(shape, dtype=np.float32)
+    di, dj, dk = geometry.spacing_mm
+    sigma = 0.42 * scanner.slice_mm / dk
+    white = ndimage.gaussian_filter1d(white, sigma, axis=2) if sigma > 0.2 else white
+    f = np.hypot(fft.fftfreq(shape[0], di)[:, None], fft.rfftfreq(shape[1], dj)[None])
+    peak = _NOISE_PEAK_PER_MM * 0.8 / max(scanner.blur_mm, 0.2)
+    gain = np.sqrt((f + 0.02) * np.exp(-((f / peak) ** 2))).astype(np.float32)
+    spectrum = fft.rfft2(white, axes=(0, 1))
+    spectrum *= gain[..., None]
+    grain: Array = fft.irfft2(spectrum, s=shape[:2], axes=(0, 1)).astype(np.float32, copy=False)
+    return grain / grain.std()

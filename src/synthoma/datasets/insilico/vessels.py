@@ -1,0 +1,187 @@
+"""Vessels: the great ones as drawn curves, trees of smaller ones grown toward places that need blood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma.datasets.insilico.canvas import Canvas
+from synthoma.datasets.insilico.patient import Patient
+from synthoma.datasets.insilico.shapes import Curve, spline
+from synthoma.seeds import rng_for
+
+Array = NDArray[Any]
+
+# tissue, then template knots of x, y, z and radius in mm
+GREAT = (
+    (
+        "aorta",
+        [
+            (-16, -30, 330, 11.5),
+            (-14, -26, 250, 11),
+            (-8, -22, 180, 10.5),
+            (-5, -10, 140, 10),
+            (-7, -1, 80, 9),
+            (-7, 3, 30, 8.5),
+            (-3, 3, 4, 8.5),
+        ],
+    ),
+    (
+        "artery",
+        [
+            (-4, 3, 6, 6.5),
+            (-16, -2, -22, 5.5),
+            (-36, -4, -55, 5.5),
+            (-56, 10, -85, 4.5),
+            (-72, 42, -130, 4.5),
+            (-78, 52, -165, 4.5),
+        ],
+    ),
+    (
+        "artery",
+        [
+            (-4, 3, 6, 6.5),
+            (10, 0, -22, 5.5),
+            (34, -4, -55, 5.5),
+            (56, 10, -85, 4.5),
+            (72, 42, -130, 4.5),
+            (78, 52, -165, 4.5),
+        ],
+    ),
+    (
+        "postcava",
+        [
+            (24, 4, 250, 13),
+            (23, -6, 212, 12.5),
+            (22, -14, 185, 12.5),
+            (22, -14, 150, 11.5),
+            (21, -8, 105, 11.5),
+            (19, -4, 60, 11),
+            (17, -4, 20, 10.5),
+            (14, -8, -4, 10),
+        ],
+    ),
+    (
+        "vein",
+        [
+            (13, -8, -2, 8.5),
+            (-6, -14, -25, 6.5),
+            (-34, -16, -55, 6),
+            (-54, 0, -85, 5.5),
+            (-64, 40, -130, 5.5),
+            (-70, 50, -165, 5.5),
+        ],
+    ),
+    (
+        "vein",
+        [
+            (14, -8, -2, 8.5),
+            (24, -16, -30, 6.5),
+            (42, -14, -58, 6),
+            (52, 0, -85, 5.5),
+            (62, 40, -130, 5.5),
+            (68, 50, -165, 5.5),
+        ],
+    ),
+    ("celiac_trunk", [(-5, -4, 124, 3.8), (-6, 12, 122, 3.6), (-4, 18, 120, 3.2)]),
+    ("artery", [(-4, 18, 120, 2.6), (14, 20, 118, 2.4), (30, 16, 114, 2.2)]),
+    ("artery", [(-5, 18, 120, 2.6), (-30, 8, 124, 2.5), (-60, -16, 126, 2.3), (-84, -30, 132, 2)]),
+    ("artery", [(-6, 2, 106, 3.8), (-7, 14, 96, 3.6), (-5, 20, 70, 3.3), (0, 24, 40, 2.8), (14, 26, 5, 2.2)]),
+    ("artery", [(2, -4, 98, 3), (20, -22, 95, 2.8), (40, -38, 90, 2.6)]),
+    ("artery", [(-12, -4, 100, 3), (-26, -22, 100, 2.8), (-42, -38, 100, 2.6)]),
+    ("vein", [(22, -12, 94, 4.5), (34, -24, 92, 4.2), (44, -34, 90, 4)]),
+    ("vein", [(14, 2, 98, 4.2), (-6, 12, 99, 3.6), (-24, -6, 101, 4.2), (-42, -34, 101, 4)]),
+)
+PORTAL = (
+    [(8, 26, 22, 4.2), (9, 24, 50, 5), (10, 18, 76, 6), (13, 15, 92, 6.5), (24, 13, 108, 7), (36, 12, 120, 7)],
+    [(12, 15, 91, 4.8), (-12, 12, 100, 4.5), (-40, -6, 110, 4.3), (-66, -26, 122, 4), (-86, -34, 134, 3.5)],
+)
+
+
+def draw_great_vessels(canvas: Canvas) -> None:
+    """Aorta, cava, iliac, celiac, mesenteric and renal vessels; nothing soft may push them."""
+    for tissue, knots in (*GREAT, *(("portal_vein", knots) for knots in PORTAL)):
+        _draw(canvas, canvas.patient.curve("vessels", knots), tissue)
+
+
+def _draw(canvas: Canvas, curve: Curve, tissue: str) -> None:
+    tube = canvas.tube(curve)
+    if tube is None:
+        return
+    phi = np.where(canvas.holds(tube.region, "bone_cortex", "bone_marrow", "disc"), np.float32(50), tube.phi)
+    canvas.paint(tissue, phi, tube.region)
+    held = canvas.firm[tube.region.slices]
+    np.minimum(held, phi, out=held)
+
+
+def grow_tree(rng: np.random.Generator, roots: Array, targets: Array, tip_mm: float, power: float = 2.7) -> list[Curve]:
+    """Branches from root points (M, 3) to every target (N, 3), each joined to the nearest branch so far.
+
+    Radii follow Murray's law with this power: a parent's radius^power is the sum of its children's; tips have
+    `tip_mm`. World mm in and out; targets nearest to the roots come first.
+    """
+    nodes = [np.asarray(root, float) for root in roots]
+    parent = list(range(-1, len(nodes) - 1))
+    order = np.argsort(np.linalg.norm(targets - roots[-1], axis=1))
+    ends = []
+    for target in np.asarray(targets, float)[order]:
+        near = int(np.argmin(np.linalg.norm(np.stack(nodes) - target, axis=1)))
+        start = nodes[near]
+        length = float(np.linalg.norm(target - start))
+        steps = max(1, round(length / 9))
+        for step in range(1, steps + 1):
+            bow = rng.normal(0, 0.05 * length, 3) * np.sin(np.pi * step / steps)
+            nodes.append(start + (target - start) * step / steps + bow)
+            parent.append(near)
+            near = len(nodes) - 1
+        ends.append(near)
+    load = np.zeros(len(nodes))
+    for end in ends:
+        while end >= 0:
+            load[end] += 1
+            end = parent[end]
+    radii = tip_mm * np.maximum(load, 1) ** (1 / power)
+    return _branches(np.stack(nodes), parent, radii, ends)
+
+
+def _branches(nodes: Array, parent: list[int], radii: Array, ends: list[int]) -> list[Curve]:
+    """Paths from each tip down to what another path has covered already."""
+    done = np.zeros(len(nodes), bool)
+    curves = []
+    for end in sorted(ends, key=lambda node: -radii[node]):
+        path = [end]
+        while not done[path[-1]] and parent[path[-1]] >= 0:
+            done[path[-1]] = True
+            path.append(parent[path[-1]])
+        if len(path) > 1:
+            line = np.array(path[::-1])
+            thick = radii[line].copy()
+            thick[0] = thick[1]
+            curves.append(spline(np.column_stack([nodes[line], thick]), 5.0))
+    return curves
+
+
+def draw_tree(canvas: Canvas, curves: list[Curve], tissue: str, only_in: tuple[str, ...]) -> None:
+    """Paint branches where they run through these tissues and nowhere else."""
+    for curve in curves:
+        tube = canvas.tube(curve, reach_mm=3)
+        if tube is not None:
+            allowed = canvas.holds(tube.region, tissue, *only_in)
+            canvas.paint(tissue, np.where(allowed, tube.phi, np.float32(50)), tube.region)
+
+
+def points_inside(patient: Patient, name: str, count: int, lower: Any, upper: Any, inside: Any) -> Array:
+    """World positions (<= count, 3) spread evenly over the part of a template box where `inside(points)` holds."""
+    rng = rng_for(patient.seed, "targets", name)
+    tried = rng.uniform(lower, upper, (count * 12, 3))
+    kept = tried[inside(tried)]
+    chosen: list[Array] = []
+    apart = 0.8 * (np.prod(np.subtract(upper, lower)) * len(kept) / len(tried) / count) ** (1 / 3)
+    for place in kept:
+        if len(chosen) == count:
+            break
+        if not chosen or np.linalg.norm(np.stack(chosen) - place, axis=1).min() > apart:
+            chosen.append(place)
+    return patient.to_world(np.array(chosen).reshape(-1, 3))
