@@ -134,3 +134,135 @@ def canonical_name(name: str) -> str:
 def is_lesion(structure: str) -> bool:
     """Whether a structure (in our spelling) holds tumors."""
     return structure.endswith("_lesion")
+
+
+PHASES = ("unenhanced", "arterial", "portal")
+
+
+@dataclass(frozen=True)
+class ShapePrior:
+    """Surface and size statistics of an organ's real tumors; the model is in docs/priors.md.
+
+    roughness_20, roughness_growth, roughness_spread: the amplitude a = r20 (d / 20 mm)^growth exp(spread N).
+    spectrum: p. b_over_a, c_over_b: mean and SD of the half-axes' ratios. log_diameter: mean and SD of ln mm.
+    within_case: SD of ln mm between lesions of one case. lesions: median and 95 % of the count per case.
+    """
+
+    roughness_20: float
+    roughness_growth: float
+    roughness_spread: float
+    spectrum: float
+    b_over_a: tuple[float, float]
+    c_over_b: tuple[float, float]
+    log_diameter: tuple[float, float]
+    within_case: float = 0.0
+    lesions: tuple[float, float] = (1.0, 1.0)
+    source: str = ""
+
+
+# roughness_spread etc.: fitted to KiTS19, LiTS, MSD pancreas and MSD colon masks (docs/priors.md).
+# Esophagus and uterus have no public masks to measure: their rows are assumptions, marked so.
+SHAPES = {
+    "liver": ShapePrior(
+        0.122, 0.36, 0.41, 2.59, (0.763, 0.141), (0.810, 0.110), (2.41, 0.68), 0.56, (4, 23), "LiTS, 434 lesions"
+    ),
+    "pancreas": ShapePrior(
+        0.074, 0.32, 0.37, 4.35, (0.774, 0.126), (0.812, 0.093), (3.09, 0.35), source="MSD pancreas, 264 tumors"
+    ),
+    "kidney": ShapePrior(
+        0.067, 0.02, 0.56, 3.34, (0.858, 0.083), (0.864, 0.085), (3.61, 0.57), source="KiTS19, 227 tumors"
+    ),
+    "colon": ShapePrior(
+        0.308, -0.41, 0.85, 2.93, (0.696, 0.152), (0.772, 0.130), (3.51, 0.38), source="MSD colon, 120 tumors"
+    ),
+    "esophagus": ShapePrior(
+        0.20, 0.0, 0.4, 2.93, (0.70, 0.15), (0.77, 0.13), (3.30, 0.35), source="assumed, after the colon's"
+    ),
+    "uterus": ShapePrior(
+        0.070, 0.0, 0.5, 3.34, (0.84, 0.09), (0.85, 0.09), (3.30, 0.45), source="assumed, after the kidney's"
+    ),
+}
+ROUGHNESS_LIMIT = 0.6
+SPECTRUM_SPREAD = 0.35
+SKEW = (0.10, 0.07)
+AXIS_RATIO_RANGE = (0.25, 1.0)
+DIAMETER_RANGE_MM = (3.0, 130.0)
+
+
+@dataclass(frozen=True)
+class SitePrior:
+    """Where an organ's tumors sit.
+
+    form: `mass` in tissue or `wall` of a hollow organ. depth_share: how far under the surface the center lies at
+    least, in mean radii (negative: outside). free_surface: share of the tumor's surface without organ contact for
+    diameters < 20, 20-40, > 40 mm, if the site is drawn from it. bulges: may reach outside the organ.
+    """
+
+    form: str
+    depth_share: float = 1.0
+    free_surface: tuple[float, float, float] | None = None
+    bulges: bool = True
+
+
+SITES = {
+    "liver": SitePrior("mass", 0.8),
+    "pancreas": SitePrior("mass", 0.3),
+    "kidney": SitePrior("mass", free_surface=(0.33, 0.45, 0.69)),  # KiTS19
+    "colon": SitePrior("wall", bulges=False),
+    "esophagus": SitePrior("wall", bulges=False),
+    "uterus": SitePrior("mass", 0.5),
+}
+FREE_SURFACE_SPREAD = 0.2  # SD, so that 5-95 % is about what KiTS19 shows (.16-.83 over all sizes)
+
+# Tumor minus organ, HU: mean, SD, lowest, highest. Portal and arterial liver bracket real HCC (-11, -98...+61 and
+# +26, -44...+146) and hypodense metastases (-31...-61); the other rows are what radiology textbooks describe, kept
+# wide, and are to be replaced by measurements. For hollow organs the reference is the wall.
+CONTRASTS = {
+    ("liver", "unenhanced"): (-15.0, 10.0, -40.0, 5.0),
+    ("liver", "arterial"): (8.0, 42.0, -60.0, 146.0),
+    ("liver", "portal"): (-35.0, 25.0, -98.0, 61.0),
+    ("pancreas", "unenhanced"): (-4.0, 6.0, -20.0, 10.0),
+    ("pancreas", "arterial"): (-45.0, 28.0, -100.0, 80.0),
+    ("pancreas", "portal"): (-32.0, 20.0, -80.0, 40.0),
+    ("kidney", "unenhanced"): (2.0, 8.0, -20.0, 30.0),
+    ("kidney", "arterial"): (-45.0, 50.0, -140.0, 60.0),
+    ("kidney", "portal"): (-85.0, 35.0, -170.0, -10.0),
+    ("colon", "unenhanced"): (2.0, 6.0, -10.0, 15.0),
+    ("colon", "arterial"): (25.0, 15.0, -10.0, 60.0),
+    ("colon", "portal"): (20.0, 14.0, -10.0, 55.0),
+    ("esophagus", "unenhanced"): (1.0, 5.0, -10.0, 12.0),
+    ("esophagus", "arterial"): (18.0, 14.0, -10.0, 50.0),
+    ("esophagus", "portal"): (15.0, 12.0, -10.0, 45.0),
+    ("uterus", "unenhanced"): (-2.0, 6.0, -15.0, 12.0),
+    ("uterus", "arterial"): (-20.0, 28.0, -80.0, 60.0),
+    ("uterus", "portal"): (-28.0, 24.0, -80.0, 40.0),
+}
+
+
+@dataclass(frozen=True)
+class TissuePrior:
+    """What an organ's tumors look like inside. Ranges are uniform; shares are probabilities.
+
+    edge_mm: SD of the tumor's own border: 10-90 % widths of 1.8-4.2 mm less the scanner's 1.7-2.2 (docs/priors.md).
+    core_from_mm: cores appear in tumors larger than this.
+    """
+
+    edge_mm: tuple[float, float] = (0.2, 1.4)
+    texture_hu: tuple[float, float] = (2.0, 7.0)
+    texture_mm: tuple[float, float] = (2.5, 8.0)
+    rim_share: float = 0.1
+    rim_hu: tuple[float, float] = (15.0, 45.0)
+    core_share: float = 0.3
+    core_from_mm: float = 30.0
+    core_hu: tuple[float, float] = (-35.0, -12.0)
+    speck_share: float = 0.05
+
+
+TISSUES = {
+    "liver": TissuePrior(rim_share=0.15, core_share=0.35),
+    "pancreas": TissuePrior(rim_share=0.03, core_share=0.2),
+    "kidney": TissuePrior(rim_share=0.05, core_share=0.45, texture_hu=(4.0, 14.0), speck_share=0.08),
+    "colon": TissuePrior(rim_share=0.0, core_share=0.1, speck_share=0.02),
+    "esophagus": TissuePrior(rim_share=0.0, core_share=0.1, speck_share=0.0),
+    "uterus": TissuePrior(rim_share=0.05, core_share=0.25, speck_share=0.1),
+}

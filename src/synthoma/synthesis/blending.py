@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from synthoma import resampling
 from synthoma.seeds import rng_for
 from synthoma.synthesis.shape import Floats
-from synthoma.synthesis.tumor import Tumor, TumorPlan
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
+from synthoma.volume import Array, Box, Volume
 
 HU_RANGE = (-1024, 3071)
 _GRAIN_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
-_PLAIN_MM = 2.5
+_BLOCK_MM = 2.4
 _SAMPLE_MM = (20.0, 20.0, 20.0)
 
 
@@ -21,55 +22,58 @@ def blend(ct: Volume, tumor: Tumor) -> Array:
 
     Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores.
     """
-    before = ct.data[tumor.box.slices]
-    touched = tumor.alpha > 0
-    if not touched.any():
-        return before.copy()
-    wanted = tumor.hu + grain(ct, tumor)
-    old = before.astype(np.float32)
-    new = np.clip(old + tumor.alpha * (wanted - old), *HU_RANGE)
+    before = np.ascontiguousarray(ct.data[tumor.box.slices])
+    if not tumor.alpha.any():
+        return before
+    new = grain(ct, tumor)
+    new += tumor.hu
+    new -= before
+    new *= tumor.alpha
+    new += before
+    # float32 holds every int16 exactly: where alpha is 0, new is before, in both types
+    np.clip(new, min(HU_RANGE[0], float(before.min())), max(HU_RANGE[1], float(before.max())), out=new)
     if before.dtype == np.int16:
-        new = np.rint(new)
-    return np.where(touched, new.astype(before.dtype), before)
+        np.rint(new, out=new)
+    return new.astype(before.dtype)
 
 
 def grain(ct: Volume, tumor: Tumor) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
-    Own grain is what is left of plain tissue after a running mean over 8 mm of plain tissue; where the tumor
-    replaces vessels, fat, gas or stool, a patch with the same power spectrum as the reference site's takes over.
+    Own grain is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
+    noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
     """
-    plan, geometry = tumor.plan, ct.geometry
-    wide = _window(geometry, _GRAIN_MM)
-    outer = tumor.box.grow([n // 2 + 2 for n in wide]).clip(ct.data.shape)
-    inner = tuple(
-        slice(low - start, high - start)
-        for low, high, start in zip(tumor.box.lower, tumor.box.upper, outer.lower, strict=True)
-    )
-    hu = np.rint(ct.data[outer.slices]).astype(np.int32)
-    sample = _reference(ct, plan)
-    spread = float(sample.std(dtype=np.float64))
-    near = _window(geometry, _PLAIN_MM)
-    local = _box_sum(hu, near) / np.float32(near[0] * near[1] * near[2])
-    off = np.abs(local - np.float32(plan.base_hu)) / np.float32(spread + 10)
-    plain = off < np.float32(1.5)
-    count = _box_sum(plain.astype(np.int32), wide)[inner]
-    total = _box_sum(np.where(plain, hu, 0), wide)[inner]
-    own = ct.data[outer.slices][inner] - total / np.maximum(count, 1).astype(np.float32)
-    trust = np.clip(2 * (np.float32(2.0) - off[inner]), 0, 1).astype(np.float32)
-    enough = count >= np.float32(0.25 * wide[0] * wide[1] * wide[2])
-    trust = np.where(enough, trust, np.float32(0))
-    if not (trust[tumor.alpha > 0] < 1).any():
-        return own.astype(np.float32)
-    learned = _tile(sample, plan, tumor.box)
+    plan, geometry, box = tumor.plan, ct.geometry, tumor.box
+    i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
+    block, size = (i, j, k), i * j * k
+    window = _window(np.multiply(block, geometry.spacing_mm), _GRAIN_MM)
+    outer = box.grow([n * b for n, b in zip(window, block, strict=True)]).clip(ct.data.shape)
+    sums = _block_sums(ct.data[outer.slices], block)
+    mean = sums / np.float32(size)
+    tolerance = np.float32(0.5 * plan.noise_hu + 12)
+    plain = np.abs(mean - np.float32(plan.base_hu)) < 2 * tolerance
+    count = _box_sum(plain.astype(np.int32), window)
+    low = _box_sum(np.where(plain, sums, 0), window) / np.maximum(count * size, 1).astype(np.float32)
+    trust = np.clip(2 - np.abs(mean - low) / tolerance, 0, 1).astype(np.float32)
+    trust[~plain | (4 * count < window[0] * window[1] * window[2])] = 0
+
+    change = np.diag([*(1 / n for n in block), 1.0])
+    first = np.subtract(box.lower, outer.lower) - (np.asarray(block) - 1) / 2
+    change[:3, 3] = first / block + 1  # the edge adds a sample in front
+    smooth = resampling.linear(_edged(low.astype(np.float32)), change, box.shape, 0)
+    own = np.subtract(ct.data[box.slices], smooth, dtype=np.float32)
+    if trust.all() and (trust == 1).all():
+        return own
+    trust = resampling.linear(_edged(trust), change, box.shape, 0)
+    learned = _tile(noise_sample(ct, plan.noise_from_mm), plan, box)
     return np.asarray(trust * own + np.sqrt(1 - trust * trust) * learned, np.float32)
 
 
-def _reference(ct: Volume, plan: TumorPlan) -> Array:
-    """The noise of a block around the plan's reference site, float64, its slow part taken away."""
+def noise_sample(ct: Volume, center_mm: Vector) -> Array:
+    """The noise of a 20 mm block around a place of even tissue, float64, its slow part taken away."""
     geometry = ct.geometry
     size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
-    center = np.round(geometry.to_ijk(plan.noise_from_mm)).astype(int)
+    center = np.round(geometry.to_ijk(center_mm)).astype(int)
     lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, ct.data.shape, strict=True)]
     i, j, k = (slice(low, low + n) for low, n in zip(lower, size, strict=True))
     block = ct.data[i, j, k].astype(np.float64)
@@ -92,17 +96,29 @@ def _tile(sample: Array, plan: TumorPlan, box: Box) -> Floats:
     return np.asarray(noise.astype(np.float32)[np.ix_(*index)])
 
 
-def _window(geometry: Geometry, length_mm: float) -> tuple[int, int, int]:
-    """An odd number of voxels along each axis that spans about this length."""
-    i, j, k = (2 * int(length_mm / (2 * spacing) + 0.5) + 1 for spacing in geometry.spacing_mm)
+def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
+    """An odd number of samples along each axis that spans about this length."""
+    i, j, k = (2 * int(length_mm / (2 * spacing) + 0.5) + 1 for spacing in spacing_mm)
     return i, j, k
 
 
+def _block_sums(hu: Array, block: tuple[int, int, int]) -> NDArray[np.int32]:
+    """Sums over whole blocks of voxels; a rest at the upper end is filled up with the last voxels."""
+    rest = [-n % b for n, b in zip(hu.shape, block, strict=True)]
+    whole = np.rint(hu).astype(np.int32, order="C")
+    if any(rest):
+        whole = np.pad(whole, [(0, r) for r in rest], mode="edge")
+    total = np.zeros([n // b for n, b in zip(whole.shape, block, strict=True)], np.int32)
+    for i in range(block[0]):
+        for j in range(block[1]):
+            for k in range(block[2]):
+                total += whole[i :: block[0], j :: block[1], k :: block[2]]
+    return total
+
+
 def _box_sum(values: NDArray[np.int32], window: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Sums over a window around each voxel, edges repeated; whole numbers, so exact on any machine."""
+    """Sums over a window around each sample, edges repeated; whole numbers, so exact on any machine."""
     for axis, size in enumerate(window):
-        if size == 1:
-            continue
         half = size // 2
         padded = np.pad(values, [(half + 1, half) if a == axis else (0, 0) for a in range(3)], mode="edge")
         sums = padded.cumsum(axis=axis, dtype=np.int32)
@@ -110,3 +126,8 @@ def _box_sum(values: NDArray[np.int32], window: tuple[int, int, int]) -> NDArray
         lower = tuple(slice(None, -size) if a == axis else slice(None) for a in range(3))
         values = sums[upper] - sums[lower]
     return values
+
+
+def _edged(values: Floats) -> Floats:
+    """One more sample on every side, so that interpolation reaches beyond the outermost centers."""
+    return np.pad(values, 1, mode="edge")

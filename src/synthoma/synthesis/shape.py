@@ -20,6 +20,7 @@ from synthoma.volume import Array, Box, Geometry
 
 Floats = NDArray[np.float32]
 DEGREES = range(3, 21)
+_SLACK = 1.06  # how far the digital body's scale may be from the analytic one
 _MAP = 48  # side of the octahedral map; degree 20 then has five samples a period
 _SAMPLE_MM = 1.25  # voxels longer than this, and than a fifth of the tumor's radius, are sampled more than once
 
@@ -100,14 +101,16 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     """
     half_axes = np.asarray(plan.axes_mm)
     to_unit = plan.rotation.T / half_axes[:, None]
-    map_side, log_radius = _refine(surface(plan), _map_factor(plan, geometry))
-    reach = np.exp(log_radius).astype(np.float32)
+    table = surface(plan)
+    table = np.exp(table) / _mean_cube(np.exp(table)) ** (1 / 3)
+    map_side, fine = _refine(table, _map_factor(plan, geometry))
+    reach = fine.astype(np.float32)
     samples = _samples(plan, geometry)
     blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
     margin = 2.5 * float(np.sqrt(np.linalg.eigvalsh(blur)[-1]))
-    outermost = 1.15 * float(reach.max()) + margin
-    innermost = -1.0 if need_inside else 0.85 * float(reach.min()) - margin
-    box = _box(plan, geometry, to_unit, outermost)
+    outermost = _SLACK * float(table.max()) + margin
+    innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
+    box = _box(plan, geometry, to_unit, table, margin)
     matrix = to_unit @ geometry.affine[:3, :3]
     start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
 
@@ -195,12 +198,28 @@ def _blur_in_unit_frame(plan: TumorPlan, geometry: Geometry, to_unit: Array, sam
     return np.asarray(to_unit @ covariance @ to_unit.T)
 
 
-def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, outermost: float) -> Box:
+def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, table: Array, margin: float) -> Box:
+    """The voxels that the surface, widened by slack and margin, can reach."""
     back = np.linalg.inv(geometry.affine[:3, :3]) @ np.linalg.inv(to_unit)
-    half = np.linalg.norm(back, axis=1) * outermost
+    x, y, z = _map_directions(len(table))
+    radius = _SLACK * table.ravel() + margin
     center = geometry.to_ijk(plan.center_mm)
-    lower, upper = np.floor(center - half).astype(int), np.ceil(center + half).astype(int) + 1
-    return Box((int(lower[0]), int(lower[1]), int(lower[2])), (int(upper[0]), int(upper[1]), int(upper[2])))
+    at = [c + radius * (row[0] * x + row[1] * y + row[2] * z) for c, row in zip(center, back, strict=True)]
+    lower, upper = (
+        [int(f(axis)) for axis in at] for f in (lambda a: np.floor(a.min()), lambda a: np.ceil(a.max()) + 1)
+    )
+    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def _mean_cube(reach: Array) -> float:
+    """Mean of reach^3 over the sphere: the body's volume over the ellipsoid's."""
+    x, y, z = _map_directions(len(reach))
+    # a node's solid angle on the octahedron's faces goes with the cube of the direction's 1-norm
+    weight = (np.abs(x) + np.abs(y) + np.abs(z)) ** 3
+    edge = np.linspace(-1, 1, len(reach))
+    half = np.where(np.abs(edge) == 1, 0.5, 1.0)
+    weight = weight.reshape(reach.shape) * half[:, None] * half
+    return float((reach**3 * weight).sum() / weight.sum())
 
 
 def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> list[Floats]:

@@ -9,13 +9,13 @@ from synthoma.synthesis.shape import Body, Floats
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry
 
-_WAVES = 24  # plane waves of a field; its values are then as good as normal
+_WAVES = 16  # plane waves of a field; its values are then as good as normal
 
 
 def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
-    """HU of the tumor on the body's box, without the scan's grain; the mean over the label is the planned one.
+    """HU of the tumor on the body's box, without the scan's grain; its mean away from the border is the planned one.
 
-    The mean is taken before the specks are added: a calcified lesion is not a denser one.
+    The mean is set before the specks are added: a calcified lesion is not a denser one.
     """
     field = np.zeros(body.box.shape, np.float32)
     if plan.texture_hu > 0:
@@ -26,7 +26,8 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
         border = waves(plan.seed, "core", 0.4 * plan.diameter_mm, plan, geometry, body.box)
         inner = np.float32(plan.core_share) - body.radius + np.float32(0.08) * border
         field += np.float32(plan.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
-    inside = field[body.alpha >= 0.5]
+    full = body.alpha > 0.95
+    inside = field[full if full.any() else body.alpha >= 0.5]
     mean = float(inside.mean(dtype=np.float64)) if inside.size else 0.0
     field += np.float32(plan.base_hu + plan.contrast_hu - mean)
     return _add_specks(field, plan, geometry, body.box)

@@ -12,6 +12,7 @@ import numpy as np
 from synthoma.volume import Array, Box, Volume
 
 Vector = tuple[float, float, float]
+PUSH_REACH = 2.5  # radii over which pushed tissue comes to rest
 
 
 class Calcification(NamedTuple):
@@ -39,7 +40,8 @@ class TumorPlan:
     rim_hu, rim_mm: an enhancing rim, added to the contrast over that thickness; 0 for none.
     core_hu, core_share: a necrotic core, added to the contrast inside that share of the radius; 0 for none.
     push_mm, push_reach: how far the border pushes its neighbors, and where that ends, in radii.
-    noise_from_mm: where in the scan to learn its grain, for what replaces gas, stool, fat or vessels.
+    noise_hu, noise_from_mm: SD of the scan's grain there, and where to learn it for what replaces gas, stool, fat
+      or vessels.
     seed: of the surface, the texture and the grain. details: what other generators need.
     """
 
@@ -57,6 +59,7 @@ class TumorPlan:
     texture_mm: float
     edge_mm: float
     blur_mm: float
+    noise_hu: float
     noise_from_mm: Vector
     seed: int
     rim_hu: float = 0.0
@@ -64,7 +67,7 @@ class TumorPlan:
     core_hu: float = 0.0
     core_share: float = 0.0
     push_mm: float = 0.0
-    push_reach: float = 2.5
+    push_reach: float = PUSH_REACH
     calcifications: tuple[Calcification, ...] = ()
     generator: str = "rules"
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,269 @@
+"""The organ as a host: surveyed once per case on a coarse grid, then asked for sites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from synthoma import anatomy
+from synthoma.cases import Lesion, find_lesions
+from synthoma.errors import CaseError
+from synthoma.synthesis.blending import noise_sample
+from synthoma.synthesis.shape import Floats
+from synthoma.synthesis.tumor import Vector
+from synthoma.volume import Array, Box, Geometry, Volume
+
+_COARSE_MM = 2.5
+_OUTSIDE_MM = 20.0  # how far outside the organ distances are known: exophytic tumors have their centers there
+_DEEP_MM = 9.0
+_TRIES = 64
+_SOLID = ("liver", "spleen", "kidney_left", "kidney_right", "pancreas", "uterus")
+VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """One organ of one scan, as the tables that planning needs. Made by `survey`.
+
+    parts: its masks on the scan's grid. grid: the coarse grid of the tables. cells (n, 3), depths_mm (n,): coarse
+    voxels where a center may lie, by rising depth below the organ's surface; negative depths are outside, known
+    for organs whose tumors bulge. base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's
+    in-plane blur. noise_from_mm, noise_hu: a deep, even place of the scan, and
+    the SD of its grain. lesions: real ones, as centers and radii in mm.
+    touches_edge: cut by the field of view.
+    """
+
+    case: str
+    organ: str
+    phase: str
+    parts: tuple[Volume, ...]
+    grid: Geometry
+    cells: NDArray[np.int16]
+    depths_mm: Floats
+    volume_ml: float
+    base_hu: float
+    spread_hu: float
+    blur_mm: float
+    noise_from_mm: Vector
+    noise_hu: float
+    lesions: tuple[tuple[Vector, float], ...]
+    touches_edge: bool
+
+    def crop(self, box: Box) -> Volume:
+        """The organ's mask in a box of the scan."""
+        crops = [part.crop(box) for part in self.parts]
+        return Volume(np.logical_or.reduce([crop.data for crop in crops]), crops[0].geometry)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A center and how it was found. relaxed: how often the wish for depth was widened before a place fitted."""
+
+    center_mm: Vector
+    depth_mm: float
+    relaxed: int
+
+
+def survey(
+    ct: Volume,
+    masks: Mapping[str, Volume],
+    organ: str,
+    phase: str,
+    blur_mm: float,
+    case: str = "",
+    vessel_veto: bool = False,
+) -> Host:
+    """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
+
+    Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
+    missing or empty, `GeometryError` if a mask lies on another grid.
+    """
+    kind = anatomy.organ(organ)
+    if not any(name in masks for name in kind.parts):
+        raise CaseError(
+            f"the {organ} is not annotated", case=case, fix="leave it out of the recipe, or segment it first"
+        )
+    parts = tuple(masks[name] for name in (*kind.parts, kind.lesion) if name in masks)
+    for part in parts:
+        ct.require_same_grid(part)
+    step = _steps(ct.geometry)
+    sparse = np.logical_or.reduce([_thin(part.data, step) for part in parts])
+    around = Box.around(sparse)
+    if around is None:
+        raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
+    outside_mm = _OUTSIDE_MM if anatomy.SITES[organ].free_surface else 0.0
+    coarse = _coarse(ct.geometry, step)
+    box = around.grow([int(np.ceil(outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
+    grid, inside = coarse.crop(box), np.ascontiguousarray(sparse[box.slices])
+    depth = _signed_distance(inside, grid, outside_mm)
+    hu = _sample(ct.data, box, step)
+    base, spread = _typical(hu, depth, organ)
+    open_ = depth > -outside_mm if outside_mm else inside
+    if vessel_veto:
+        open_ &= ~_vessels(masks, hu, base, box, step)
+    chosen = np.flatnonzero(open_)
+    order = np.argsort(np.round(depth.ravel()[chosen] * 4).astype(np.int16), kind="stable")
+    cells = np.stack(np.unravel_index(chosen[order], inside.shape), axis=1).astype(np.int16)
+    lesion = masks.get(kind.lesion)
+    quiet = _even_place(grid, depth, hu) if depth.max() > _DEEP_MM else _even_place_elsewhere(ct, masks, step)
+    return Host(
+        case=case,
+        organ=organ,
+        phase=phase,
+        parts=parts,
+        grid=grid,
+        cells=cells,
+        depths_mm=depth.ravel()[chosen[order]],
+        volume_ml=float(inside.sum() * grid.voxel_mm3 / 1000),
+        base_hu=base,
+        spread_hu=spread,
+        blur_mm=blur_mm,
+        noise_from_mm=quiet,
+        noise_hu=float(noise_sample(ct, quiet).std()),
+        lesions=()
+        if lesion is None
+        else tuple((found.center_mm, _bounding_radius_mm(found)) for found in find_lesions(lesion, organ)),
+        touches_edge=any(bool(sparse.take(face, axis).any()) for axis in range(3) for face in (0, -1)),
+    )
+
+
+def find_site(
+    host: Host,
+    wanted_mm: tuple[float, float],
+    radius_mm: float,
+    taken: Sequence[tuple[Vector, float]],
+    gap_mm: float,
+    rng: np.random.Generator,
+    relax: int = 4,
+) -> Site:
+    """A center drawn uniformly by volume among the places whose depth lies in `wanted_mm`.
+
+    taken: centers and radii of other tumors, from whose borders this one's stays `gap_mm` away, as from real
+    lesions. If no place has the depth, the wish is widened by a quarter of the radius, `relax` times at most;
+    `CaseError` if there still is none: the organ is too small or full.
+    """
+    others = [*taken, *host.lesions]
+    for relaxed in range(relax + 1):
+        slack = 0.25 * radius_mm * relaxed
+        first, last = np.searchsorted(host.depths_mm, [wanted_mm[0] - slack, wanted_mm[1] + slack])
+        if first == last:
+            continue
+        for tries in (_TRIES, int(last - first)):
+            index = rng.integers(first, last, tries) if tries == _TRIES else rng.permutation(np.arange(first, last))
+            centers = host.grid.to_mm(host.cells[index] + rng.uniform(-0.5, 0.5, (len(index), 3)))
+            free = np.ones(len(index), bool)
+            for center, other_mm in others:
+                apart = np.linalg.norm(centers - np.asarray(center), axis=1)
+                free &= apart >= radius_mm + other_mm + gap_mm
+            if free.any():
+                best = int(np.argmax(free))
+                x, y, z = centers[best].tolist()
+                return Site((x, y, z), float(host.depths_mm[index[best]]), relaxed)
+    deepest = float(host.depths_mm[-1]) if len(host.depths_mm) else 0.0
+    raise CaseError(
+        f"no room for a tumor of {2 * radius_mm:.0f} mm in the {host.organ}",
+        case=host.case,
+        found=f"{host.volume_ml:.0f} ml, at most {deepest:.0f} mm deep, {len(others)} lesions in it",
+        fix="plan smaller or fewer tumors, or lower gap_mm",
+    )
+
+
+def _steps(geometry: Geometry) -> tuple[int, int, int]:
+    i, j, k = (max(1, int(_COARSE_MM / spacing)) for spacing in geometry.spacing_mm)
+    return i, j, k
+
+
+def _thin(data: Array, step: tuple[int, int, int]) -> Array:
+    return data[:: step[0], :: step[1], :: step[2]]
+
+
+def _coarse(geometry: Geometry, step: tuple[int, int, int]) -> Geometry:
+    affine = geometry.affine.copy()
+    affine[:3, :3] *= np.asarray(step)
+    i, j, k = (-(-n // s) for n, s in zip(geometry.shape, step, strict=True))
+    return Geometry((i, j, k), affine)
+
+
+def _sample(data: Array, box: Box, step: tuple[int, int, int]) -> Floats:
+    """HU of the coarse voxels of a box, each the mean of up to eight of its voxels."""
+    total = np.zeros(box.shape, np.float32)
+    offsets = [(0, s // 2) if s > 1 else (0,) for s in step]
+    for i in offsets[0]:
+        for j in offsets[1]:
+            for k in offsets[2]:
+                index = [
+                    np.minimum(np.arange(low, high) * s + move, n - 1)
+                    for low, high, s, move, n in zip(box.lower, box.upper, step, (i, j, k), data.shape, strict=True)
+                ]
+                total += data[np.ix_(*index)]
+    return total / np.float32(len(offsets[0]) * len(offsets[1]) * len(offsets[2]))
+
+
+def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: float) -> Floats:
+    """Depth in mm, positive inside; the scan's faces are no surface: the organ goes on behind them."""
+    import edt
+
+    depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
+    if outside_mm:
+        depth = depth - edt.edt(~inside, anisotropy=grid.spacing_mm, black_border=False)
+    # distances run from center to center; the surface lies half a coarse voxel nearer
+    half = np.float32(0.5 * min(grid.spacing_mm))
+    return np.asarray(np.where(inside, np.maximum(depth - half, 0.1), depth + half), np.float32)
+
+
+def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:
+    """Median HU and robust SD of the organ's tissue, away from its surface where there is enough of it."""
+    deep = depth > min(4.0, 0.5 * float(depth.max()))
+    if anatomy.SITES[organ].form == "wall":
+        deep = (depth > 0) & (depth < 4.0) & (hu > 0) & (hu < 200)  # the wall: neither gas nor fat nor contrast
+    values = hu[deep] if deep.any() else hu[depth > 0]
+    middle = float(np.median(values))
+    return round(middle, 2), float(1.4826 * np.median(np.abs(values - middle)))
+
+
+def _vessels(
+    masks: Mapping[str, Volume], hu: Floats, base: float, box: Box, step: tuple[int, int, int]
+) -> NDArray[np.bool_]:
+    """Coarse voxels in a vessel: annotated, or brighter than the organ by 15 HU over 5 mm or so."""
+    found = np.asarray(ndimage.uniform_filter(hu, 2) > base + 25)
+    for name in VESSELS:
+        if name in masks:
+            found |= _thin(masks[name].data, step)[box.slices]
+    return found
+
+
+def _even_place(grid: Geometry, depth: Floats, hu: Floats) -> Vector:
+    """The deep place whose surroundings vary least: where the scan's noise can be learned."""
+    deepest = float(depth.max())
+    mean, square = ndimage.uniform_filter(hu, 5), ndimage.uniform_filter(hu * hu, 5)
+    variance = np.where(depth >= min(12.0, 0.75 * deepest), square - mean * mean, np.inf)
+    x, y, z = grid.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape)).tolist()
+    return x, y, z
+
+
+def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
+    """For organs too thin to learn noise from: the best place in the largest solid organ, else mid-scan soft tissue."""
+    coarse = _coarse(ct.geometry, step)
+    for name in _SOLID:
+        if name in masks:
+            sparse = _thin(masks[name].data, step)
+            box = Box.around(sparse)
+            if box is not None:
+                depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), coarse.crop(box), 0.0)
+                if depth.max() > _DEEP_MM:
+                    return _even_place(coarse.crop(box), depth, _sample(ct.data, box, step))
+    box = Box.whole(coarse.shape)
+    hu = _sample(ct.data, box, step)
+    tissue = (hu > 0) & (hu < 150)
+    if not tissue.any():
+        raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
+    return _even_place(coarse, np.where(tissue, np.float32(1), np.float32(0)), hu)
+
+
+def _bounding_radius_mm(lesion: Lesion) -> float:
+    """Of the ball around a real lesion's volume, widened for its not being one."""
+    return 0.75 * lesion.diameter_mm + 1.0

@@ -1,0 +1,219 @@
+"""One case: plan, render, push, blend, judge, and again if the judge says no."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import anatomy
+from synthoma.cases import Case
+from synthoma.errors import CaseError, RecipeError
+from synthoma.synthesis import blending, mass_effect, quality, wall
+from synthoma.synthesis.location import VESSELS, Host, survey
+from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe, bounding_radius_mm, draw_plan, draw_plans
+from synthoma.synthesis.scan import PHASE_ORGANS, contrast_phase, scanner_blur_mm
+from synthoma.synthesis.scene import Scene, scan_digest
+from synthoma.synthesis.tumor import Generator, Tumor, TumorPlan, Verdict
+from synthoma.volume import Array, Box, Volume
+
+GENERATORS = {"rules": "synthoma.synthesis.generators.rules:Rules"}
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A plan and the verdict on it. index: of the tumor within case and organ; number: 0 for its first plan."""
+
+    plan: TumorPlan
+    verdict: Verdict
+    index: int
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Inserted(Attempt):
+    """A tumor in the scan. changed: the box it or its push touched, with the voxels `before` and `after`.
+
+    mask: bool on `box`. digest: of voxels and mask, to compare with a replay's.
+    """
+
+    box: Box
+    mask: NDArray[np.bool_]
+    changed: Box
+    before: Array
+    after: Array
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesis:
+    """A case with tumors put in. notes: what was asked for and left out, and why."""
+
+    case: str
+    scan_digest: str
+    phase: str
+    ct: Volume
+    inserted: tuple[Inserted, ...]
+    rejected: tuple[Attempt, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def tumors(self, organ: str) -> Volume:
+        """bool mask of the tumors put into one organ."""
+        data = np.zeros(self.ct.data.shape, bool, order="F")
+        for tumor in self.inserted:
+            if tumor.plan.organ == organ:
+                data[tumor.box.slices] |= tumor.mask
+        return Volume(data, self.ct.geometry)
+
+    def instances(self) -> Volume:
+        """uint16 labels: 1, 2, ... for the tumors put in, in the order of `inserted`."""
+        data = np.zeros(self.ct.data.shape, np.uint16, order="F")
+        for number, tumor in enumerate(self.inserted, start=1):
+            data[tumor.box.slices][tumor.mask] = number
+        return Volume(data, self.ct.geometry)
+
+    def moved(self, mask: Volume) -> Volume:
+        """A mask of the healthy scan as the tumors' pushes leave it; the same object if none reaches it."""
+        data = mask.data
+        for tumor in self.inserted:
+            push = mass_effect.push(tumor.plan, self.ct.geometry)
+            if push is not None and data[push.box.slices].any():
+                data = data.copy(order="K") if data is mask.data else data
+                data[push.box.slices] = mass_effect.move_mask(data[push.box.slices], push)
+        return mask if data is mask.data else Volume(data, mask.geometry)
+
+
+def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
+    """The case with the tumors that recipe and seed lead to; the same bytes on every run.
+
+    Organs that the case lacks, or that have no room, are notes as long as another organ of the recipe is there;
+    if all fail, the first one's `CaseError` is raised.
+    """
+    scene = open_scene(case, recipe.organs)
+    phase = recipe.phase or case.attributes.get("phase") or contrast_phase(scene.ct, scene.volumes(), case.id)
+    blur = scanner_blur_mm(scene.ct)
+    inserted: list[Inserted] = []
+    rejected: list[Attempt] = []
+    notes: list[str] = []
+    refusals: list[CaseError] = []
+    for organ in recipe.organs:
+        try:
+            host = survey(scene.ct, scene.volumes(), organ, phase, blur, case.id, recipe.vessel_veto)
+            plans = draw_plans(host, recipe, seed)
+        except CaseError as error:
+            refusals.append(error)
+            notes.append(error.what)
+            continue
+        if host.touches_edge:
+            notes.append(f"the {organ} is cut by the field of view")
+        for attempt in _insert_all(scene, host, plans, recipe, seed):
+            if isinstance(attempt, Inserted):
+                inserted.append(attempt)
+            else:
+                rejected.append(attempt)
+    if len(refusals) == len(recipe.organs):
+        raise refusals[0]
+    return Synthesis(
+        case.id, scan_digest(scene.original), phase, scene.ct, tuple(inserted), tuple(rejected), tuple(notes)
+    )
+
+
+def replay(case: Case, plans: Sequence[TumorPlan]) -> Synthesis:
+    """The case with exactly these tumors, in this order; nothing is drawn and nothing rejected."""
+    scene = open_scene(case, tuple(dict.fromkeys(plan.organ for plan in plans)))
+    done = [insert(scene, plan, JudgeRecipe(), index, 0, force=True) for index, plan in enumerate(plans)]
+    inserted = tuple(tumor for tumor in done if isinstance(tumor, Inserted))
+    return Synthesis(case.id, scan_digest(scene.original), "", scene.ct, inserted)
+
+
+def open_scene(case: Case, organs: Sequence[str]) -> Scene:
+    """The case's scan and masks, ready for tumors in these organs."""
+    scene = Scene(case.id, case.read_image())
+    needed = {name for organ in organs for name in (*anatomy.organ(organ).parts, anatomy.organ(organ).lesion)}
+    needed |= {*PHASE_ORGANS, *VESSELS}
+    for name, mask in case.each_mask():
+        scene.add_mask(name, mask, keep=name in needed)
+    return scene
+
+
+def insert(
+    scene: Scene, plan: TumorPlan, recipe: JudgeRecipe, index: int, number: int, force: bool = False
+) -> Attempt | Inserted:
+    """One plan rendered, pushed, blended and judged; the scene changes only if it is accepted or `force`."""
+    push = mass_effect.push(plan, scene.geometry)
+    if push is not None and scene.holds_tumor(push.box):
+        plan, push = dataclasses.replace(plan, push_mm=0.0), None
+    organ = scene.organ(plan.organ, plan.center_mm, _reach_mm(plan))
+    tumor = _untouching(generator(plan.generator).render(scene.ct, organ, plan), scene)
+    changed = tumor.box if push is None else _hull(tumor.box, push.box)
+    before = np.ascontiguousarray(scene.hu[changed.slices])
+    if push is not None:
+        scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
+    blended = blending.blend(scene.ct, tumor)
+    occupied = scene.occupied(tumor.box, plan.organ)
+    verdict = quality.judge(blended, tumor, occupied, scene.geometry, recipe)
+    if not (verdict.accepted or force):
+        scene.hu[changed.slices] = before
+        return Attempt(plan, verdict, index, number)
+    scene.settle(tumor.box, blended, tumor.mask, push)
+    after = np.ascontiguousarray(scene.hu[changed.slices])
+    digest = hashlib.blake2b(after.tobytes(), digest_size=8)
+    digest.update(np.packbits(tumor.mask).tobytes())
+    return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after, digest.hexdigest())
+
+
+def generator(name: str) -> Generator:
+    """The generator of this name, or of `module:Class`; `RecipeError` listing the known ones."""
+    target = GENERATORS.get(name, name)
+    module, separator, kind = target.partition(":")
+    if not separator:
+        raise RecipeError(f"no generator {name!r}", expected=f"one of {', '.join(GENERATORS)}, or module:Class")
+    try:
+        found: Generator = getattr(importlib.import_module(module), kind)()
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"the generator {name} cannot be loaded", found=str(error)) from error
+    return found
+
+
+def _insert_all(
+    scene: Scene, host: Host, plans: Sequence[TumorPlan], recipe: SynthesisRecipe, seed: int
+) -> Iterator[Attempt | Inserted]:
+    """Every plan, and its redraws until one is accepted or the retries are spent."""
+    settled: list[TumorPlan] = []
+    for index, first in enumerate(plans):
+        plan, others = first, [*settled, *plans[index + 1 :]]
+        for number in range(recipe.retries + 1):
+            if number:
+                try:
+                    plan = draw_plan(host, recipe, seed, index, number, first.diameter_mm, others)
+                except CaseError:
+                    break
+            attempt = insert(scene, plan, recipe.judge, index, number)
+            yield attempt
+            if isinstance(attempt, Inserted):
+                settled.append(plan)
+                break
+
+
+def _untouching(tumor: Tumor, scene: Scene) -> Tumor:
+    """The tumor without the voxels of real ones."""
+    real = scene.real_lesions(tumor.box)
+    if not real.any():
+        return tumor
+    return dataclasses.replace(tumor, alpha=np.where(real, np.float32(0), tumor.alpha))
+
+
+def _reach_mm(plan: TumorPlan) -> float:
+    """How far from its center a plan needs to know the organ."""
+    return wall.reach_mm(plan) if plan.form == "wall" else 1.2 * bounding_radius_mm(plan) + 5.0
+
+
+def _hull(one: Box, other: Box) -> Box:
+    lower = tuple(min(pair) for pair in zip(one.lower, other.lower, strict=True))
+    upper = tuple(max(pair) for pair in zip(one.upper, other.upper, strict=True))
+    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))

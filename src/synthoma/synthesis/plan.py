@@ -1,0 +1,261 @@
+"""The synthesis recipe, and every random choice it leads to: organ + recipe + generator -> plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from synthoma import anatomy
+from synthoma.anatomy import ShapePrior
+from synthoma.errors import CaseError
+from synthoma.recipes import Recipe
+from synthoma.seeds import rng_for, seed_for
+from synthoma.synthesis import wall
+from synthoma.synthesis.location import Host, find_site
+from synthoma.synthesis.tumor import PUSH_REACH, Calcification, TumorPlan, Vector
+
+Organ = Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Millimeters = Annotated[float, Field(ge=0, le=200)]
+
+# Diameters in mm; the classes of Hu et al. 2023 (radius 4, 8, 16, 32 with half-axes of 0.75-1.25 of it), in mm.
+SIZES = {"tiny": (6.0, 10.0), "small": (12.0, 20.0), "medium": (24.0, 40.0), "large": (48.0, 80.0)}
+
+
+class JudgeRecipe(Recipe):
+    """When a tumor is rejected.
+
+    volume_error: relative difference of label and plan, for masses; wall_volume_error: for wall tumors, which follow
+    the organ. overlap: share inside other structures. contrast_to_noise: at least this; 0 keeps isodense tumors.
+    edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of the HU range.
+    """
+
+    volume_error: Share = 0.3
+    wall_volume_error: Share = 0.6
+    overlap: Share = 0.02
+    contrast_to_noise: Annotated[float, Field(ge=0, le=20)] = 0.0
+    edge_ratio: Annotated[float, Field(ge=1, le=10)] = 4.0
+    saturated: Share = 0.01
+
+
+class SynthesisRecipe(Recipe):
+    """Which tumors to put into a case. What is left out follows the statistics of real tumors (docs/priors.md).
+
+    probability: that a case gets tumors in an organ at all. lesions: fewest and most per organ and case.
+    sizes: weights of the size classes. diameter_mm: the range of diameters, instead. contrast_hu: the range of
+    contrast to the organ. phase: instead of the scan's own. gap_mm: between the borders of two tumors.
+    vessel_veto: centers keep out of vessels. push_share, push_mm: how many masses push their neighbors, and how far.
+    retries: redraws of a rejected tumor. generator: by name, or `module:Class`.
+    """
+
+    organs: tuple[Organ, ...] = ("liver",)
+    probability: Share = 1.0
+    lesions: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
+    sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
+    diameter_mm: tuple[Annotated[float, Field(ge=2, le=200)], Annotated[float, Field(ge=2, le=200)]] | None = None
+    contrast_hu: tuple[float, float] | None = None
+    phase: Literal["unenhanced", "arterial", "portal"] | None = None
+    gap_mm: Millimeters = 3.0
+    vessel_veto: bool = False
+    push_share: Share = 0.3
+    push_mm: tuple[Millimeters, Millimeters] = (0.5, 3.0)
+    retries: Annotated[int, Field(ge=0, le=50)] = 5
+    judge: JudgeRecipe = JudgeRecipe()
+    generator: str = "rules"
+
+
+def draw_plans(host: Host, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan]:
+    """The tumors of one organ in one case, largest first; the same for the same case, organ, recipe and seed.
+
+    May be empty: the recipe's `probability`. Tumors that find no room are left out, but if none finds any, the
+    `CaseError` of the first is raised.
+    """
+    plans: list[TumorPlan] = []
+    first_refusal: Exception | None = None
+    for index, diameter_mm in enumerate(draw_diameters(host, recipe, seed)):
+        try:
+            plans.append(draw_plan(host, recipe, seed, index, 0, diameter_mm, plans))
+        except CaseError as error:
+            first_refusal = first_refusal or error
+    if first_refusal is not None and not plans:
+        raise first_refusal
+    return plans
+
+
+def draw_diameters(host: Host, recipe: SynthesisRecipe, seed: int) -> list[float]:
+    """How many tumors, and how large: diameters in mm, largest first."""
+    rng = rng_for(seed, host.case, host.organ, "sizes")
+    if rng.random() >= recipe.probability:
+        return []
+    prior = anatomy.SHAPES[host.organ]
+    count = _count(prior, recipe, rng)
+    mean, spread = prior.log_diameter
+    own_spread = prior.within_case or spread
+    of_case = rng.normal(mean, np.sqrt(max(spread**2 - own_spread**2, 0)))
+    diameters = []
+    for _ in range(count):
+        if recipe.diameter_mm:
+            diameters.append(_uniform(recipe.diameter_mm, rng))
+        elif recipe.sizes:
+            names = list(recipe.sizes)
+            weights = np.array([recipe.sizes[name] for name in names])
+            diameters.append(_uniform(SIZES[names[rng.choice(len(names), p=weights / weights.sum())]], rng))
+        else:
+            drawn = float(np.exp(rng.normal(of_case, own_spread)))
+            diameters.append(min(max(drawn, anatomy.DIAMETER_RANGE_MM[0]), anatomy.DIAMETER_RANGE_MM[1]))
+    return sorted((round(float(d), 3) for d in diameters), reverse=True)
+
+
+def draw_plan(
+    host: Host,
+    recipe: SynthesisRecipe,
+    seed: int,
+    index: int,
+    attempt: int,
+    diameter_mm: float,
+    others: Sequence[TumorPlan] = (),
+) -> TumorPlan:
+    """One tumor of this diameter; `attempt` > 0 draws another one after a rejection. `CaseError` if there is no room.
+
+    Numbers are rounded to what matters, so a plan reads well and survives any file format unchanged.
+    """
+    rng = rng_for(seed, host.case, host.organ, index, attempt)
+    shape, tissue = anatomy.SHAPES[host.organ], anatomy.TISSUES[host.organ]
+    taken = [(plan.center_mm, bounding_radius_mm(plan)) for plan in others]
+    form = anatomy.SITES[host.organ].form
+    roughness, spectrum, skew = _surface(shape, diameter_mm, rng)
+    if form == "wall":
+        frame = wall.draw_frame(host, diameter_mm, taken, recipe.gap_mm, rng)
+        center, axes, orientation = frame.center_mm, frame.axes_mm, frame.orientation
+    else:
+        axes, orientation = _axes(shape, diameter_mm, rng), _rotation(rng)
+        reach = float(max(axes)) * (1 + 1.5 * roughness)
+        center = find_site(
+            host, _wanted_depth(host.organ, diameter_mm, rng), reach, taken, recipe.gap_mm, rng
+        ).center_mm
+    contrast = _contrast(host, recipe, rng)
+    core = diameter_mm >= tissue.core_from_mm and rng.random() < tissue.core_share
+    rim = rng.random() < tissue.rim_share
+    # a push may not reach what lies already: finished tumors and real lesions stay as they are
+    alone = all(
+        np.linalg.norm(np.subtract(center, other)) > PUSH_REACH * max(axes) + radius
+        for other, radius in (*taken, *host.lesions)
+    )
+    pushes = form == "mass" and rng.random() < recipe.push_share and alone
+    return TumorPlan(
+        organ=host.organ,
+        form="wall" if form == "wall" else "mass",
+        center_mm=_rounded(center, 3),
+        axes_mm=_rounded(axes, 3),
+        orientation=orientation,
+        roughness=round(roughness, 4),
+        spectrum=round(spectrum, 3),
+        skew=round(skew, 3),
+        base_hu=host.base_hu,
+        contrast_hu=round(contrast, 1),
+        texture_hu=round(_uniform(tissue.texture_hu, rng), 1),
+        texture_mm=round(_uniform(tissue.texture_mm, rng), 1),
+        edge_mm=round(_uniform(tissue.edge_mm, rng), 2),
+        blur_mm=round(host.blur_mm, 2),
+        noise_hu=round(host.noise_hu, 1),
+        noise_from_mm=_rounded(host.noise_from_mm, 1),
+        seed=seed_for(seed, host.case, host.organ, index, attempt),
+        rim_hu=round(_uniform(tissue.rim_hu, rng), 1) if rim else 0.0,
+        rim_mm=round(rng.uniform(0.08, 0.2) * diameter_mm, 1) if rim else 0.0,
+        core_hu=round(_uniform(tissue.core_hu, rng), 1) if core else 0.0,
+        core_share=round(rng.uniform(0.4, 0.75), 2) if core else 0.0,
+        push_mm=round(min(_uniform(recipe.push_mm, rng), 0.4 * min(axes)), 2) if pushes else 0.0,
+        calcifications=_specks(diameter_mm, tissue.speck_share, rng),
+        generator=recipe.generator,
+    )
+
+
+def bounding_radius_mm(plan: TumorPlan) -> float:
+    """Of a ball around the center that holds the tumor, lobules and all but the rarest bump included."""
+    return max(plan.axes_mm) * (1 + 1.5 * plan.roughness)
+
+
+def _count(prior: ShapePrior, recipe: SynthesisRecipe, rng: np.random.Generator) -> int:
+    if recipe.lesions:
+        low, high = sorted(recipe.lesions)
+        return int(rng.integers(low, high + 1))
+    median, most = prior.lesions
+    if most <= 1:
+        return 1
+    return int(min(max(1, round(float(np.exp(rng.normal(np.log(median), np.log(most / median) / 1.645))))), 30))
+
+
+def _surface(shape: ShapePrior, diameter_mm: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    amplitude = shape.roughness_20 * (diameter_mm / 20) ** shape.roughness_growth
+    amplitude *= float(np.exp(shape.roughness_spread * rng.standard_normal()))
+    spectrum = float(rng.normal(shape.spectrum, anatomy.SPECTRUM_SPREAD))
+    return min(amplitude, anatomy.ROUGHNESS_LIMIT), spectrum, float(rng.normal(*anatomy.SKEW))
+
+
+def _axes(shape: ShapePrior, diameter_mm: float, rng: np.random.Generator) -> Vector:
+    """Half-axes, longest first, of the planned volume."""
+    middle = _ratio(*shape.b_over_a, rng)
+    short = middle * _ratio(*shape.c_over_b, rng)
+    longest = diameter_mm / 2 / (middle * short) ** (1 / 3)
+    return longest, longest * middle, longest * short
+
+
+def _ratio(mean: float, deviation: float, rng: np.random.Generator) -> float:
+    """Beta-distributed on the allowed range, with this mean and SD."""
+    low, high = anatomy.AXIS_RATIO_RANGE
+    share, spread = (mean - low) / (high - low), deviation / (high - low)
+    total = share * (1 - share) / spread**2 - 1
+    return low + (high - low) * float(rng.beta(share * total, (1 - share) * total))
+
+
+def _rotation(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    quaternion = rng.standard_normal(4)
+    w, x, y, z = (quaternion / np.linalg.norm(quaternion)).tolist()
+    return w, x, y, z
+
+
+def _wanted_depth(organ: str, diameter_mm: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Lowest and highest depth of the center, in mm under the organ's surface."""
+    prior, radius = anatomy.SITES[organ], diameter_mm / 2
+    if prior.free_surface is None:
+        return prior.depth_share * radius, float("inf")
+    mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
+    free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
+    # a ball whose center lies s under a plane has (1 - s / r) / 2 of its surface above it
+    depth = radius * (1 - 2 * free)
+    return depth - 0.1 * radius, depth + 0.1 * radius
+
+
+def _contrast(host: Host, recipe: SynthesisRecipe, rng: np.random.Generator) -> float:
+    if recipe.contrast_hu:
+        return _uniform(recipe.contrast_hu, rng)
+    mean, deviation, low, high = anatomy.CONTRASTS[host.organ, host.phase]
+    drawn = rng.normal(mean, deviation)
+    while not low <= drawn <= high:
+        drawn = rng.normal(mean, deviation)
+    return float(drawn)
+
+
+def _specks(diameter_mm: float, share: float, rng: np.random.Generator) -> tuple[Calcification, ...]:
+    if diameter_mm < 10 or rng.random() >= share:
+        return ()
+    specks = []
+    for _ in range(int(rng.integers(1, 5))):
+        direction = rng.standard_normal(3)
+        place = direction / np.linalg.norm(direction) * 0.75 * rng.random() ** (1 / 3)
+        specks.append(
+            Calcification(_rounded(place, 3), round(rng.uniform(0.6, 2.0), 2), round(rng.uniform(180, 600), 0))
+        )
+    return tuple(specks)
+
+
+def _uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    return float(rng.uniform(min(limits), max(limits)))
+
+
+def _rounded(values: Sequence[float], digits: int) -> Vector:
+    x, y, z = (round(float(value), digits) for value in values)
+    return x, y, z

@@ -1,0 +1,93 @@
+"""What a scan tells of itself: the scanner's blur, and the contrast phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from synthoma import anatomy
+from synthoma.errors import CaseError
+from synthoma.volume import Array, Volume
+
+PHASE_ORGANS = ("aorta", "kidney_left", "kidney_right", "liver", "spleen")
+
+
+def contrast_phase(ct: Volume, masks: Mapping[str, Volume], case: str = "") -> str:
+    """`unenhanced`, `arterial` or `portal`, from the HU of aorta, kidneys, spleen and liver as far as annotated.
+
+    Thresholds: blood and kidney tissue stay under 75 HU without contrast; an aorta over 200 HU, or 90 HU above the
+    liver, is arterial. `CaseError` if none of these organs is annotated: give `phase` in the recipe then.
+    """
+    hu = {name: _median_hu(ct, masks[name]) for name in PHASE_ORGANS if name in masks}
+    hu = {name: value for name, value in hu.items() if not np.isnan(value)}
+    kidneys = [value for name, value in hu.items() if name.startswith("kidney")]
+    blood = hu.get("aorta")
+    enhanced = [value for value in (blood, *kidneys, hu.get("spleen")) if value is not None]
+    if enhanced:
+        if max(enhanced) < 75:
+            return "unenhanced"
+        if blood is not None and (blood > 200 or blood - hu.get("liver", blood) > 90):
+            return "arterial"
+        if blood is None and kidneys and "liver" in hu and hu["liver"] < 75 and max(kidneys) > 110:
+            return "arterial"
+        return "portal"
+    if "liver" in hu:
+        return "portal" if hu["liver"] > 80 else "unenhanced"
+    raise CaseError(
+        "the contrast phase cannot be told",
+        case=case or None,
+        found=f"masks of {', '.join(masks) or 'nothing'}",
+        expected=f"one of {', '.join(PHASE_ORGANS)}",
+        fix=f"set phase in the recipe or the catalog: {', '.join(anatomy.PHASES)}",
+    )
+
+
+def _median_hu(ct: Volume, mask: Volume) -> float:
+    """Of every few voxels; nan if the mask is empty."""
+    i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
+    values = ct.data[::i, ::j, ::k][mask.data[::i, ::j, ::k] != 0]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def scanner_blur_mm(ct: Volume) -> float:
+    """SD of the scanner's in-plane blur, from the width of the air-skin edge; 0.75 mm where none is in view.
+
+    Lines along the first two axes of a few slices; a line meets skin at an angle and only widens it, so the
+    narrowest quarter counts.
+    """
+    widths = []
+    slices = np.linspace(0, ct.data.shape[2] - 1, 10).astype(int)[1:-1]
+    for axis in (0, 1):
+        lines = ct.data[:, :, slices]
+        lines = lines[:, ::16] if axis == 0 else lines[::16].swapaxes(0, 1)
+        lines = lines.reshape(lines.shape[0], -1)
+        widths += [_edge_widths(flat) * ct.geometry.spacing_mm[axis] for flat in (lines, lines[::-1])]
+    found = np.concatenate(widths)
+    if found.size < 20:
+        return 0.75
+    return float(np.clip(np.quantile(found, 0.25) / 2.563, 0.4, 2.0))
+
+
+def _edge_widths(lines: Array) -> Array:
+    """10-90 % widths, in samples, of the first step from air to tissue along each column of (n, lines)."""
+    solid = lines > -500
+    first = np.argmax(solid, axis=0)
+    use = np.flatnonzero(solid.any(axis=0) & (first >= 4) & (first < len(lines) - 6))
+    at = first[use] + np.arange(-4, 6)[:, None]
+    profile = lines[at, use].astype(np.float64)
+    air, tissue = profile[:2].mean(axis=0), profile[7:].mean(axis=0)
+    share = (profile - air) / np.maximum(tissue - air, 1)
+    good = (air < -900) & (tissue > -200) & (np.diff(share[3:7], axis=0) > -0.05).all(axis=0)
+    share = share[:, good]
+    if share.shape[1] == 0:
+        return np.zeros(0)
+    return _crossing(share, 0.9) - _crossing(share, 0.1)
+
+
+def _crossing(share: Array, level: float) -> Array:
+    """Where each column first reaches the level, by linear interpolation."""
+    after = np.maximum(np.argmax(share >= level, axis=0), 1)
+    columns = np.arange(share.shape[1])
+    low, high = share[after - 1, columns], share[after, columns]
+    return np.asarray(after - 1 + (level - low) / np.maximum(high - low, 1e-6))

@@ -1,0 +1,104 @@
+"""A scan while tumors are put into it: the voxels so far, what lies where, and what may not be touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import anatomy
+from synthoma.synthesis import mass_effect
+from synthoma.volume import Array, Box, Geometry, Volume
+
+_SYNTHETIC, _REAL = 255, 254
+# tumors grow around these: lying on them is not lying in another organ
+_INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
+
+
+class Scene:
+    """Working copies of a scan and its masks. Made from a case's volumes, which stay as they are."""
+
+    def __init__(self, case: str, ct: Volume) -> None:
+        self.case = case
+        self.geometry: Geometry = ct.geometry
+        self.original = ct
+        self.hu: Array = ct.data.copy(order="K")
+        self.masks: dict[str, Array] = {}
+        self.names: list[str] = []
+        self.map: NDArray[np.uint8] | None = None
+
+    @property
+    def ct(self) -> Volume:
+        """The scan with the tumors so far."""
+        return Volume(self.hu, self.geometry)
+
+    def add_mask(self, name: str, mask: Volume, keep: bool) -> None:
+        """A structure of the case; `keep` the ones that plans, phase or moved masks need, map the others only."""
+        self.original.require_same_grid(mask, f"{name} mask")
+        if keep:
+            self.masks[name] = mask.data
+        if name in _INFILTRATED or len(self.names) >= _REAL - 1:
+            return
+        self.names.append(name)
+        number = _REAL if anatomy.is_lesion(name) else len(self.names)
+        box = Box.around(mask.data)
+        if box is None:
+            return
+        if self.map is None:
+            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+        part = self.map[box.slices]
+        part[mask.data[box.slices] & (part != _REAL)] = number
+
+    def volumes(self, names: Iterable[str] | None = None) -> dict[str, Volume]:
+        """The kept masks, moved by the pushes so far."""
+        return {name: Volume(self.masks[name], self.geometry) for name in names or self.masks}
+
+    def organ(self, organ: str, center_mm: Iterable[float], reach_mm: float) -> Volume:
+        """An organ's mask, its real tumors included, in a box of `reach_mm` around a point."""
+        box = self.geometry.box_around(tuple(center_mm), reach_mm)
+        kind = anatomy.organ(organ)
+        parts = [self.masks[name][box.slices] for name in (*kind.parts, kind.lesion) if name in self.masks]
+        return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
+
+    def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
+        """Where in a box other structures, real tumors or tumors put in before are."""
+        if self.map is None:
+            return np.zeros(box.shape, bool)
+        own = [self.names.index(name) + 1 for name in anatomy.organ(organ).parts if name in self.names]
+        part = self.map[box.slices]
+        return np.asarray((part != 0) & ~np.isin(part, own))
+
+    def real_lesions(self, box: Box) -> NDArray[np.bool_]:
+        """Voxels of a box that belong to real tumors, which nothing may change."""
+        return np.zeros(box.shape, bool) if self.map is None else np.asarray(self.map[box.slices] == _REAL)
+
+    def holds_tumor(self, box: Box) -> bool:
+        """Whether any tumor, real or put in before, lies in a box."""
+        return self.map is not None and bool((self.map[box.slices] >= _REAL).any())
+
+    def settle(self, box: Box, voxels: Array, mask: NDArray[np.bool_], push: mass_effect.Push | None) -> None:
+        """Take a tumor's voxels as part of the scan, and move every mask by its push."""
+        self.hu[box.slices] = voxels
+        if push is not None:
+            for name, data in self.masks.items():
+                part = data[push.box.slices]
+                if part.any():
+                    moved = data.copy(order="K") if not data.flags.writeable else data
+                    moved[push.box.slices] = mass_effect.move_mask(part, push)
+                    self.masks[name] = moved
+            if self.map is not None:
+                self.map[push.box.slices] = mass_effect.move_mask(self.map[push.box.slices], push)
+        if self.map is None:
+            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+        self.map[box.slices][mask] = _SYNTHETIC
+
+
+def scan_digest(ct: Volume) -> str:
+    """16 hexadecimal digits of a scan's grid and of every few of its voxels: tells scans apart at little cost."""
+    i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((ct.data.shape, ct.geometry.affine.round(3).tolist(), str(ct.data.dtype))).encode())
+    digest.update(np.ascontiguousarray(ct.data[::i, ::j, ::k]).tobytes())
+    return digest.hexdigest()
