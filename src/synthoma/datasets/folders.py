@@ -29,8 +29,9 @@ def holds_case(listing: Listing) -> bool:
 
 
 def read(listing: Listing, dataset: str, labels: Listing | None = None) -> Case:
-    """The case in a folder; `labels` is the folder of its masks where they lie in a tree of their own.
+    """The case in a folder.
 
+    labels: the folder of its masks; unless given it is looked for in a tree beside the scans', else here.
     `case.json`, if there, gives patient and attributes. Without `segmentations/` the masks are those classes
     of `combined_labels` (AbdomenAtlas ids) that have voxels. Raises `LayoutError` for a scan that is missing or
     that there are two of, and for two masks of one structure.
@@ -40,7 +41,7 @@ def read(listing: Listing, dataset: str, labels: Listing | None = None) -> Case:
     record = disk.read_json(listing.path / RECORD) if RECORD in listing.files else {}
     if not isinstance(record, dict) or not isinstance(record.get("attributes", {}), dict):
         raise LayoutError(f"{RECORD} is no record of a case", case=name, found=record)
-    masks = _masks(listing if labels is None else labels, name)
+    masks = _masks(labels or labels_beside(listing) or listing, name)
     return Case(name, image, masks, str(record.get("patient", "")), dataset, attributes=record.get("attributes", {}))
 
 
@@ -101,9 +102,10 @@ def read_trees(layout: str, root: Listing) -> Iterator[Case | SynthomaError]:
 
 
 def labels_beside(listing: Listing) -> Listing | None:
-    """The folder of masks in the other tree, for a case's folder in a tree of scans; None if it is in none."""
+    """The folder of masks in the other tree, for a case's folder in a tree of scans; None if there is none."""
+    tree = listing.path.parent
     for scans, masks in (pair for pairs in TREES.values() for pair in pairs):
-        twin = listing.path.parent.parent / masks
-        if listing.path.parent.name == scans and twin.is_dir():
-            return list_folder(twin).within(listing.path.name)
+        twin = tree.parent / masks / listing.path.name
+        if tree.name == scans and twin.is_dir():
+            return list_folder(twin)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -71,7 +72,7 @@ class CaseFolder:
     def read_all(self, root: Listing) -> Iterator[Case | SynthomaError | Path]:
         """Every case below the root; an empty folder is a fault, one with other things a path."""
         if self.holds(root):
-            yield self._attempt(root, root.path.resolve().parent.name)
+            yield self._attempt(root, root.path.parent.name)
             return
         for name in root.folders:
             listing = list_folder(root.path / name)
@@ -103,7 +104,12 @@ class Layout:
 
 def _read_dicom(listing: Listing, dataset: str) -> Case:
     """A folder that holds one DICOM series; its headers are read with the scan."""
-    return Case(case_id(listing.path.resolve().name), listing.path, {}, dataset=dataset)
+    return Case(case_id(listing.path.name), listing.path, {}, dataset=dataset)
+
+
+def _has_scans(root: Listing, samples: tuple[Listing, ...]) -> bool:
+    """Images, in a folder that is not known to hold masks."""
+    return bool(root.images()) and root.path.name not in ("segmentations", "labelsTr", "labelsTs")
 
 
 def _read_images(root: Listing) -> Iterator[Case | SynthomaError]:
@@ -165,7 +171,7 @@ LAYOUTS = {
     "ircadb": _case_layout("ircadb", "CASE/PATIENT_DICOM/ and CASE/MASKS_DICOM/"),
     "chaos": _case_layout("chaos", "CASE/DICOM_anon/ and CASE/Ground/"),
     "dicom": _case_layout("dicom", "CASE/*.dcm"),
-    "images": Layout("CASE.nii.gz", lambda root, samples: bool(root.images()), _read_images),
+    "images": Layout("CASE.nii.gz", _has_scans, _read_images),
     "freetumor": Layout("imagesTr/ and labelsTr/; only if named", lambda root, samples: False, _read_freetumor),
 }
 # Those that `datasets.conversion` writes.
@@ -174,7 +180,7 @@ WRITABLE = ("abdomenatlas", "msd", "nnunet")
 
 def detect(root: Path | str) -> str:
     """The name of the layout a folder follows; `LayoutError` with what was looked for, and found, if none."""
-    return _detect(_list_root(Path(root)))
+    return _detect(_list_root(_absolute(root)))
 
 
 def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
@@ -185,7 +191,7 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
     unless `case.json` names one; the other conventions tell no more. Raises `LayoutError` if the folder
     follows no layout or holds nothing of it.
     """
-    listing = _list_root(nnunet.under_raw(Path(root)))
+    listing = _list_root(_absolute(nnunet.under_raw(Path(root))))
     if layout is not None and layout not in LAYOUTS:
         raise LayoutError(f"unknown layout {layout!r}", expected=f"one of {', '.join(LAYOUTS)}")
     name = layout or _detect(listing)
@@ -205,7 +211,7 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
         raise LayoutError(f"{root} holds no case", found=listing.summary(), expected=f"{name}: {LAYOUTS[name].looks}")
     attributes = LAYOUTS[name].attributes(listing)
     return Dataset(
-        listing.path, name, listing.path.resolve().name, tuple(cases.values()), tuple(faults), tuple(others), attributes
+        listing.path, name, listing.path.name, tuple(cases.values()), tuple(faults), tuple(others), attributes
     )
 
 
@@ -214,23 +220,30 @@ def read_case(path: Path | str) -> Case:
 
     Voxels are read when asked for. Raises `LayoutError` if no case can be found there.
     """
-    path = Path(path)
+    path = _absolute(path)
     if path.is_dir():
         listing = list_folder(path)
-        labels = folders.labels_beside(listing)
-        if labels is not None:
-            return folders.read(listing, path.parent.parent.name, labels)
+        home = path.parent
+        if folders.labels_beside(listing) is not None:
+            home = home.parent
         for kind in CASE_FOLDERS.values():
             if kind.holds(listing):
-                return kind.read(listing, path.resolve().parent.name)
+                return kind.read(listing, home.name)
         raise LayoutError(f"{path} holds no case", found=listing.summary(), expected=_looked_for(CASE_FOLDERS))
     if not path.is_file():
         return open_dataset(path.parent)[path.name]
+    if folders.holds_case(list_folder(path.parent)):
+        return read_case(path.parent)
     root = path.parent.parent if path.parent.name in ("imagesTr", "imagesTs") else path.parent
     for case in open_dataset(root):
         if case.image == path:
             return case
     raise LayoutError(f"{path} is the scan of no case", fix="give the case's folder, or its scan")
+
+
+def _absolute(path: Path | str) -> Path:
+    """The path from the root of the disk, links kept: a worker may run in another folder."""
+    return Path(os.path.abspath(path))
 
 
 def _list_root(root: Path) -> Listing:

@@ -1,0 +1,83 @@
+"""A written case: the same voxels, names and facts come back, in the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from datasets.builders import SHAPE, patient
+from grids import oblique
+from synthoma import disk
+from synthoma.cases import Case, find_lesions
+from synthoma.datasets.layouts import open_dataset, read_case
+from synthoma.datasets.writing import write_case
+from synthoma.errors import GeometryError
+from synthoma.volume import Geometry, Volume
+
+GRIDS = [Geometry.of(SHAPE, (0.7, 0.9, 3.0), "LPS"), oblique(7, SHAPE)]
+
+
+@pytest.mark.parametrize("geometry", GRIDS, ids=["anisotropic", "oblique"])
+def test_a_written_case_reads_back_the_same(geometry: Geometry, tmp_path: Path) -> None:
+    case = replace(patient(geometry, "s1"), patient="P 7", dataset="home", attributes={"phase": "portal", "age": 61})
+    write_case(case, tmp_path / "set" / "s1")
+    for found in (read_case(tmp_path / "set" / "s1"), open_dataset(tmp_path / "set")["s1"]):
+        assert (found.id, found.patient, found.dataset) == ("s1", "P 7", "set")
+        assert found.attributes == case.attributes
+        assert found.masks.keys() == case.masks.keys()
+        assert np.array_equal(found.read_image().data, case.image.data)
+        assert found.read_image().geometry.matches(geometry, 1e-3)
+        for name, mask in found.each_mask():
+            assert np.array_equal(mask.data, case.masks[name].data)
+
+
+def test_files_are_as_abdomenatlas_has_them(tmp_path: Path) -> None:
+    case = patient(GRIDS[1], "s1")
+    masks = {"pancreas_lesion": case.masks["spleen"], "liver": case.masks["liver"]}
+    write_case(replace(case, masks=masks), tmp_path)
+    assert {path.name for path in (tmp_path / "segmentations").iterdir()} == {
+        "pancreatic_lesion.nii.gz",
+        "liver.nii.gz",
+    }
+    scan, mask = (nibabel.load(tmp_path / name) for name in ("ct.nii.gz", "segmentations/liver.nii.gz"))
+    assert mask.get_data_dtype() == np.uint8
+    for image in (scan, mask):
+        assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-3)
+    assert np.array_equal(scan.affine, mask.affine)
+
+
+def test_the_record_lists_every_lesion_and_where_the_case_comes_from(tmp_path: Path) -> None:
+    case = patient(GRIDS[0], "s1")
+    write_case(case, tmp_path, provenance={"recipe": "liver"})
+    record = json.loads((tmp_path / "case.json").read_text())
+    assert record["provenance"] == {"recipe": "liver"}
+    assert [lesion["organ"] for lesion in record["lesions"]] == ["liver", "liver", "kidney"]
+    first = find_lesions(case.masks["liver_lesion"], "liver")[0]
+    assert record["lesions"][0]["volume_ml"] == first.volume_ml
+    assert record["lesions"][0]["box"] == [list(first.box.lower), list(first.box.upper)]
+    write_case(case, tmp_path, lesions=[replace(first, synthetic=True)])
+    record = json.loads((tmp_path / "case.json").read_text())
+    assert [lesion["synthetic"] for lesion in record["lesions"]] == [True]
+
+
+def test_the_same_case_gives_the_same_bytes_and_their_digests(tmp_path: Path) -> None:
+    one, two = (write_case(patient(GRIDS[1], "s1"), tmp_path / name) for name in "ab")
+    assert one == two
+    for file in one["files"]:
+        assert (tmp_path / "a" / file["path"]).read_bytes() == (tmp_path / "b" / file["path"]).read_bytes()
+        assert disk.digest(tmp_path / "a" / file["path"]) == file["digest"]
+    listed = {file["path"] for file in one["files"]}
+    assert listed == {p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+
+
+def test_a_mask_on_another_grid_leaves_no_record(tmp_path: Path) -> None:
+    scan = patient(GRIDS[0], "s1").image
+    case = Case("s1", scan, {"liver": Volume(np.ones(SHAPE, bool), Geometry.of(SHAPE, 2.0))})
+    with pytest.raises(GeometryError, match="s1: the liver's grid differs"):
+        write_case(case, tmp_path)
+    assert not (tmp_path / "case.json").exists()
