@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.datasets.insilico import body, bowel, organs, skeleton, tissues, vessels
+from synthoma.datasets.insilico import body, bowel, organs, skeleton, tissues, trees, vessels
 from synthoma.datasets.insilico.canvas import Canvas
 from synthoma.datasets.insilico.patient import Patient
+from synthoma.datasets.insilico.shapes import Curve
 from synthoma.volume import Box, Geometry, Volume
 
 Array = NDArray[Any]
 
-_SLAB_VOXELS = 6_000_000
+_SLAB_VOXELS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +43,28 @@ class Abdomen:
         return Volume(tissues.label_by_id()[self.main], self.geometry)
 
 
+@dataclass(frozen=True)
+class Courses:
+    """What is found once per patient and drawn in every slab: bowel loops and vessel trees."""
+
+    loops: list[Curve]
+    liver: list[trees.Tree]
+    strands: list[trees.Tree]
+
+
 def draw_abdomen(patient: Patient, geometry: Geometry) -> Abdomen:
     """The patient on any grid; the same places hold the same tissue whatever the spacing or the field of view.
 
     Drawn in slabs along the third axis, so memory does not grow with the grid.
     """
     main, under, share = (np.empty(geometry.shape, np.uint8) for _ in range(3))
+    courses = Courses(
+        bowel.small_bowel(patient),
+        trees.liver_trees(patient),
+        [*trees.mesenteric_trees(patient), *trees.lung_trees(patient)],
+    )
     for box in _slabs(geometry):
-        canvas = _draw(patient, geometry.crop(box))
+        canvas = _draw(patient, geometry.crop(box), courses)
         main[box.slices], under[box.slices], share[box.slices] = canvas.main, canvas.under, canvas.share
     return Abdomen(patient, geometry, main, under, share)
 
@@ -61,7 +76,7 @@ def _slabs(geometry: Geometry) -> Iterator[Box]:
         yield Box((0, 0, first), (i, j, min(k, first + thick)))
 
 
-def _draw(patient: Patient, geometry: Geometry) -> Canvas:
+def _draw(patient: Patient, geometry: Geometry, courses: Courses) -> Canvas:
     canvas = Canvas(patient, geometry)
     body.draw_trunk(canvas)
     body.draw_thorax(canvas)
@@ -76,6 +91,8 @@ def _draw(patient: Patient, geometry: Geometry) -> Canvas:
     organs.draw_pancreas(canvas)
     bowel.draw_duodenum(canvas)
     organs.draw_liver(canvas)
+    for tree in courses.liver:
+        trees.draw_tree(canvas, tree)
     organs.draw_gall_bladder(canvas)
     organs.draw_spleen(canvas)
     bowel.draw_stomach(canvas)
@@ -85,7 +102,7 @@ def _draw(patient: Patient, geometry: Geometry) -> Canvas:
     else:
         organs.draw_prostate(canvas)
     bowel.draw_colon(canvas)
-    bowel.draw_small_bowel(canvas)
-    bowel.draw_mesentery(canvas)
-    bowel.draw_lung_vessels(canvas)
+    bowel.draw_small_bowel(canvas, courses.loops)
+    for tree in courses.strands:
+        trees.draw_tree(canvas, tree)
     return canvas

@@ -24,25 +24,38 @@ from synthoma.datasets.insilico.shapes import (
 
 Array = NDArray[Any]
 
+# template z -> the y of the vertebral bodies' middle
+_COLUMN_Z = (-75, -36, 0, 36, 71, 105, 137, 167, 200, 250, 320)
+_COLUMN_Y = (-52, -36, -29, -28, -31, -36, -43, -50, -57, -66, -68)
 # template z -> half-width, front and back of the muscular wall's outside and of the cavity inside it, in mm
 _WALL_Z = (-190, -160, -120, -80, -40, 0, 50, 100, 150, 230, 290)
 _WALL_HALF = (158, 160, 158, 150, 142, 133, 134, 139, 143, 146, 144)
 _WALL_FRONT = (62, 70, 80, 88, 92, 94, 96, 99, 101, 102, 102)
-_WALL_BACK = (110, 114, 116, 114, 108, 101, 103, 108, 112, 114, 112)
+_WALL_BACK = (110, 116, 120, 118, 112, 106, 108, 113, 117, 120, 118)
 _CAVITY_Z = (-190, -160, -130, -100, -70, -40, 0, 50, 100, 150, 230, 290)
-_CAVITY_HALF = (42, 50, 60, 76, 96, 110, 116, 118, 124, 128, 130, 128)
-_CAVITY_FRONT = (30, 44, 62, 72, 78, 82, 85, 87, 89, 90, 88, 86)
+_CAVITY_HALF = (36, 39, 47, 65, 92, 110, 116, 119, 125, 130, 132, 130)
+_CAVITY_FRONT = (24, 38, 56, 70, 78, 82, 85, 87, 89, 90, 88, 86)
 _CAVITY_BACK = (82, 84, 82, 74, 62, 56, 62, 74, 86, 94, 98, 96)
 
 
+def column_y(z: Array) -> Array:
+    """The y of the vertebral bodies' middle."""
+    return table(z, _COLUMN_Z, _COLUMN_Y)
+
+
 def wall(points: Points) -> Array:
-    """Distance to the outside of the trunk's muscles."""
-    return _section(points, _WALL_Z, _WALL_HALF, _WALL_FRONT, _WALL_BACK)
+    """Distance to the outside of the trunk's muscles; the long muscles of the back bulge beside the spine."""
+    around = _section(points, _WALL_Z, _WALL_HALF, _WALL_FRONT, _WALL_BACK, (0.25, 0.45))
+    across = (np.abs(points.x) - 36) / table(points.z, (-110, -60, 40, 150, 250), (26, 36, 37, 30, 26))
+    depth = table(points.z, (-110, -60, 40, 130, 190, 250), (16, 27, 30, 24, 17, 14))
+    back = points.y - column_y(points.z) + table(points.z, (-60, 40, 130, 190, 250), (66, 66, 62, 54, 48))
+    muscle = superellipse(across, back / depth, np.hypot(across * depth, back), 0.3)
+    return smooth_min(around, muscle, 22)
 
 
 def cavity(points: Points) -> Array:
     """Distance to the inside of the trunk's wall, thorax, abdomen and pelvis together."""
-    return _section(points, _CAVITY_Z, _CAVITY_HALF, _CAVITY_FRONT, _CAVITY_BACK)
+    return _section(points, _CAVITY_Z, _CAVITY_HALF, _CAVITY_FRONT, _CAVITY_BACK, (0.3, 0.75))
 
 
 def dome(points: Points) -> Array:
@@ -52,10 +65,11 @@ def dome(points: Points) -> Array:
     return smooth_min(right, left, 24)
 
 
-def _section(points: Points, z: Any, half: Any, front: Any, back: Any) -> Array:
+def _section(points: Points, z: Any, half: Any, front: Any, back: Any, square: tuple[float, float]) -> Array:
     width = table(points.z, z, half)
     depth = np.where(points.y > 0, table(points.z, z, front), table(points.z, z, back))
-    return superellipse(points.x / width, points.y / depth, np.hypot(points.x, points.y))
+    corners = np.where(points.y > 0, np.float32(square[0]), np.float32(square[1]))
+    return superellipse(points.x / width, points.y / depth, np.hypot(points.x, points.y), corners)
 
 
 def _dome(points: Points, x: float, half: float, height: float) -> Array:
@@ -73,9 +87,8 @@ def skin(points: Points, patient: Patient, outside: Array) -> Array:
     around = np.float32(0.85) + np.float32(0.55) * back * side * 2 - np.float32(0.35) * back**6
     height = table(points.z, (-190, -120, -60, 0, 60, 140, 230), (1.5, 1.45, 1.25, 1.1, 0.9, 0.62, 0.5))
     thick = np.float32(patient.subcutaneous_mm) * around * height + 2
-    spine = 5 * np.exp(-((points.x / np.float32(12)) ** 2)) * (points.y < 0)
     navel = 9 * np.exp(-((points.x / 7) ** 2) - ((points.z - 2) / 7) ** 2) * (points.y > 0)
-    return outside - thick + spine + navel
+    return outside - thick + navel
 
 
 def draw_trunk(canvas: Canvas) -> None:
@@ -102,19 +115,23 @@ def _draw_layers(canvas: Canvas, region: Region, outside: Array, inside: Array) 
     depth = -outside / thick
     flank = np.maximum(np.float32(58) - np.abs(points.x), -points.y - 48)
     flank = np.maximum(flank, points.z - 95)
+    broken = canvas.field("sheets", 50, region)
     for level in (0.36, 0.68):
-        sheet = np.abs(depth - np.float32(level)) * thick - np.float32(0.7)
+        sheet = np.abs(depth - np.float32(level)) * thick - 0.9 * broken - np.float32(0.1)
         canvas.paint("fat", np.maximum(np.maximum(sheet, flank), np.float32(-12) - points.z), region)
     front = np.maximum(-points.y, outside)
     line = np.abs(np.abs(points.x) - np.float32(60)) - 2.5 * np.abs(depth - 0.5)
     canvas.paint("fat", np.maximum(line, np.maximum(front, -inside)), region)
-    midline = np.maximum(np.abs(points.x) - 6, 3 - thick * (1 - depth))
-    canvas.paint("visceral_fat", np.maximum(np.maximum(midline, front), -inside), region)
-    bundle = np.abs(canvas.field("bundles", 42, region)) * 16 - np.float32(1.1)
+    midline = np.maximum(np.abs(points.x) - 3, outside + 5)
+    canvas.paint("fat", np.maximum(np.maximum(midline, front), -inside), region)
+    bundle = np.abs(canvas.field("bundles", 42, region)) * 16 - np.float32(0.3) - 0.9 * broken
     deep = np.maximum(np.maximum(points.y + 30, 4 - inside), outside + 3)
     canvas.paint("fat", np.maximum(bundle, deep), region)
     hip = np.maximum(np.maximum(points.z + 25, 4 - inside), outside + 3)
     canvas.paint("fat", np.maximum(bundle, hip), region)
+    sheet = np.abs(outside + 24 + 5 * broken) - np.float32(1.3)
+    gluteal = np.maximum(np.maximum(points.y + 8, 6 - inside), points.z - 0.5 * points.y + 4)
+    canvas.paint("fat", np.maximum(sheet, gluteal), region)
     spine = np.maximum(np.abs(points.x) - 1.2, np.maximum(points.y + 60, outside))
     canvas.paint("fat", spine, region)
 
@@ -127,10 +144,10 @@ def draw_thorax(canvas: Canvas) -> None:
     points = region.points
     inside = cavity(points) + 1.5 * canvas.field("trunk", 45, region)
     under = dome(points)
-    canvas.paint("muscle", np.maximum(np.maximum(inside, under - 3), -under), region)
+    canvas.paint("muscle", np.maximum(np.maximum(inside, under - 3), -2.5 - under), region)
     canvas.paint("visceral_fat", np.maximum(np.maximum(inside, 3 - under), 92 - points.z), region)
     lung = np.maximum(np.maximum(inside + 1.5, 3.2 - under), 94 - points.z)
-    middle = np.float32(30) - np.abs(points.x) + np.clip(points.y - 10, 0, 100) * np.float32(0.25)
+    middle = np.float32(27) - np.abs(points.x) - np.clip(points.y - 20, 0, 100) * np.float32(0.3)
     lung = smooth_max(lung, np.where(points.y > -62, middle, np.float32(24) - np.abs(points.x)), 8)
     heart = _heart(canvas, region)
     lung = smooth_max(lung, 3 - heart, 4)

@@ -12,7 +12,6 @@ from synthoma.datasets.insilico.canvas import Canvas, Tube
 from synthoma.datasets.insilico.noise import wave_along
 from synthoma.datasets.insilico.patient import Patient
 from synthoma.datasets.insilico.shapes import FAR_MM, Curve, points_of, spline
-from synthoma.datasets.insilico.vessels import draw_tree, grow_tree, points_inside
 
 Array = NDArray[Any]
 
@@ -180,9 +179,9 @@ def _fill_colon(canvas: Canvas, tube: Tube, phi: Array, curve: Curve, organ: str
     canvas.paint(f"{organ}_gas", np.maximum(inner + 1.5, bubbles), region)
 
 
-def draw_small_bowel(canvas: Canvas) -> None:
+def draw_small_bowel(canvas: Canvas, loops: list[Curve]) -> None:
     """Loops that fill what the colon's frame leaves free, moulded by each other, on a mesentery with its vessels."""
-    for number, curve in enumerate(small_bowel(canvas.patient)):
+    for number, curve in enumerate(loops):
         tube = canvas.tube(curve, reach_mm=6, apart_mm=34)
         if tube is None:
             continue
@@ -237,15 +236,17 @@ def small_bowel(patient: Patient) -> list[Curve]:
 def _loop_places(patient: Patient, rng: np.random.Generator, apart: float) -> Array:
     """A jittered close packing of template points where no other part of the gut runs."""
     steps = np.array([apart, apart * 0.87, apart * 0.82])
-    counts = (np.array([210, 150, 190]) / steps).astype(int)
+    counts = (np.array([210, 150, 250]) / steps).astype(int)
     i, j, k = np.meshgrid(*(np.arange(n) for n in counts), indexing="ij")
     x = (i + 0.5 * (j % 2) + 0.25 * (k % 2)) * steps[0] - 100
     y = (j + 0.33 * (k % 2)) * steps[1] - 58
-    z = k * steps[2] - 104
+    z = k * steps[2] - 122
     places = np.stack([x, y, z], axis=-1).reshape(-1, 3)
     places += rng.uniform(-0.25, 0.25, places.shape) * apart + rng.uniform(-0.5, 0.5, 3) * steps
     points = points_of(places)
-    free = (body.cavity(points) < -10) & (points.z < 74 + 0.15 * points.x)
+    free = (body.cavity(points) < -10) & (
+        points.z < np.where((points.x < -15) & (points.y > 8), 112, 74 + 0.15 * points.x)
+    )
     free &= points.y > np.interp(points.z, (-110, -60, -20, 30, 80), (-40, -30, 4, 16, 26)) - 0.25 * np.abs(points.x)
     world = patient.to_world(places)
     taken = [stomach(patient), colon(patient), _curve(patient, "duodenum", _DUODENUM, 1.5)]
@@ -254,38 +255,5 @@ def _loop_places(patient: Patient, rng: np.random.Generator, apart: float) -> Ar
         free &= gap.min(axis=1) > 6
     places = places[free]
     # the pelvis belongs to bladder, uterus and rectum
-    deep = (places[:, 2] < -80) & (np.abs(places[:, 0]) < 40) & (places[:, 1] > -45)
+    deep = (places[:, 2] < -84) & (np.abs(places[:, 0]) < 30)
     return np.asarray(places[~deep])
-
-
-def draw_mesentery(canvas: Canvas) -> None:
-    """Small vessels through the fat between the loops, from the mesenteric root, and some lymph nodes."""
-    patient = canvas.patient
-
-    def between(tried: Array) -> Array:
-        result: Array = body.cavity(points_of(tried)) < -10
-        return result
-
-    targets = points_inside(patient, "mesentery", 170, (-95, -10, -70), (95, 76, 90), between)
-    root = patient.to_world(np.array([(2, 20, 70), (6, 24, 40)]))
-    tree = grow_tree(patient.rng("mesentery"), root, targets, 0.75)
-    draw_tree(canvas, tree, "vein", ("visceral_fat",))
-    back = points_inside(patient, "retroperitoneum", 40, (-100, -70, -40), (100, 10, 120), between)
-    strands = grow_tree(patient.rng("strands"), patient.to_world(np.array([(0, -6, 40), (0, -6, 60)])), back, 0.6)
-    draw_tree(canvas, strands, "vein", ("visceral_fat",))
-
-
-def draw_lung_vessels(canvas: Canvas) -> None:
-    """Vessels that thin out toward the pleura."""
-    patient = canvas.patient
-
-    def above(tried: Array) -> Array:
-        points = points_of(tried)
-        return np.asarray((body.cavity(points) < -6) & (body.dome(points) > 8) & (points.z > 110))
-
-    for side, name in ((1, "right"), (-1, "left")):
-        low, high = sorted((side * 28.0, side * 135.0))
-        targets = points_inside(patient, f"lung {name}", 90, (low, -95, 110), (high, 85, 290), above)
-        root = patient.to_world(np.array([(side * 34, -24, 300), (side * 40, -30, 280)]))
-        tree = grow_tree(patient.rng(f"lung {name}"), root, targets, 0.75)
-        draw_tree(canvas, tree, f"lung_vessel_{name}", (f"lung_{name}",))

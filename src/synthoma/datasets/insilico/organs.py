@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from synthoma.datasets.insilico import body
 from synthoma.datasets.insilico.canvas import Canvas, Region
 from synthoma.datasets.insilico.patient import Patient
-from synthoma.datasets.insilico.shapes import Points, ellipsoid, points_of, smooth_max, smooth_min
-from synthoma.datasets.insilico.vessels import PORTAL, draw_tree, grow_tree, points_inside
+from synthoma.datasets.insilico.shapes import Points, ellipsoid, smooth_max, smooth_min
 
 Array = NDArray[Any]
 
-_LIVER_BOX = ((-90, -100, 25), (140, 105, 225))
+LIVER_BOX = ((-90, -100, 25), (140, 105, 225))
 
 
 def liver_shape(points: Points, patient: Patient) -> Array:
@@ -33,8 +32,8 @@ def liver_shape(points: Points, patient: Patient) -> Array:
 
 
 def draw_liver(canvas: Canvas) -> None:
-    """Liver with its fissure, hepatic veins and portal branches."""
-    region = canvas.region(*_LIVER_BOX)
+    """Liver with its fissures, against the diaphragm without fat between."""
+    region = canvas.region(*LIVER_BOX)
     if region is None:
         return
     patient, p = canvas.patient, region.points
@@ -42,32 +41,8 @@ def draw_liver(canvas: Canvas) -> None:
     fissure = np.maximum(np.abs(p.x + 4 + 0.12 * (p.y - 60)) - 2.2, np.maximum(22 - p.y, p.z - 150))
     ligament = np.maximum(np.abs(p.x - 6 - 0.55 * (20 - p.y)) - 1.6, np.maximum(np.abs(p.y + 2) - 16, p.z - 172))
     phi = np.maximum(phi, -np.minimum(fissure, ligament))
-    phi = canvas.settle(phi, region, 1.0)
+    phi = canvas.settle(phi, region, 0.6)
     canvas.paint("liver", phi, region)
-    _draw_liver_vessels(canvas)
-
-
-def _draw_liver_vessels(canvas: Canvas) -> None:
-    patient = canvas.patient
-
-    def deep(tried: Array) -> Array:
-        result: Array = liver_shape(points_of(tried), patient) < -11
-        return result
-
-    low, high = _LIVER_BOX
-    rng = patient.rng("liver vessels")
-    targets = points_inside(patient, "hepatic veins", 55, low, high, deep)
-    mains = np.array([(78, 0, 150), (92, -20, 165), (44, 40, 150), (2, 50, 160), (70, -48, 160)], float)
-    roots = patient.to_world(np.array([(22, -14, 188), (23, -10, 192)]))
-    mains = patient.to_world(mains + rng.normal(0, 5, mains.shape))
-    veins = grow_tree(rng, roots, np.concatenate([mains, targets]), 1.15)
-    targets = points_inside(patient, "portal branches", 75, low, high, deep)
-    mains = np.array([(62, 4, 126), (82, 14, 132), (74, -28, 122), (20, 22, 136), (-4, 44, 146)], float)
-    mains = patient.to_world(mains + rng.normal(0, 4, mains.shape))
-    roots = patient.curve("vessels", PORTAL[0]).points[-2:]
-    portal = grow_tree(rng, roots, np.concatenate([mains, targets]), 1.05)
-    draw_tree(canvas, veins, "hepatic_vein", ("liver",))
-    draw_tree(canvas, portal, "portal_vein_in_liver", ("liver", "portal_vein"))
 
 
 def draw_gall_bladder(canvas: Canvas) -> None:
@@ -88,8 +63,8 @@ def draw_spleen(canvas: Canvas) -> None:
         return
     p = canvas.patient.frame("spleen", (-96, -34, 142), region.points)
     across = 0.80 * p.x + 0.60 * p.y
-    shape = ellipsoid(Points(across, -0.60 * p.x + 0.80 * p.y, p.z - 0.15 * p.y), (-4, 4, 0), (36, 60, 58))
-    hollow = np.float32(56) - np.sqrt((p.x - 58) ** 2 + (p.y - 34) ** 2 + (0.35 * p.z) ** 2)
+    shape = ellipsoid(Points(across, -0.60 * p.x + 0.80 * p.y, p.z - 0.15 * p.y), (-4, 4, 0), (41, 66, 64))
+    hollow = np.float32(50) - np.sqrt((p.x - 58) ** 2 + (p.y - 34) ** 2 + (0.35 * p.z) ** 2)
     inside = smooth_max(body.dome(region.points) + 1, body.cavity(region.points) + 1, 6)
     phi = smooth_max(smooth_max(inside, shape, 14), hollow, 10)
     phi = phi + 2.0 * canvas.field("spleen", 30, region)
@@ -98,7 +73,7 @@ def draw_spleen(canvas: Canvas) -> None:
 
 def draw_kidneys(canvas: Canvas) -> None:
     """Both kidneys with cortex, medulla, sinus fat and pelvis, in a sleeve of perirenal fat."""
-    for side, name, center in ((1, "right", (60, -46, 82)), (-1, "left", (-62, -48, 96))):
+    for side, name, center in ((1, "right", (62, -40, 82)), (-1, "left", (-62, -42, 96))):
         low = (min(side * 15, side * 110), -100, center[2] - 85)
         high = (max(side * 15, side * 110), 20, center[2] + 85)
         region = canvas.region(low, high)
@@ -117,7 +92,7 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
     local = Points(u, v, w)
     wobble = canvas.field(f"kidney {name}", 22, region)
     outer = ellipsoid(local, (0, 0, 0), (27, 25.5, 55)) + 1.0 * wobble
-    sinus = ellipsoid(local, (-18, 0, 0), (20, 9, 25)) + 1.6 * canvas.field(f"sinus {name}", 11, region)
+    sinus = ellipsoid(local, (-20, 0, 0), (19, 8, 24)) + 1.6 * canvas.field(f"sinus {name}", 11, region)
     outer = smooth_max(outer, -ellipsoid(local, (-33, 0, 0), (14, 9, 19)), 4)
     fat = np.float32(3 + 7 * canvas.patient.visceral)
     canvas.settle(outer - fat, region, 0.5)
@@ -129,7 +104,7 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
     hole = np.maximum(sinus, outer + 3)
     hole = np.where(u < -8, np.maximum(sinus, outer), hole)
     canvas.paint("visceral_fat", hole, region)
-    pelvis = ellipsoid(local, (-21, -1, -3), (13, 4.2, 13)) + 1.0 * canvas.field(f"pelvis {name}", 9, region)
+    pelvis = ellipsoid(local, (-22, -2, -4), (10, 2.8, 10)) + 1.0 * canvas.field(f"pelvis {name}", 9, region)
     canvas.paint(f"renal_pelvis_{name}", pelvis, region)
     vessel = np.hypot(v - 5, w - 4 + 0.2 * u) - 2.6
     canvas.paint("vein", np.maximum(vessel, np.maximum(sinus, outer - 4)), region)
@@ -148,22 +123,22 @@ def draw_adrenals(canvas: Canvas) -> None:
         ):
             tube = canvas.tube(canvas.patient.curve("adrenal", knots))
             if tube is not None:
-                phi = canvas.settle(tube.phi, tube.region, 0.4)
+                phi = canvas.settle(tube.phi, tube.region, 0.4, firm=True)
                 canvas.paint(f"adrenal_{name}", phi, tube.region)
 
 
 def draw_pancreas(canvas: Canvas) -> None:
     """From the duodenal C across the spine to the hilum of the spleen, lobulated."""
     knots = [
-        (33, 6, 52, 8),
-        (34, 9, 66, 14),
-        (27, 14, 80, 14.5),
-        (14, 22, 93, 10.5),
-        (-4, 24, 100, 10),
-        (-24, 14, 106, 11),
-        (-44, -2, 112, 11.5),
-        (-62, -16, 119, 11.5),
-        (-79, -27, 128, 9),
+        (33, 6, 50, 9.5),
+        (34, 9, 66, 17),
+        (27, 14, 80, 17),
+        (14, 22, 93, 13),
+        (-4, 24, 100, 12.5),
+        (-24, 14, 106, 13),
+        (-44, -2, 112, 13.5),
+        (-62, -16, 119, 13.5),
+        (-79, -27, 128, 10.5),
     ]
     tube = canvas.tube(canvas.patient.curve("pancreas", knots, jitter_mm=2.0))
     if tube is None:
@@ -180,7 +155,7 @@ def draw_bladder(canvas: Canvas) -> None:
         return
     patient = canvas.patient
     p = patient.frame("bladder", (0, 22, -134), region.points)
-    phi = ellipsoid(p, (0, 0, 0), (38, 27, 27)) + 1.2 * canvas.field("bladder", 30, region)
+    phi = ellipsoid(p, (0, 0, 0), (43, 30, 29)) + 1.2 * canvas.field("bladder", 30, region)
     phi = canvas.settle(phi, region, 1.0)
     canvas.paint("bladder_wall", phi, region)
     canvas.paint("bladder_urine", phi + 2.6, region)

@@ -119,7 +119,7 @@ def draw_patient(seed: int, sex: Sex | Literal["any"] = "any") -> Patient:
     weight = float(np.clip(rng.normal(0, 1), -1.8, 2.2))
     scale = (
         height * (1 + 0.035 * weight) * rng.normal(1, 0.02),
-        height * (1 + 0.055 * weight) * rng.normal(1, 0.03),
+        0.94 * height * (1 + 0.055 * weight) * rng.normal(1, 0.03),
         height * rng.normal(1, 0.02),
     )
     fat_mm = (21 if drawn == "female" else 15) * float(np.exp(0.42 * weight + rng.normal(0, 0.2)))

@@ -71,8 +71,8 @@ def scan(abdomen: Abdomen, scanner: Scanner, seed: int) -> Volume:
     """int16 HU of a drawn patient: tissue HU and texture, table, blur and correlated noise."""
     geometry = abdomen.geometry
     hu = _tissue_hu(abdomen, scanner)
-    body_share = ndimage.zoom((abdomen.main[::4, ::4, ::2] > 0).astype(np.float32), 1, order=0)
-    _lay_table(hu, abdomen)
+    body_share = (abdomen.main[::4, ::4, ::2] > 0).astype(np.float32)
+    _lay_table(hu, abdomen, scanner.phase)
     _blur(hu, geometry, scanner)
     sd = _noise_sd(body_share, hu.shape, geometry) * np.float32(scanner.noise_hu)
     hu += sd * _grain(rng_for(seed, "scanner noise"), geometry, scanner)
@@ -89,7 +89,7 @@ def _tissue_hu(abdomen: Abdomen, scanner: Scanner) -> Array:
     return hu
 
 
-def _lay_table(hu: Array, abdomen: Abdomen) -> None:
+def _lay_table(hu: Array, abdomen: Abdomen, phase: str) -> None:
     """A curved carbon shell filled with foam, a finger's width behind the lowest point of the back."""
     world = world_points(abdomen.geometry)
     body_rows = np.broadcast_to(world.y, hu.shape)[abdomen.main > 0]
@@ -99,7 +99,9 @@ def _lay_table(hu: Array, abdomen: Abdomen) -> None:
     curve = top + world.x**2 * np.float32(1 / 1100) - world.y
     inside = np.broadcast_to((curve > 0) & (abdomen.main == 0), hu.shape)
     shell = np.broadcast_to(np.clip(1.6 - np.abs(curve - 1.6) / 1.2, 0, 1), hu.shape)
-    table = np.float32(-930) + 800 * shell
+    by_id = tissues.hu_by_id(phase)
+    foam, carbon = by_id[tissues.TISSUE_ID["table_foam"]], by_id[tissues.TISSUE_ID["table_shell"]]
+    table = foam + (carbon - foam) * shell
     hu[inside] = table[inside]
 
 

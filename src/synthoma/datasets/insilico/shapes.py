@@ -43,10 +43,14 @@ def ellipsoid(points: Points, center: Sequence[float], radii: Sequence[float]) -
     return result
 
 
-def superellipse(u: Array, v: Array, radius_mm: Array) -> Array:
-    """Radial distance to the curve |u|^2.5 + |v|^2.5 = 1, `radius_mm` being the distance from its center."""
-    u, v = np.abs(u), np.abs(v)
-    level = (u * u * np.sqrt(u) + v * v * np.sqrt(v) + np.float32(1e-12)) ** np.float32(0.4)
+def superellipse(u: Array, v: Array, radius_mm: Array, square: Any = 0.5) -> Array:
+    """Radial distance to a squircle with half-axes 1, `radius_mm` being the distance from its center.
+
+    square: 0 an ellipse, 1 a rectangle (Fernandez-Guasti's curve, s^2 = square).
+    """
+    u, v = u * u, v * v
+    both = u + v
+    level = np.sqrt((both + np.sqrt(np.maximum(both * both - np.float32(4) * square * u * v, 0))) / 2)
     result: Array = (1 - 1 / np.maximum(level, np.float32(0.05))) * radius_mm
     return result
 

@@ -23,8 +23,6 @@ Array = NDArray[Any]
 
 # centers of the vertebrae L5 .. T5 along z, and how far the column's middle lies in front of y = 0
 LEVELS_MM = (-36, 0, 36, 71, 105, 137, 167, 195, 222, 248, 273, 297, 320)
-_COLUMN_Z = (-75, -36, 0, 36, 71, 105, 137, 167, 200, 250, 320)
-_COLUMN_Y = (-52, -36, -29, -28, -31, -36, -43, -50, -57, -66, -68)
 # template x, y, z of the corners of the right hip bone's plates
 _HIP = {
     "sacroiliac_top": (44, -62, -38),
@@ -50,10 +48,24 @@ _PLATES = (
     ("crest_front", "spine_low", "socket", (9, 11, 20)),
 )
 
-
-def column_y(z: Array) -> Array:
-    """The y of the vertebral bodies' middle."""
-    return table(z, _COLUMN_Z, _COLUMN_Y)
+# muscles inside the cavity's surface: template x, y, z and radius in mm of the right ones
+_MUSCLES = (
+    [
+        (20, -34, 118, 4),
+        (29, -38, 84, 12),
+        (34, -38, 44, 19),
+        (40, -33, 0, 23),
+        (48, -16, -40, 23),
+        (66, 6, -80, 20),
+        (84, 28, -112, 17),
+        (96, 34, -140, 15),
+        (106, 14, -175, 14),
+    ],
+    [(54, -76, 96, 5), (62, -76, 66, 9), (70, -68, 30, 13), (78, -58, 4, 14)],
+    [(96, -14, -8, 9), (90, -8, -38, 14), (88, 4, -70, 17), (90, 20, -100, 15)],
+    [(74, -30, -30, 12), (78, -18, -60, 15), (84, 6, -95, 15)],
+    [(9, -14, 150, 4.5), (12, -12, 118, 5.5), (14, -12, 82, 4.5)],
+)
 
 
 def draw_spine(canvas: Canvas) -> None:
@@ -68,7 +80,7 @@ def draw_spine(canvas: Canvas) -> None:
 
 def _draw_column(canvas: Canvas, region: Region) -> None:
     p = region.points
-    y = p.y - column_y(p.z)
+    y = p.y - body.column_y(p.z)
     # lumbar lordosis: end plates tilt with the column
     tilt = table(p.z, (-40, 30, 110, 200), (0.30, 0.0, -0.22, -0.15))
     z = p.z - tilt * y
@@ -144,18 +156,18 @@ def draw_ribs(canvas: Canvas) -> None:
         start_z = LEVELS_MM[17 - number] + 6
         for side in (1, -1):
             turns = np.linspace(0.07, end, 26)
-            _draw_rib(canvas, _rib_knots(turns, start_z, end, side), ("bone_cortex", "bone_marrow"), 4.6)
+            _draw_rib(canvas, _rib_knots(turns, start_z, end, side), ("bone_cortex", "bone_marrow"), 4.0)
             if number <= 10:
                 turns = np.linspace(end, 0.985, 14)
                 knots = _rib_knots(turns, start_z, end, side)
                 knots[:, 2] += (turns - end) / (0.985 - end) * (178 - knots[-1, 2]) * 0.9
-                _draw_rib(canvas, knots, ("cartilage", "cartilage"), 4.8)
+                _draw_rib(canvas, knots, ("cartilage", "cartilage"), 4.4)
 
 
 def _rib_knots(turns: Array, start_z: float, end: float, side: int) -> Array:
     """Points in the wall from the spine (turn 0) to the front (turn 1), descending."""
     angle = np.pi * turns
-    z = start_z - 88 * np.minimum(turns, end) ** 1.15
+    z = start_z - 145 * np.minimum(turns, end)
     flat = np.zeros_like(z)
     half, front, back = (
         np.interp(z, body._CAVITY_Z, row) + 7.5 for row in (body._CAVITY_HALF, body._CAVITY_FRONT, body._CAVITY_BACK)
@@ -179,7 +191,7 @@ def _draw_rib(canvas: Canvas, knots: Array, tissues: tuple[str, str], radius_mm:
     for tube in rods:
         canvas.paint(tissues[0], tube.phi, tube.region)
     for tube in rods:
-        canvas.paint(tissues[1], tube.phi + 1.7, tube.region)
+        canvas.paint(tissues[1], tube.phi + 1.3, tube.region)
 
 
 def draw_pelvis(canvas: Canvas) -> None:
@@ -232,23 +244,7 @@ def _draw_femur(canvas: Canvas, side: int, name: str) -> None:
 def draw_muscles(canvas: Canvas) -> None:
     """Psoas, quadratus lumborum, iliacus and the diaphragm's crura, which stand inside the cavity's surface."""
     for side in (1, -1):
-        for tissue_knots in (
-            [
-                (24, -30, 112, 4),
-                (31, -36, 80, 10),
-                (37, -36, 40, 16),
-                (43, -30, 0, 20),
-                (50, -14, -40, 21),
-                (66, 8, -80, 19),
-                (84, 28, -112, 17),
-                (96, 34, -140, 15),
-                (106, 14, -175, 14),
-            ],
-            [(58, -66, 112, 8), (66, -66, 70, 12), (74, -62, 30, 14), (80, -58, 4, 13)],
-            [(96, -14, -8, 9), (90, -8, -38, 14), (88, 4, -70, 17), (90, 20, -100, 15)],
-            [(74, -30, -30, 10), (78, -18, -60, 13), (84, 6, -95, 14)],
-            [(9, -14, 150, 4.5), (12, -12, 118, 5.5), (14, -12, 82, 4.5)],
-        ):
+        for tissue_knots in _MUSCLES:
             knots = np.array(tissue_knots, float) * [side, 1, 1, 1]
             tube = canvas.tube(canvas.patient.curve("muscles", knots, 8), reach_mm=6)
             if tube is None:

@@ -1,4 +1,4 @@
-"""Vessels: the great ones as drawn curves, trees of smaller ones grown toward places that need blood."""
+"""The great vessels, as curves through the template; nothing soft may push them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.datasets.insilico.canvas import Canvas
-from synthoma.datasets.insilico.patient import Patient
-from synthoma.datasets.insilico.shapes import Curve, spline
-from synthoma.seeds import rng_for
+from synthoma.datasets.insilico.shapes import Curve
 
 Array = NDArray[Any]
 
@@ -114,74 +112,3 @@ def _draw(canvas: Canvas, curve: Curve, tissue: str) -> None:
     canvas.paint(tissue, phi, tube.region)
     held = canvas.firm[tube.region.slices]
     np.minimum(held, phi, out=held)
-
-
-def grow_tree(rng: np.random.Generator, roots: Array, targets: Array, tip_mm: float, power: float = 2.7) -> list[Curve]:
-    """Branches from root points (M, 3) to every target (N, 3), each joined to the nearest branch so far.
-
-    Radii follow Murray's law with this power: a parent's radius^power is the sum of its children's; tips have
-    `tip_mm`. World mm in and out; targets nearest to the roots come first.
-    """
-    nodes = [np.asarray(root, float) for root in roots]
-    parent = list(range(-1, len(nodes) - 1))
-    order = np.argsort(np.linalg.norm(targets - roots[-1], axis=1))
-    ends = []
-    for target in np.asarray(targets, float)[order]:
-        near = int(np.argmin(np.linalg.norm(np.stack(nodes) - target, axis=1)))
-        start = nodes[near]
-        length = float(np.linalg.norm(target - start))
-        steps = max(1, round(length / 9))
-        for step in range(1, steps + 1):
-            bow = rng.normal(0, 0.05 * length, 3) * np.sin(np.pi * step / steps)
-            nodes.append(start + (target - start) * step / steps + bow)
-            parent.append(near)
-            near = len(nodes) - 1
-        ends.append(near)
-    load = np.zeros(len(nodes))
-    for end in ends:
-        while end >= 0:
-            load[end] += 1
-            end = parent[end]
-    radii = tip_mm * np.maximum(load, 1) ** (1 / power)
-    return _branches(np.stack(nodes), parent, radii, ends)
-
-
-def _branches(nodes: Array, parent: list[int], radii: Array, ends: list[int]) -> list[Curve]:
-    """Paths from each tip down to what another path has covered already."""
-    done = np.zeros(len(nodes), bool)
-    curves = []
-    for end in sorted(ends, key=lambda node: -radii[node]):
-        path = [end]
-        while not done[path[-1]] and parent[path[-1]] >= 0:
-            done[path[-1]] = True
-            path.append(parent[path[-1]])
-        if len(path) > 1:
-            line = np.array(path[::-1])
-            thick = radii[line].copy()
-            thick[0] = thick[1]
-            curves.append(spline(np.column_stack([nodes[line], thick]), 5.0))
-    return curves
-
-
-def draw_tree(canvas: Canvas, curves: list[Curve], tissue: str, only_in: tuple[str, ...]) -> None:
-    """Paint branches where they run through these tissues and nowhere else."""
-    for curve in curves:
-        tube = canvas.tube(curve, reach_mm=3)
-        if tube is not None:
-            allowed = canvas.holds(tube.region, tissue, *only_in)
-            canvas.paint(tissue, np.where(allowed, tube.phi, np.float32(50)), tube.region)
-
-
-def points_inside(patient: Patient, name: str, count: int, lower: Any, upper: Any, inside: Any) -> Array:
-    """World positions (<= count, 3) spread evenly over the part of a template box where `inside(points)` holds."""
-    rng = rng_for(patient.seed, "targets", name)
-    tried = rng.uniform(lower, upper, (count * 12, 3))
-    kept = tried[inside(tried)]
-    chosen: list[Array] = []
-    apart = 0.8 * (np.prod(np.subtract(upper, lower)) * len(kept) / len(tried) / count) ** (1 / 3)
-    for place in kept:
-        if len(chosen) == count:
-            break
-        if not chosen or np.linalg.norm(np.stack(chosen) - place, axis=1).min() > apart:
-            chosen.append(place)
-    return patient.to_world(np.array(chosen).reshape(-1, 3))
