@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from synthoma.cases import Case
 from synthoma.datasets.insilico.abdomen import Abdomen, draw_abdomen
 from synthoma.datasets.insilico.patient import Patient, draw_patient
 from synthoma.datasets.insilico.scanner import Scanner, field_of_view, scan
+from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
 from synthoma.seeds import seed_for
@@ -36,6 +38,10 @@ class CohortRecipe(Recipe):
     spacing_mm: float = Field(2.0, ge=0.4, le=10)
     slice_mm: float = Field(0.0, ge=0, le=10)
     noise_hu: float = Field(15.0, ge=0, le=100)
+
+    def case_id(self, index: int) -> str:
+        """The id of case number `index`."""
+        return f"{self.name}_{index:04d}"
 
     def scanner(self) -> Scanner:
         """The scanner of this cohort."""
@@ -97,7 +103,7 @@ def cohort_case(recipe: CohortRecipe, index: int) -> Case:
     if not 0 <= index < recipe.cases:
         raise ValueError(f"case {index} of a cohort of {recipe.cases}")
     drawn = draw_case(seed_for(recipe.seed, "case", index), recipe)
-    name = f"{recipe.name}_{index:04d}"
+    name = recipe.case_id(index)
     return Case(
         id=name,
         image=drawn.ct,
@@ -106,3 +112,8 @@ def cohort_case(recipe: CohortRecipe, index: int) -> Case:
         dataset=recipe.name,
         attributes={"sex": drawn.patient.sex, "phase": drawn.phase, "healthy": True},
     )
+
+
+def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, Any]:
+    """Draws case number `index` and writes it under `out`; what was written, as plain data."""
+    return write_case(cohort_case(recipe, index), out / recipe.case_id(index), provenance={"recipe": recipe.digest()})

@@ -1,0 +1,256 @@
+"""The command `synthoma`: thin; where from and where to on the line, what to do in a recipe."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from synthoma.errors import SynthomaError
+
+if TYPE_CHECKING:
+    from synthoma.engine import CaseRecord
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; running the same command again resumes.")]
+Data = Annotated[Path, typer.Option("--data", help="Data set, in any known layout.")]
+Overrides = Annotated[list[str], typer.Option("--set", help="Override one key of the recipe: key.sub=value.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine; 0 works in this one.")]
+Cluster = Annotated[str | None, typer.Option("--cluster", help="Dask scheduler (tcp://...), or a cluster recipe.")]
+RecipePath = Annotated[Path, typer.Argument(help="Recipe (TOML).", metavar="RECIPE")]
+
+
+@app.callback()
+def synthoma(verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens.")] = False) -> None:
+    """Turns CT scans with organ masks into training data for tumor segmentation."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+
+
+@app.command()
+def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Version, extras present, organs, layouts, generators."""
+    from synthoma import __version__, anatomy
+    from synthoma.datasets.layouts import LAYOUTS
+    from synthoma.extras import present_extras
+    from synthoma.synthesis.pipeline import GENERATORS
+
+    facts = {
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "extras": present_extras(),
+        "organs": list(anatomy.ORGANS),
+        "layouts": list(LAYOUTS),
+        "generators": list(GENERATORS),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} ({'yes' if there else 'no'})" for name, there in value.items())
+        typer.echo(f"{key:11} {', '.join(value) if isinstance(value, list) else value}")
+
+
+@app.command()
+def validate(
+    data: Annotated[Path, typer.Argument(help="Data set, in any known layout.", metavar="DIR")],
+    out: Annotated[Path | None, typer.Option("--out", help="Report folder [validation-NAME]; resumes.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Thresholds (TOML).")] = None,
+    changes: Overrides = [],  # noqa: B006 (typer reads the default, nobody writes it)
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Check geometry, HU, labels and duplicates of every case; exit 1 if any is at fault."""
+    from functools import partial
+
+    from synthoma import disk, engine, runs
+    from synthoma.datasets.catalog import write_catalog
+    from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
+    from synthoma.recipes import read_recipe
+    from synthoma.synthesis.manifest import open_dataset
+
+    settings = read_recipe(ValidateRecipe, recipe, changes)
+    dataset = open_dataset(data)
+    folder = out or Path(f"validation-{dataset.name}")
+    with runs.open_run(folder, "validate", settings, inputs={"data": str(dataset.root)}) as run:
+        records = engine.map_cases(
+            partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
+            title="validate",
+        )  # fmt: skip
+        report = summarise(records, dataset.faults, settings)
+        disk.write_json(folder / "report.json", report.as_dict())
+        write_catalog(report.rows, folder / "catalog.parquet")
+    _table(report.table(), ("case", "severity", "what", "where", "found", "expected"))
+    typer.echo(f"{report.headline}; report: {folder / 'report.json'}")
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="Data set, in any known layout.", metavar="DIR")],
+    to: Annotated[str, typer.Option("--to", help="nnunet, msd or abdomenatlas.")],
+    out: Out,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Structures and names (TOML).")] = None,
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Write a data set in another layout; the input is never written to."""
+    from functools import partial
+
+    from synthoma import engine, runs
+    from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+    from synthoma.recipes import read_recipe
+    from synthoma.synthesis.manifest import open_dataset
+
+    settings = read_recipe(ConvertRecipe, recipe, changes)
+    dataset = open_dataset(data)
+    conversion = plan_conversion(dataset, to, out, settings)
+    with runs.open_run(out, "convert", settings, inputs={"data": str(dataset.root), "to": to}) as run:
+        records = engine.map_cases(
+            partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
+            title="convert",
+        )  # fmt: skip
+        finish_conversion(conversion, [record.result for record in records if record.status == "done"])
+        run.note(faults=[str(fault) for fault in dataset.faults])
+    _finish(records, out, [str(fault) for fault in dataset.faults])
+
+
+@app.command()
+def cohort(
+    recipe: RecipePath, out: Out, changes: Overrides = [], workers: Workers = 0, cluster: Cluster = None  # noqa: B006
+) -> None:  # fmt: skip
+    """Draw in-silico patients and write them as a data set."""
+    from functools import partial
+
+    from synthoma import engine, runs
+    from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
+    from synthoma.recipes import read_recipe
+
+    settings = read_recipe(CohortRecipe, recipe, changes)
+    with runs.open_run(out, "cohort", settings, seed=settings.seed) as run:
+        records = engine.map_cases(
+            partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,
+            cluster=cluster, title="cohort", key=settings.case_id,
+        )  # fmt: skip
+    _finish(records, out)
+
+
+@app.command()
+def synthesize(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other tumors.")] = 0,
+    write: Annotated[str, typer.Option("--write", help="full (NIfTI), overlay (changed boxes) or plans.")] = "full",
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Put tumors into the cases of a data set; the manifest can replay every one of them."""
+    from functools import partial
+
+    from synthoma import engine, runs
+    from synthoma.recipes import read_recipe
+    from synthoma.synthesis.manifest import finish_synthesis, open_dataset, synthesize_case
+    from synthoma.synthesis.plan import SynthesisRecipe
+
+    settings = read_recipe(SynthesisRecipe, recipe, changes)
+    dataset = open_dataset(data)
+    with runs.open_run(out, "synthesize", settings, seed, {"data": str(dataset.root), "write": write}) as run:
+        records = engine.map_cases(
+            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write), dataset.cases, run=run,
+            workers=workers, cluster=cluster, title="synthesize",
+        )  # fmt: skip
+        run.note(**finish_synthesis(records, out, dataset.root, write))
+    _finish(records, out, [str(fault) for fault in dataset.faults])
+
+
+@app.command()
+def replay(
+    manifest: Annotated[Path, typer.Argument(help="manifest.parquet of a synthesize run.", metavar="MANIFEST")],
+    data: Data,
+    out: Out,
+    write: Annotated[str, typer.Option("--write", help="full (NIfTI) or overlay (changed boxes).")] = "full",
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
+    from functools import partial
+
+    from synthoma import disk, engine, runs
+    from synthoma.recipes import Recipe
+    from synthoma.synthesis.manifest import finish_synthesis, open_dataset, read_manifest, replay_case
+
+    table = read_manifest(manifest)
+    dataset = open_dataset(data)
+    inputs = {"manifest": disk.digest(manifest), "data": str(dataset.root), "write": write}
+    with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
+        records = engine.map_cases(
+            partial(replay_case, manifest=table, out=out, write=write), table.cases_in(dataset), run=run,
+            workers=workers, cluster=cluster, title="replay",
+        )  # fmt: skip
+        run.note(**finish_synthesis(records, out, dataset.root, write))
+    _finish(records, out)
+
+
+@app.command()
+def show(
+    target: Annotated[
+        str, typer.Argument(help="A case, CASE#N for its tumor N, or a synthesize run for a gallery.", metavar="TARGET")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
+) -> None:
+    """A picture: a case in three planes; a tumor before, after and labelled; or one tumor of each organ of a run."""
+    from synthoma import pictures
+    from synthoma.synthesis.manifest import find_gallery, is_synthesis, read_case, read_lesion
+
+    case, separator, number = target.rpartition("#")
+    if separator and number.isdigit():
+        lesion = read_lesion(Path(case), int(number))
+        pictures.show_lesion(lesion.before, lesion.after, lesion.mask, out, caption=lesion.caption)
+    elif is_synthesis(Path(target)):
+        pictures.show_gallery(find_gallery(Path(target)), out)
+    else:
+        pictures.show_case(read_case(Path(target)), out)
+    typer.echo(str(out))
+
+
+def main() -> None:
+    """Run the command; a fault of the input is one sentence on stderr and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except SynthomaError as error:
+        typer.echo(f"synthoma: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("synthoma: interrupted; run the same command again to resume", err=True)
+        sys.exit(130)
+
+
+def _finish(records: list[CaseRecord], out: Path, faults: list[str] | None = None) -> None:
+    """What became of the cases, and the exit code: 1 if any failed."""
+    failed = [record for record in records if record.status == "failed"]
+    for line in [f"{record.case}: {record.error}" for record in failed] + (faults or []):
+        typer.echo(line, err=True)
+    typer.echo(f"{len(records) - len(failed)} cases done, {len(failed) + len(faults or [])} failed: {out}")
+    raise typer.Exit(1 if failed or faults else 0)
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    Console().print(table)

@@ -1,0 +1,175 @@
+"""The house rules: floors, no cycles, docstrings, short modules, heavy libraries in their rooms only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "synthoma"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A room's floor; imports go down only. What is not listed is a fault: say where a new room belongs.
+FLOORS = {
+    "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "recipes": 0, "resampling": 0, "volume": 0,
+    "formats": 1,
+    "anatomy": 2, "files": 2, "runs": 2,
+    "cases": 3, "pictures": 4,
+    "clusters": 5, "processes": 5, "progress": 5, "engine": 5,
+    "datasets": 6,
+    "synthesis": 8,
+    "cli": 10, "__main__": 10,
+}  # fmt: skip
+SAME_FLOOR = {0: True, 5: True}  # the ground floor and the engine's rooms may use each other, without cycles
+ROOMS = {
+    "torch": ("learning", "segmentation", "synthesis.generators"),
+    "monai": ("learning", "segmentation", "synthesis.generators"),
+    "dask": ("clusters",),
+    "distributed": ("clusters",),
+    "fastapi": ("review",),
+    "pydicom": ("formats",),
+    "highdicom": ("formats",),
+    "SimpleITK": ("formats",),
+    "nibabel": ("formats",),
+    "typer": ("cli",),
+}
+TABLES = {"anatomy.py"}
+LONGEST = 400
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").replace("__init__", "")
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports_of(path: Path, everywhere: bool = True) -> set[str]:
+    """Dotted names imported; everywhere: inside functions too, but not under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    """Modules of ours that a module imports."""
+    known = {name_of(module) for module in MODULES}
+    found = set()
+    for name in imports_of(path):
+        if name.split(".")[0] == "synthoma":
+            inner = name.removeprefix("synthoma").removeprefix(".")
+            while inner and inner not in known:
+                inner = inner.rpartition(".")[0]
+            if inner:
+                found.add(inner)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down_only(path: Path) -> None:
+    module = name_of(path)
+    if not module:
+        return  # the front door names what lies behind it
+    room = room_of(module)
+    assert room in FLOORS, f"{module}: no floor is written down for {room}"
+    for other in ours(path):
+        target = room_of(other)
+        if target == room:
+            continue
+        above = FLOORS[target] >= FLOORS[room]
+        assert not above or (FLOORS[target] == FLOORS[room] and SAME_FLOOR.get(FLOORS[room])), (
+            f"{module} imports {other}"
+        )
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    edges = {name_of(path): ours(path) - {name_of(path)} for path in MODULES if name_of(path)}
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in edges.get(module, ()):
+                walk(other, (*path, module))
+            done.add(module)
+
+    for module in edges:
+        walk(module, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_public_function_and_class_says_what_it_gives(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    silent = [
+        node.name
+        for node in tree.body
+        if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert not silent, f"{path}: {silent}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_are_short_and_their_functions_fit_a_screen(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert path.name in TABLES or len(lines) <= LONGEST, f"{path.name} has {len(lines)} lines"
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            docstring = len((ast.get_docstring(node) or "").splitlines())
+            assert length - docstring <= 65, f"{path.name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
+    module = name_of(path)
+    for name in imports_of(path):
+        rooms = ROOMS.get(name.split(".")[0])
+        assert rooms is None or module.startswith(rooms), f"{module} imports {name}; its rooms are {rooms}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name == "__init__.py" and path.parent != PACKAGE], ids=name_of
+)
+def test_folders_hold_no_code_of_their_own(path: Path) -> None:
+    assert len(ast.parse(path.read_text(encoding="utf-8")).body) == 1
+
+
+def test_importing_synthoma_is_cheap() -> None:
+    import subprocess
+    import sys
+
+    heavy = {"torch", "scipy", "pydantic", "nibabel", "cv2"}
+    code = f"import synthoma, sys; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_in_the_project_points_out_of_it() -> None:
+    allowed = {"tests/conftest.py", "benchmarks/data.py", "tests/test_architecture.py"}
+    outside = ".." + "/shared"
+    for folder in ("src", "tests", "benchmarks", "docs", "recipes"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".md", ".toml"} and str(path.relative_to(ROOT)) not in allowed:
+                assert outside not in path.read_text(encoding="utf-8"), path
