@@ -104,10 +104,6 @@ def _slice(path: Path, header: Any) -> Slice | None:
         rescale = None
         if header.get("RescaleSlope") is not None and header.get("RescaleIntercept") is not None:
             rescale = float(header.RescaleSlope), float(header.RescaleIntercept)
-        padding = None
-        if header.get("PixelPaddingValue") is not None:
-            ends = int(header.PixelPaddingValue), int(header.get("PixelPaddingRangeLimit") or header.PixelPaddingValue)
-            padding = min(ends), max(ends)
         one = Slice(
             path,
             int(header.Columns),
@@ -116,7 +112,7 @@ def _slice(path: Path, header: Any) -> Slice | None:
             tuple(float(value) for value in header.ImageOrientationPatient),
             tuple(float(value) for value in header.PixelSpacing),
             rescale,
-            padding,
+            _padding(header),
         )
         numbers = [*one.position, *one.orientation, *one.pixel_mm, *(rescale or ())]
         if not np.isfinite(numbers).all() or len(numbers) != 11 + 2 * (rescale is not None):
@@ -126,6 +122,15 @@ def _slice(path: Path, header: Any) -> Slice | None:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise FileError(f"{path} has a damaged DICOM header", found=str(error)) from error
     return one
+
+
+def _padding(header: Any) -> tuple[int, int] | None:
+    """Lowest and highest stored value that stands for no measurement."""
+    ends = [header.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [int(end) % 2**16 for end in ends if end is not None]
+    if header.get("PixelRepresentation") == 1:  # some scanners write -2000 as 63536
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _header(path: Path) -> tuple[Any, bool] | None:

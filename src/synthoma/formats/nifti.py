@@ -19,8 +19,10 @@ from synthoma.volume import Array, Box, Geometry, Volume
 
 _HEADER_BYTES = {348: 1, 540: 2}  # sizeof_hdr -> version of the format
 _DEFLATE_RATIO = 1032  # no deflate stream grows by more
+_LONGEST_AXIS = 2**15 - 1
 _WRITE_BYTES = 2**24
 _AGREE_MM = 0.1
+_ODD_UNITS = {1: "meters", 3: "microns"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def read_header(path: Path) -> Header:
         offset = int(raw["vox_offset"])
     except (HeaderDataError, ValueError, OverflowError) as error:
         raise FileError(f"{path} has a damaged NIfTI header", found=str(error)) from error
+    except KeyError as error:
+        raise FileError(f"{path} has a damaged NIfTI header", found=f"data type {error}") from error
     first = 352 if len(raw.binaryblock) == 348 else 544
     offset = offset or first
     if offset < first:
@@ -110,8 +114,9 @@ def affine_doubts(path: Path) -> list[str]:
     apart = affine_conflict_mm(header)
     if not apart <= _AGREE_MM:
         doubts.append(f"sform and qform are {apart:.1f} mm apart; the sform is used")
-    if raw.get_xyzt_units()[0] in ("meter", "micron"):
-        doubts.append(f"the header gives {raw.get_xyzt_units()[0]}s; read as mm")
+    unit = _ODD_UNITS.get(int(raw["xyzt_units"]) & 7)
+    if unit:
+        doubts.append(f"the header gives {unit}; read as mm")
     return doubts
 
 
@@ -153,13 +158,11 @@ def write(volume: Volume, path: Path, level: int = 1) -> None:
 
 def _new_header(data: Array, where: Geometry, path: Path) -> bytes:
     import nibabel
-    from nibabel.spatialimages import HeaderDataError
 
+    if not all(1 <= n <= _LONGEST_AXIS for n in data.shape):
+        raise FileError(f"NIfTI cannot hold {path}", found=data.shape, expected=f"axes of 1 to {_LONGEST_AXIS}")
     raw = nibabel.Nifti1Header()
-    try:
-        raw.set_data_shape(data.shape)
-    except HeaderDataError as error:
-        raise FileError(f"NIfTI cannot hold {path}", found=data.shape, expected="axes up to 32767") from error
+    raw.set_data_shape(data.shape)
     raw.set_data_dtype(data.dtype.newbyteorder("<"))
     raw.set_zooms(where.spacing_mm)
     raw.set_xyzt_units("mm")
