@@ -58,6 +58,7 @@ def test_a_converted_set_reads_back_the_same(source: str, target: str, geometry:
 def test_what_was_written_is_recorded_and_nothing_else_is_there(target: str, tmp_path: Path) -> None:
     msd(tmp_path / "in", [patient(GRID, "liver_0")])
     records = convert(tmp_path / "in", target, tmp_path / "out")
+    assert json.loads(json.dumps(records)) == records
     there = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert there - {"dataset.json"} == {file["path"] for record in records for file in record["files"]}
 
@@ -170,6 +171,21 @@ def test_unlabeled_scans_become_test_cases(tmp_path: Path) -> None:
     for target in ("msd", "nnunet"):
         convert(tmp_path / "in", target, tmp_path / target)
         assert [case.attributes for case in open_dataset(tmp_path / target)] == [{"split": "test"}] * 2
+
+
+@pytest.mark.parametrize("target", ["msd", "nnunet"])
+def test_test_cases_stay_test_cases_and_keep_their_labels(target: str, tmp_path: Path) -> None:
+    nnunet(tmp_path / "in", [patient(GRID, "seen")])
+    for kind in ("images", "labels"):
+        (tmp_path / "in" / f"{kind}Tr").rename(tmp_path / "in" / f"{kind}Ts")
+    (tmp_path / "in" / "dataset.json").write_text(
+        (tmp_path / "in" / "dataset.json").read_text().replace('"numTraining": 1', '"numTraining": 0')
+    )
+    convert(tmp_path / "in", target, tmp_path / "out")
+    after = open_dataset(tmp_path / "out")
+    assert not after.faults
+    assert after["seen"].attributes == {"split": "test"}
+    assert same_place(after["seen"].read_mask("kidney"), patient(GRID).masks["kidney"])
 
 
 def test_in_memory_cases_are_written_too(tmp_path: Path) -> None:

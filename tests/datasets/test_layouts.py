@@ -13,8 +13,10 @@ from datasets.builders import BUILDERS, SHAPE, abdomenatlas, images, msd, nnunet
 from grids import centers_mm, oblique, value_at
 from synthoma import files
 from synthoma.cases import Case
+from synthoma.datasets import layouts
 from synthoma.datasets.layouts import detect, open_dataset, read_case
-from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.datasets.listing import Listing, list_folder
+from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.volume import Geometry, Volume
 
 GRIDS = {
@@ -123,6 +125,29 @@ def test_broken_cases_are_faults_and_the_others_stand(tmp_path: Path) -> None:
     assert "is not JSON" in said["record"]
     with pytest.raises(LayoutError, match="several scans"):
         dataset["twice"]
+
+
+def test_a_locked_folder_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    abdomenatlas(tmp_path, [patient(GRID, name) for name in ("good", "a_locked_one")])
+
+    def locked(path: Path) -> Listing:
+        if path.name == "a_locked_one":
+            raise FileError(f"cannot list {path}", found="Permission denied")
+        return list_folder(path)
+
+    monkeypatch.setattr(layouts, "list_folder", locked)
+    dataset = open_dataset(tmp_path)
+    assert [case.id for case in dataset] == ["good"]
+    assert [fault.case for fault in dataset.faults] == ["a_locked_one"]
+
+
+def test_dicom_files_without_suffix_are_known_by_their_mark(tmp_path: Path) -> None:
+    laid_down("dicom", tmp_path)
+    for number, path in enumerate((tmp_path / "one").iterdir()):
+        path.rename(path.with_name(f"image_{number}"))
+    (tmp_path / "one" / "LICENSE").write_text("free")
+    assert detect(tmp_path / "one") == "dicom"
+    assert read_case(tmp_path / "one").read_image().data.shape == SHAPE
 
 
 def test_links_in_circles_do_not_hang(tmp_path: Path) -> None:

@@ -91,3 +91,6 @@ def test_a_broken_dataset_json_is_named(root: Path) -> None:
     (root / "dataset.json").write_text('{"training": [')
     with pytest.raises(FileError, match=r"dataset\.json is not JSON"):
         open_dataset(root)
+    (root / "dataset.json").write_text("[]")
+    with pytest.raises(LayoutError, match=r"dataset\.json is no table; found list"):
+        open_dataset(root)

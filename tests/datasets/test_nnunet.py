@@ -75,6 +75,7 @@ def test_what_does_not_fit_is_a_fault(root: Path) -> None:
         ("labels", {"background": 0, "liver": 2}, "gaps; found .0, 2."),
         ("labels", {"background": 0, "liver": "one"}, "no usable labels"),
         ("labels", {"background": 0, "liver": True}, "no usable labels"),
+        ("labels", {"background": 0, "liver": []}, "no usable labels"),
         ("labels", [], "no usable labels"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from synthoma.cases import Case
 from synthoma.datasets import challenges, folders, msd, nnunet
 from synthoma.datasets.labels import FREETUMOR, PresentLabels
 from synthoma.datasets.listing import Listing, case_id, list_folder
-from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 
 SAMPLES = 50  # subfolders looked into to tell a layout
 
@@ -72,24 +73,21 @@ class CaseFolder:
     def read_all(self, root: Listing) -> Iterator[Case | SynthomaError | Path]:
         """Every case below the root; an empty folder is a fault, one with other things a path."""
         if self.holds(root):
-            yield self._attempt(root, root.path.parent.name)
+            yield self.read(root, root.path.parent.name)
             return
         for name in root.folders:
-            listing = list_folder(root.path / name)
-            if self.holds(listing):
-                yield self._attempt(listing, root.path.name)
-            elif listing.empty:
-                yield LayoutError("the case's folder is empty", case=case_id(name), fix="fetch it again")
-            else:
-                yield listing.path
+            try:
+                listing = list_folder(root.path / name)
+                if self.holds(listing):
+                    yield self.read(listing, root.path.name)
+                elif listing.empty:
+                    yield LayoutError("the case's folder is empty", case=case_id(name), fix="fetch it again")
+                else:
+                    yield listing.path
+            except SynthomaError as fault:
+                yield fault.of_case(case_id(name))
         for name in root.dangling:
             yield LayoutError("a link to nowhere", case=case_id(name), found=str(root.path / name))
-
-    def _attempt(self, listing: Listing, dataset: str) -> Case | SynthomaError:
-        try:
-            return self.read(listing, dataset)
-        except SynthomaError as fault:
-            return fault.of_case(case_id(listing.path.name))
 
 
 @dataclass(frozen=True)
@@ -267,8 +265,11 @@ def _detect(root: Listing) -> str:
 
 
 def _fitting(root: Listing) -> str | None:
-    samples = tuple(list_folder(root.path / name) for name in root.folders[:SAMPLES])
-    return next((name for name, layout in LAYOUTS.items() if layout.fits(root, samples)), None)
+    samples = []
+    for name in root.folders[:SAMPLES]:
+        with contextlib.suppress(FileError):  # a locked folder tells nothing here; reading makes it a fault
+            samples.append(list_folder(root.path / name))
+    return next((name for name, layout in LAYOUTS.items() if layout.fits(root, tuple(samples))), None)
 
 
 def _hint(root: Listing) -> str:
@@ -276,10 +277,11 @@ def _hint(root: Listing) -> str:
     if {"imagesTr", "labelsTr"}.issubset(root.folders):
         return "dataset.json is missing; for FreeTumor's label maps say layout='freetumor'"
     for name in root.folders[:SAMPLES]:
-        listing = list_folder(root.path / name)
-        layout = None if listing.empty else _fitting(listing)
-        if layout is not None:
-            return f"did you mean {listing.path} ({layout})?"
+        with contextlib.suppress(SynthomaError):  # a hint is worth no second error
+            listing = list_folder(root.path / name)
+            layout = None if listing.empty else _fitting(listing)
+            if layout is not None:
+                return f"did you mean {listing.path} ({layout})?"
     return "give the folder that holds the cases"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from synthoma import files
+from synthoma import disk, files
 from synthoma.errors import FileError, LayoutError
 
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
@@ -40,17 +42,14 @@ class Listing:
         return list_folder(path) if folder in self.folders else Listing(path, (), ())
 
     def has_dicom(self) -> bool:
-        """Whether DICOM files lie here: by suffix, else by the mark in the first file without one."""
+        """Whether DICOM files lie here: by suffix, else by the mark in one of the first files without one."""
         if any(name.lower().endswith(DICOM_SUFFIXES) for name in self.files):
             return True
-        plain = next((name for name in self.files if "." not in name or name[-1].isdecimal()), None)
-        if plain is None:
-            return False
+        plain = [name for name in self.files if "." not in name or name[-1].isdecimal()]
         try:
-            with (self.path / plain).open("rb") as file:
-                return file.read(132)[128:] == b"DICM"
+            return any(_is_dicom(self.path / name) for name in plain[:5])
         except OSError as error:
-            raise FileError(f"cannot read {self.path / plain}", found=error.strerror) from error
+            raise FileError(f"cannot read {error.filename}", found=error.strerror) from error
 
     def summary(self, limit: int = 5) -> str:
         """The first few entries, in words."""
@@ -73,6 +72,21 @@ def list_folder(path: Path) -> Listing:
     return Listing(path, *(tuple(sorted(names, key=natural)) for names in found.values()))
 
 
+def description(root: Listing) -> dict[str, Any]:
+    """What `dataset.json` says; empty if there is none, an error if it is no table."""
+    if "dataset.json" not in root.files:
+        return {}
+    declared = disk.read_json(root.path / "dataset.json")
+    if not isinstance(declared, dict):
+        raise LayoutError(f"{root.path / 'dataset.json'} is no table", found=type(declared).__name__)
+    return declared
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def _kind(entry: os.DirEntry[str]) -> str:
     """Only links cost another look at the disk."""
     try:
@@ -83,11 +97,13 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "dangling"
 
 
+@lru_cache(4096)  # the same mask names come thousands of times
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """A sorting key by which `case_2` comes before `case_10`."""
     return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name))
 
 
+@lru_cache(4096)
 def image_stem(name: str) -> str:
     """A file's name without its image suffix; empty if it has none."""
     suffix = files.suffix_of(name)

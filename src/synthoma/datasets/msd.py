@@ -6,37 +6,28 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.labels import Values, label_sources, structure_names, with_tumors
-from synthoma.datasets.listing import Listing, Shelf, case_id, image_stem
+from synthoma.datasets.listing import Listing, Shelf, case_id, description, image_stem
 from synthoma.errors import LayoutError, SynthomaError
 
 
 def fits(root: Listing, samples: tuple[Listing, ...]) -> bool:
     """A `dataset.json` that lists its training cases."""
-    if "dataset.json" not in root.files:
-        return False
-    declared = disk.read_json(root.path / "dataset.json")
-    return isinstance(declared, dict) and "training" in declared and "channel_names" not in declared
+    declared = description(root)
+    return "training" in declared and "channel_names" not in declared
 
 
 def read(root: Listing) -> Iterator[Case | SynthomaError]:
     """The cases `dataset.json` lists, test cases without masks, and a fault for each lie in it."""
     where = root.path / "dataset.json"
-    declared = disk.read_json(where)
-    if not isinstance(declared, dict):
-        raise LayoutError(f"{where} is no table", found=type(declared).__name__)
+    declared = description(root)
     _require_ct(where, declared.get("modality"))
     values = label_values(where, declared.get("labels"), root.path.name)
     shelf = Shelf(root.path)
-    listed: set[Path] = set()
     training, test = _entries(where, declared, "training"), _entries(where, declared, "test")
-    for entry in [*training, *test]:
-        found = _read_entry(shelf, entry, values, entry in test)
-        if isinstance(found, Case):
-            listed.add(Path(str(found.image)))
-        yield found
+    yield from (_read_entry(shelf, entry, values, is_test=False) for entry in training)
+    yield from (_read_entry(shelf, entry, values, is_test=True) for entry in test)
     yield from _unlisted(shelf, [*training, *test])
     told = declared.get("numTraining")
     if told is not None and told != len(training):

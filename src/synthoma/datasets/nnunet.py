@@ -11,7 +11,7 @@ from typing import Any
 from synthoma import disk, files
 from synthoma.cases import Case
 from synthoma.datasets.labels import label_sources, structure_names, with_tumors
-from synthoma.datasets.listing import Listing, case_id
+from synthoma.datasets.listing import Listing, case_id, description
 from synthoma.errors import LayoutError, SynthomaError
 
 LABELS_LOOK = '{"background": 0, "liver": 1, "tumor": 2} or lists of values'
@@ -27,16 +27,13 @@ def under_raw(root: Path) -> Path:
 
 def fits(root: Listing, samples: tuple[Listing, ...]) -> bool:
     """A `dataset.json` with `channel_names`."""
-    if "dataset.json" not in root.files:
-        return False
-    declared = disk.read_json(root.path / "dataset.json")
-    return isinstance(declared, dict) and "channel_names" in declared
+    return "channel_names" in description(root)
 
 
 def read(root: Listing) -> Iterator[Case | SynthomaError]:
     """The cases of `imagesTr` and `imagesTs` (attribute split: test), a fault for whatever does not fit."""
     where = root.path / "dataset.json"
-    declared = disk.read_json(where)
+    declared = description(root)
     channels = declared.get("channel_names")
     if not isinstance(channels, dict) or list(channels.values()) != ["CT"]:
         raise LayoutError(f"{where} does not describe CT", found=channels, expected='{"0": "CT"}')
@@ -60,9 +57,10 @@ def label_values(where: Path, labels: Any, dataset: str) -> dict[str, tuple[int,
     if not isinstance(labels, dict):
         raise fault
     regions = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
-    if not all(type(value) is int and 0 <= value < 2**16 for region in regions.values() for value in region):
+    values = [value for region in regions.values() for value in region]
+    if not all(regions.values()) or not all(type(value) is int and 0 <= value < 2**16 for value in values):
         raise fault
-    used = sorted({value for region in regions.values() for value in region})
+    used = sorted(set(values))
     if used != list(range(len(used))):
         raise LayoutError(f"{where}: label values have gaps", found=used, expected="0, 1, 2, ...")
     wanted = {name: tuple(region) for name, region in regions.items() if name != "ignore" and region != [0]}
