@@ -61,10 +61,14 @@ ALIASES = {
     "endometrioma": "uterus_lesion",
     "hepatic_lesion": "liver_lesion",
     "hepatic_tumor": "liver_lesion",
+    "renal_lesion": "kidney_lesion",
     "liver_cancer": "liver_lesion",
     "pancreas_cancer": "pancreas_lesion",
     "colon_cancer": "colon_lesion",
     "colon_cancer_primaries": "colon_lesion",
+    "pancreatic_cyst": "pancreas_cyst",
+    "hepatic_cyst": "liver_cyst",
+    "renal_cyst": "kidney_cyst",
     "gallbladder": "gall_bladder",
     "inferior_vena_cava": "postcava",
     "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
@@ -195,22 +199,24 @@ class SitePrior:
 
     form: `mass` in tissue or `wall` of a hollow organ. depth_share: how far under the surface the center lies at
     least, in mean radii (negative: outside). free_surface: share of the tumor's surface without organ contact for
-    diameters < 20, 20-40, > 40 mm, if the site is drawn from it. bulges: may reach outside the organ.
+    diameters < 20, 20-40, > 40 mm, if the site is drawn from it. bulges: may reach outside the organ, into fat.
+    outside_mm: how far out that fat is looked at when a site is chosen.
     """
 
     form: str
     depth_share: float = 1.0
     free_surface: tuple[float, float, float] | None = None
     bulges: bool = True
+    outside_mm: float = 0.0
 
 
 SITES = {
     "liver": SitePrior("mass", 0.8),
-    "pancreas": SitePrior("mass", 0.3),
-    "kidney": SitePrior("mass", free_surface=(0.33, 0.45, 0.69)),  # KiTS19
+    "pancreas": SitePrior("mass", 0.3, outside_mm=15.0),
+    "kidney": SitePrior("mass", free_surface=(0.33, 0.45, 0.69), outside_mm=25.0),  # KiTS19
     "colon": SitePrior("wall", bulges=False),
     "esophagus": SitePrior("wall", bulges=False),
-    "uterus": SitePrior("mass", 0.5),
+    "uterus": SitePrior("mass", 0.5, outside_mm=10.0),
 }
 FREE_SURFACE_SPREAD = 0.2  # SD, so that 5-95 % is about what KiTS19 shows (.16-.83 over all sizes)
 

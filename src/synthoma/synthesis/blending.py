@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from synthoma import resampling
 from synthoma.seeds import rng_for
@@ -67,6 +70,23 @@ def grain(ct: Volume, tumor: Tumor) -> Floats:
     trust = resampling.linear(_edged(trust), change, box.shape, 0)
     learned = _tile(noise_sample(ct, plan.noise_from_mm), plan, box)
     return np.asarray(trust * own + np.sqrt(1 - trust * trust) * learned, np.float32)
+
+
+def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
+    """The tumor where only `free` voxels (bool, box) may change: one piece, its cut softened by one voxel.
+
+    Outside `free` alpha is 0; the largest piece that is left stays.
+    """
+    if not (tumor.alpha[~free] > 0).any():
+        return tumor
+    import cc3d
+
+    alpha = tumor.alpha * ndimage.uniform_filter(free.astype(np.float32), 3) * free
+    pieces = cc3d.connected_components(np.ascontiguousarray(alpha >= 0.5), connectivity=6)
+    if pieces.max() > 1:
+        largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+        alpha *= ndimage.binary_dilation(largest, np.ones((3, 3, 3)), iterations=2)
+    return replace(tumor, alpha=np.asarray(alpha, np.float32))
 
 
 def noise_sample(ct: Volume, center_mm: Vector) -> Array:

@@ -18,7 +18,8 @@ from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _COARSE_MM = 2.5
-_OUTSIDE_MM = 20.0  # how far outside the organ distances are known: exophytic tumors have their centers there
+FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
+_COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _DEEP_MM = 9.0
 _TRIES = 64
 _SOLID = ("liver", "spleen", "kidney_left", "kidney_right", "pancreas", "uterus")
@@ -29,12 +30,11 @@ VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava"
 class Host:
     """One organ of one scan, as the tables that planning needs. Made by `survey`.
 
-    parts: its masks on the scan's grid. grid: the coarse grid of the tables. cells (n, 3), depths_mm (n,): coarse
-    voxels where a center may lie, by rising depth below the organ's surface; negative depths are outside, known
-    for organs whose tumors bulge. base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's
-    in-plane blur. noise_from_mm, noise_hu: a deep, even place of the scan, and
-    the SD of its grain. lesions: real ones, as centers and radii in mm.
-    touches_edge: cut by the field of view.
+    parts: its masks on the scan's grid. grid: the coarse grid of the tables. free: on it, the organ and the fat
+    around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the organ's
+    surface; negative depths are outside. volume_ml: of the organ. base_hu, spread_hu: typical HU of the tissue and
+    their SD. blur_mm: the scanner's in-plane blur. noise_from_mm, noise_hu: a deep, even place of the scan, and the
+    SD of its grain. lesions: real ones, as centers and radii in mm. touches_edge: cut by the field of view.
     """
 
     case: str
@@ -42,6 +42,7 @@ class Host:
     phase: str
     parts: tuple[Volume, ...]
     grid: Geometry
+    free: NDArray[np.bool_]
     cells: NDArray[np.int16]
     depths_mm: Floats
     volume_ml: float
@@ -76,8 +77,11 @@ def survey(
     blur_mm: float,
     case: str = "",
     vessel_veto: bool = False,
+    occupied: NDArray[np.bool_] | None = None,
 ) -> Host:
     """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
+
+    occupied: other structures, bool on every few voxels of the scan, `coarse_steps` apart.
 
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
     missing or empty, `GeometryError` if a mask lies on another grid.
@@ -90,14 +94,15 @@ def survey(
     parts = tuple(masks[name] for name in (*kind.parts, kind.lesion) if name in masks)
     for part in parts:
         ct.require_same_grid(part)
-    step = _steps(ct.geometry)
+    step = coarse_steps(ct.geometry)
     sparse = np.logical_or.reduce([_thin(part.data, step) for part in parts])
     around = Box.around(sparse)
     if around is None:
         raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
-    outside_mm = _OUTSIDE_MM if anatomy.SITES[organ].free_surface else 0.0
+    prior = anatomy.SITES[organ]
+    outside_mm = prior.outside_mm if prior.free_surface else 0.0
     coarse = _coarse(ct.geometry, step)
-    box = around.grow([int(np.ceil(outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
+    box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
     grid, inside = coarse.crop(box), np.ascontiguousarray(sparse[box.slices])
     depth = _signed_distance(inside, grid, outside_mm)
     hu = _sample(ct.data, box, step)
@@ -105,6 +110,9 @@ def survey(
     open_ = depth > -outside_mm if outside_mm else inside
     if vessel_veto:
         open_ &= ~_vessels(masks, hu, base, box, step)
+    free = inside | ((hu > FAT_HU[0]) & (hu < FAT_HU[1]))
+    if occupied is not None:
+        free &= ~occupied[box.slices]
     chosen = np.flatnonzero(open_)
     order = np.argsort(np.round(depth.ravel()[chosen] * 4).astype(np.int16), kind="stable")
     cells = np.stack(np.unravel_index(chosen[order], inside.shape), axis=1).astype(np.int16)
@@ -116,6 +124,7 @@ def survey(
         phase=phase,
         parts=parts,
         grid=grid,
+        free=free,
         cells=cells,
         depths_mm=depth.ravel()[chosen[order]],
         volume_ml=float(inside.sum() * grid.voxel_mm3 / 1000),
@@ -160,7 +169,7 @@ def find_site(
                 apart = np.linalg.norm(centers - np.asarray(center), axis=1)
                 free &= apart >= radius_mm + other_mm + gap_mm
             if free.any():
-                best = int(np.argmax(free))
+                best = _roomiest(host, index, np.flatnonzero(free)[:_COMPARED], radius_mm)
                 x, y, z = centers[best].tolist()
                 return Site((x, y, z), float(host.depths_mm[index[best]]), relaxed)
     deepest = float(host.depths_mm[-1]) if len(host.depths_mm) else 0.0
@@ -172,7 +181,27 @@ def find_site(
     )
 
 
-def _steps(geometry: Geometry) -> tuple[int, int, int]:
+def _roomiest(host: Host, index: NDArray[np.intp], places: NDArray[np.intp], radius_mm: float) -> int:
+    """The first of some places with room for most of a ball, else the one with most."""
+    if anatomy.SITES[host.organ].outside_mm == 0:
+        return int(places[0])
+    reach = [int(radius_mm / spacing) for spacing in host.grid.spacing_mm]
+    offsets = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1).reshape(-1, 3)
+    ball = offsets[np.linalg.norm(offsets * host.grid.spacing_mm, axis=1) <= radius_mm]
+    limit = np.asarray(host.free.shape) - 1
+    best, most = int(places[0]), -1.0
+    for place in places.tolist():
+        at = np.clip(host.cells[index[place]] + ball, 0, limit)
+        share = float(host.free[at[:, 0], at[:, 1], at[:, 2]].mean())
+        if share > most:
+            best, most = place, share
+        if share >= _ENOUGH_ROOM:
+            break
+    return best
+
+
+def coarse_steps(geometry: Geometry) -> tuple[int, int, int]:
+    """How many voxels apart, along each axis, the tables sample a scan."""
     i, j, k = (max(1, int(_COARSE_MM / spacing)) for spacing in geometry.spacing_mm)
     return i, j, k
 

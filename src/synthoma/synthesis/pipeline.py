@@ -15,11 +15,11 @@ from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis import blending, mass_effect, quality, wall
-from synthoma.synthesis.location import VESSELS, Host, survey
+from synthoma.synthesis.location import VESSELS, Host
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe, bounding_radius_mm, draw_plan, draw_plans
 from synthoma.synthesis.scan import PHASE_ORGANS, contrast_phase, scanner_blur_mm
 from synthoma.synthesis.scene import Scene, scan_digest
-from synthoma.synthesis.tumor import Generator, Tumor, TumorPlan, Verdict
+from synthoma.synthesis.tumor import Generator, TumorPlan, Verdict
 from synthoma.volume import Array, Box, Volume
 
 GENERATORS = {"rules": "synthoma.synthesis.generators.rules:Rules"}
@@ -103,7 +103,7 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     refusals: list[CaseError] = []
     for organ in recipe.organs:
         try:
-            host = survey(scene.ct, scene.volumes(), organ, phase, blur, case.id, recipe.vessel_veto)
+            host = scene.host(organ, phase, blur, recipe.vessel_veto)
             plans = draw_plans(host, recipe, seed)
         except CaseError as error:
             refusals.append(error)
@@ -149,14 +149,14 @@ def insert(
     if push is not None and scene.holds_tumor(push.box):
         plan, push = dataclasses.replace(plan, push_mm=0.0), None
     organ = scene.organ(plan.organ, plan.center_mm, _reach_mm(plan))
-    tumor = _untouching(generator(plan.generator).render(scene.ct, organ, plan), scene)
+    tumor = generator(plan.generator).render(scene.ct, organ, plan)
+    tumor = blending.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
     changed = tumor.box if push is None else _hull(tumor.box, push.box)
     before = np.ascontiguousarray(scene.hu[changed.slices])
     if push is not None:
         scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
     blended = blending.blend(scene.ct, tumor)
-    occupied = scene.occupied(tumor.box, plan.organ)
-    verdict = quality.judge(blended, tumor, occupied, scene.geometry, recipe)
+    verdict = quality.judge(blended, tumor, scene.geometry, recipe)
     if not (verdict.accepted or force):
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
@@ -198,14 +198,6 @@ def _insert_all(
             if isinstance(attempt, Inserted):
                 settled.append(plan)
                 break
-
-
-def _untouching(tumor: Tumor, scene: Scene) -> Tumor:
-    """The tumor without the voxels of real ones."""
-    real = scene.real_lesions(tumor.box)
-    if not real.any():
-        return tumor
-    return dataclasses.replace(tumor, alpha=np.where(real, np.float32(0), tumor.alpha))
 
 
 def _reach_mm(plan: TumorPlan) -> float:

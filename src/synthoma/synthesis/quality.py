@@ -11,18 +11,16 @@ from synthoma.synthesis.tumor import Tumor, Verdict
 from synthoma.volume import Array, Geometry
 
 
-def judge(after: Array, tumor: Tumor, occupied: Array, geometry: Geometry, recipe: JudgeRecipe) -> Verdict:
+def judge(after: Array, tumor: Tumor, geometry: Geometry, recipe: JudgeRecipe) -> Verdict:
     """The verdict on a tumor that has been blended into its box.
 
-    after: HU (box) with the tumor. occupied: bool (box), where other structures and other tumors are. geometry:
-    of the scan. Scores:
+    after: HU (box) with the tumor. geometry: of the scan. Scores:
       volume_ml, diameter_mm  of the label
-      volume_ratio            label volume / planned volume
+      volume_ratio            label volume / planned volume: what neighbors, bone and gas left of it
       contrast_hu             mean inside the label's core - base_hu
       contrast_to_noise       |contrast_hu| / SD of the grain inside
       edge_mm                 10-90 % width of the border, scanner and voxel included
       edge_ratio              the same / the scanner's own
-      overlap                 share of the label on other structures
       saturated               share of the label at the limits of the HU range
     Tissue statistics are nan for a label of under two voxels.
     """
@@ -44,7 +42,6 @@ def judge(after: Array, tumor: Tumor, occupied: Array, geometry: Geometry, recip
         "contrast_to_noise": abs(contrast) / max(noise, 1e-6),
         "edge_mm": 2.563 * float(np.hypot(scanner, plan.edge_mm)),
         "edge_ratio": float(np.hypot(scanner, plan.edge_mm)) / scanner,
-        "overlap": float((mask & occupied).sum()) / max(voxels, 1),
         "saturated": float(((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1])).sum()) / max(voxels, 1),
     }
     reason = _reason(scores, voxels, plan.form, recipe)
@@ -59,8 +56,6 @@ def _reason(scores: dict[str, float], voxels: int, form: str, recipe: JudgeRecip
     # a voxel more or less is no error of a tumor of a few voxels
     if error > (recipe.wall_volume_error if form == "wall" else recipe.volume_error) and error * voxels > 2:
         return f"volume is {scores['volume_ratio']:.2f} of the plan"
-    if scores["overlap"] > recipe.overlap:
-        return f"{100 * scores['overlap']:.0f} % lie in other structures"
     if scores["contrast_to_noise"] < recipe.contrast_to_noise:
         return f"contrast-to-noise is {scores['contrast_to_noise']:.2f}"
     if scores["edge_ratio"] > recipe.edge_ratio:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from synthoma import anatomy
 from synthoma.synthesis import mass_effect
+from synthoma.synthesis.location import Host, coarse_steps, survey
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _SYNTHETIC, _REAL = 255, 254
@@ -62,17 +63,20 @@ class Scene:
         parts = [self.masks[name][box.slices] for name in (*kind.parts, kind.lesion) if name in self.masks]
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
-    def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
-        """Where in a box other structures, real tumors or tumors put in before are."""
-        if self.map is None:
-            return np.zeros(box.shape, bool)
-        own = [self.names.index(name) + 1 for name in anatomy.organ(organ).parts if name in self.names]
-        part = self.map[box.slices]
-        return np.asarray((part != 0) & ~np.isin(part, own))
+    def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
+        """The organ as it is now, surveyed for tumors; errors as `location.survey`."""
+        i, j, k = coarse_steps(self.geometry)
+        others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
+        return survey(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
 
-    def real_lesions(self, box: Box) -> NDArray[np.bool_]:
-        """Voxels of a box that belong to real tumors, which nothing may change."""
-        return np.zeros(box.shape, bool) if self.map is None else np.asarray(self.map[box.slices] == _REAL)
+    def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
+        """Where in a box other structures, real tumors or tumors put in before are: nothing may change there."""
+        return np.zeros(box.shape, bool) if self.map is None else self._others(self.map[box.slices], organ)
+
+    def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
+        others = np.ones(256, bool)
+        others[[0, *(self.names.index(name) + 1 for name in anatomy.organ(organ).parts if name in self.names)]] = False
+        return others[numbers]
 
     def holds_tumor(self, box: Box) -> bool:
         """Whether any tumor, real or put in before, lies in a box."""

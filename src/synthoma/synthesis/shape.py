@@ -205,10 +205,8 @@ def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, table: Array, marg
     radius = _SLACK * table.ravel() + margin
     center = geometry.to_ijk(plan.center_mm)
     at = [c + radius * (row[0] * x + row[1] * y + row[2] * z) for c, row in zip(center, back, strict=True)]
-    lower, upper = (
-        [int(f(axis)) for axis in at] for f in (lambda a: np.floor(a.min()), lambda a: np.ceil(a.max()) + 1)
-    )
-    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+    i, j, k = ((int(np.floor(axis.min())), int(np.ceil(axis.max())) + 1) for axis in at)
+    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
 
 
 def _mean_cube(reach: Array) -> float:

@@ -8,12 +8,12 @@ from scipy import ndimage
 
 from synthoma import anatomy
 from synthoma.errors import CaseError
-from synthoma.synthesis import shape, texture, wall
-from synthoma.synthesis.shape import Floats
+from synthoma.synthesis import blending, shape, texture, wall
+from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor, TumorPlan
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Box, Volume
 
-_GAS_HU, _BONE_HU = -250.0, 220.0
+_SEAM_MM = 2.5
 
 
 class Rules:
@@ -23,7 +23,8 @@ class Rules:
         """The tumor of `plan` on the grid of `ct`.
 
         organ: bool; its mask, whole or cropped, as far as the tumor reaches. A mass that may bulge replaces fat
-        around the organ, but not bone, gas or lung. Raises `CaseError` if nothing of the tumor lies in the scan.
+        around the organ, but no muscle, bowel, bone, gas or lung, annotated or not.
+        Raises `CaseError` if nothing of the tumor lies in the scan.
         """
         inside = plan.rim_hu != 0 or plan.core_hu != 0
         if plan.form == "wall":
@@ -38,22 +39,19 @@ class Rules:
             slice(low - start, high - start)
             for low, high, start in zip(box.lower, box.upper, body.box.lower, strict=True)
         )
-        alpha = body.alpha[part]
-        if plan.form == "mass":
-            alpha = alpha * _room(ct, organ.to(ct.geometry.crop(box)).data, plan, box)
-        return Tumor(plan, box, np.ascontiguousarray(alpha), np.ascontiguousarray(hu[part]))
+        tumor = Tumor(plan, box, np.ascontiguousarray(body.alpha[part]), np.ascontiguousarray(hu[part]))
+        if plan.form == "wall":
+            return tumor
+        return blending.confine(tumor, _room(ct, organ.to(ct.geometry.crop(box)).data, plan, box))
 
 
-def _room(ct: Volume, organ: NDArray[np.bool_], plan: TumorPlan, box: Box) -> Floats | np.float32:
-    """How much of each voxel a mass may fill: all of the organ; around it, soft tissue and fat."""
-    if organ.all():
-        return np.float32(1)
-    if anatomy.SITES[plan.organ].bulges:
-        # over 3 voxels, so that noise makes no holes; float32 sums of whole HU are exact
-        local = ndimage.uniform_filter(ct.data[box.slices].astype(np.float32), 3)
-        allowed: Array = organ | ((local > _GAS_HU) & (local < max(_BONE_HU, plan.base_hu + 60)))
-    else:
-        allowed = organ
-    if allowed.all():
-        return np.float32(1)
-    return np.asarray(ndimage.uniform_filter(allowed.astype(np.float32), 3), np.float32) * allowed
+def _room(ct: Volume, organ: NDArray[np.bool_], plan: TumorPlan, box: Box) -> NDArray[np.bool_]:
+    """The voxels a mass may fill: the organ, a seam for what its annotator left out and, if it bulges, fat."""
+    if organ.all() or not anatomy.SITES[plan.organ].bulges:
+        return organ
+    seam = ndimage.uniform_filter(
+        organ.astype(np.float32), [2 * round(_SEAM_MM / s) + 1 for s in ct.geometry.spacing_mm]
+    )
+    # over 3 voxels, so that noise makes no holes; float32 sums of whole HU are exact
+    local = ndimage.uniform_filter(ct.data[box.slices].astype(np.float32), 3)
+    return np.asarray((seam > 1e-3) | ((local > FAT_HU[0]) & (local < FAT_HU[1])))
