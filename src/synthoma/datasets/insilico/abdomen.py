@@ -18,29 +18,58 @@ from synthoma.volume import Box, Geometry, Volume
 Array = NDArray[Any]
 
 _SLAB_VOXELS = 4_000_000
+_CUBE_MM = 2.5  # slices thicker than this are drawn in parts
 
 
 @dataclass(frozen=True, eq=False)
 class Abdomen:
     """One patient on one grid, before any scanner.
 
-    main, under: the tissue ids (`tissues.TISSUES`) that fill most of each voxel; share: what part `main`
-    fills, in 1/255.
+    main, under: the tissue ids (`tissues.TISSUES`) that fill most of each fine voxel; share: what part `main`
+    fills, in 1/255. Each voxel of `geometry` holds `parts` fine voxels along its axes: one where it is nearly
+    a cube, several along a slice thicker than that.
     """
 
     patient: Patient
     geometry: Geometry
+    parts: tuple[int, int, int]
     main: Array
     under: Array
     share: Array
 
+    @property
+    def fine(self) -> Geometry:
+        """The grid of the fine voxels."""
+        return _divided(self.geometry, self.parts)
+
     def mask(self, structure: str) -> Volume:
         """One structure as an annotator draws it: a liver includes its veins, a bowel its contents."""
-        return Volume(tissues.members(structure)[self.main], self.geometry)
+        inside = tissues.members(structure)[self.main]
+        if self.parts != (1, 1, 1):
+            inside = block_mean(inside.astype(np.float32), self.parts) >= 0.5
+        return Volume(inside, self.geometry)
 
     def labels(self) -> Volume:
         """uint8 label map of `anatomy.STRUCTURES`; where structures overlap, the finer one shows."""
-        return Volume(tissues.label_by_id()[self.main], self.geometry)
+        return Volume(tissues.label_by_id()[self.main], self.fine).to(self.geometry, labels="majority")
+
+
+def block_mean(values: Array, parts: tuple[int, int, int]) -> Array:
+    """Means over blocks of `parts` voxels."""
+    for axis, count in enumerate(parts):
+        if count > 1:
+            shape = list(values.shape)
+            shape[axis : axis + 1] = [shape[axis] // count, count]
+            values = values.reshape(shape).mean(axis=axis + 1)
+    return values
+
+
+def _divided(geometry: Geometry, parts: tuple[int, int, int]) -> Geometry:
+    affine = geometry.affine.copy()
+    affine[:3, :3] /= parts
+    affine[:3, 3] = geometry.to_mm((1 / np.asarray(parts) - 1) / 2)
+    i, j, k = (n * count for n, count in zip(geometry.shape, parts, strict=True))
+    return Geometry((i, j, k), affine)
 
 
 @dataclass(frozen=True)
@@ -57,21 +86,25 @@ def draw_abdomen(patient: Patient, geometry: Geometry) -> Abdomen:
 
     Drawn in slabs along the third axis, so memory does not grow with the grid.
     """
-    main, under, share = (np.empty(geometry.shape, np.uint8) for _ in range(3))
+    limit = max(_CUBE_MM, min(geometry.spacing_mm))
+    i, j, k = (int(np.ceil(spacing / limit - 1e-6)) for spacing in geometry.spacing_mm)
+    fine = _divided(geometry, (i, j, k))
+    main, under, share = (np.empty(fine.shape, np.uint8) for _ in range(3))
     courses = Courses(
         bowel.small_bowel(patient),
         trees.liver_trees(patient),
         [*trees.mesenteric_trees(patient), *trees.lung_trees(patient)],
     )
-    for box in _slabs(geometry):
-        canvas = _draw(patient, geometry.crop(box), courses)
+    for box in slabs(fine, 1):
+        canvas = _draw(patient, fine.crop(box), courses)
         main[box.slices], under[box.slices], share[box.slices] = canvas.main, canvas.under, canvas.share
-    return Abdomen(patient, geometry, main, under, share)
+    return Abdomen(patient, geometry, (i, j, k), main, under, share)
 
 
-def _slabs(geometry: Geometry) -> Iterator[Box]:
+def slabs(geometry: Geometry, step: int) -> Iterator[Box]:
+    """Boxes across the third axis, a multiple of `step` thick, that together cover the grid."""
     i, j, k = geometry.shape
-    thick = max(1, _SLAB_VOXELS // max(1, i * j))
+    thick = step * max(1, _SLAB_VOXELS // max(1, i * j * step))
     for first in range(0, k, thick):
         yield Box((0, 0, first), (i, j, min(k, first + thick)))
 
@@ -96,11 +129,11 @@ def _draw(patient: Patient, geometry: Geometry, courses: Courses) -> Canvas:
     organs.draw_gall_bladder(canvas)
     organs.draw_spleen(canvas)
     bowel.draw_stomach(canvas)
-    organs.draw_bladder(canvas)
     if patient.sex == "female":
         organs.draw_uterus(canvas)
     else:
         organs.draw_prostate(canvas)
+    organs.draw_bladder(canvas)
     bowel.draw_colon(canvas)
     bowel.draw_small_bowel(canvas, courses.loops)
     for tree in courses.strands:

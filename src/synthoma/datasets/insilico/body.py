@@ -35,7 +35,7 @@ _WALL_BACK = (110, 116, 120, 118, 112, 106, 108, 113, 117, 120, 118)
 _CAVITY_Z = (-190, -160, -130, -100, -70, -40, 0, 50, 100, 150, 230, 290)
 _CAVITY_HALF = (36, 39, 47, 65, 92, 110, 116, 119, 125, 130, 132, 130)
 _CAVITY_FRONT = (24, 38, 56, 70, 78, 82, 85, 87, 89, 90, 88, 86)
-_CAVITY_BACK = (82, 84, 82, 74, 62, 56, 62, 74, 86, 94, 98, 96)
+_CAVITY_BACK = (82, 84, 82, 74, 62, 58, 67, 80, 88, 94, 98, 96)
 
 
 def column_y(z: Array) -> Array:
@@ -62,7 +62,7 @@ def dome(points: Points) -> Array:
     """Distance to the underside of the diaphragm: a dome on each side, the right one higher."""
     right = _dome(points, 50, 76, 124)
     left = _dome(points, -50, 76, 112)
-    return smooth_min(right, left, 24)
+    return smooth_min(right, left, 44)
 
 
 def _section(points: Points, z: Any, half: Any, front: Any, back: Any, square: tuple[float, float]) -> Array:
@@ -116,8 +116,9 @@ def _draw_layers(canvas: Canvas, region: Region, outside: Array, inside: Array) 
     flank = np.maximum(np.float32(58) - np.abs(points.x), -points.y - 48)
     flank = np.maximum(flank, points.z - 95)
     broken = canvas.field("sheets", 50, region)
+    fade = np.maximum(-points.y - 10, 0) * np.float32(0.05)
     for level in (0.36, 0.68):
-        sheet = np.abs(depth - np.float32(level)) * thick - 0.9 * broken - np.float32(0.1)
+        sheet = np.abs(depth - np.float32(level)) * thick - 0.9 * broken + fade - np.float32(0.1)
         canvas.paint("fat", np.maximum(np.maximum(sheet, flank), np.float32(-12) - points.z), region)
     front = np.maximum(-points.y, outside)
     line = np.abs(np.abs(points.x) - np.float32(60)) - 2.5 * np.abs(depth - 0.5)

@@ -50,7 +50,7 @@ class Canvas:
 
     def __init__(self, patient: Patient, geometry: Geometry) -> None:
         self.patient, self.geometry = patient, geometry
-        self.width_mm = np.float32(np.mean(geometry.spacing_mm))
+        self.width_mm = np.float32(geometry.voxel_mm3 ** (1 / 3))
         shape = geometry.shape
         self.main = np.zeros(shape, np.uint8)
         self.under = np.zeros(shape, np.uint8)

@@ -38,8 +38,9 @@ def draw_liver(canvas: Canvas) -> None:
         return
     patient, p = canvas.patient, region.points
     phi = liver_shape(p, patient) + 2.2 * canvas.field("liver", 38, region)
-    fissure = np.maximum(np.abs(p.x + 4 + 0.12 * (p.y - 60)) - 2.2, np.maximum(22 - p.y, p.z - 150))
-    ligament = np.maximum(np.abs(p.x - 6 - 0.55 * (20 - p.y)) - 1.6, np.maximum(np.abs(p.y + 2) - 16, p.z - 172))
+    bend = 5 * canvas.field("fissure", 40, region)
+    fissure = np.maximum(np.abs(p.x + 4 + 0.12 * (p.y - 60) + bend) - 1.5, np.maximum(34 - p.y, p.z - 142))
+    ligament = np.maximum(np.abs(p.x - 6 - 0.55 * (20 - p.y) + bend) - 1.1, np.maximum(np.abs(p.y + 2) - 16, p.z - 172))
     phi = np.maximum(phi, -np.minimum(fissure, ligament))
     phi = canvas.settle(phi, region, 0.6)
     canvas.paint("liver", phi, region)
@@ -73,7 +74,7 @@ def draw_spleen(canvas: Canvas) -> None:
 
 def draw_kidneys(canvas: Canvas) -> None:
     """Both kidneys with cortex, medulla, sinus fat and pelvis, in a sleeve of perirenal fat."""
-    for side, name, center in ((1, "right", (62, -40, 82)), (-1, "left", (-62, -42, 96))):
+    for side, name, center in ((1, "right", (64, -38, 82)), (-1, "left", (-62, -42, 96))):
         low = (min(side * 15, side * 110), -100, center[2] - 85)
         high = (max(side * 15, side * 110), 20, center[2] + 85)
         region = canvas.region(low, high)
@@ -86,14 +87,14 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
     # the upper pole leans inward and back, the hilum looks inward and forward
     u, v, w = framed.x * np.float32(side), framed.y, framed.z
     u = u + np.float32(0.20) * w
-    v = v + np.float32(0.18) * w
+    v = v + np.float32(0.24) * w
     u, v = np.float32(0.85) * u - np.float32(0.52) * v, np.float32(0.52) * u + np.float32(0.85) * v
     u = u + np.float32(0.0035) * w * w - 3
     local = Points(u, v, w)
     wobble = canvas.field(f"kidney {name}", 22, region)
-    outer = ellipsoid(local, (0, 0, 0), (27, 25.5, 55)) + 1.0 * wobble
-    sinus = ellipsoid(local, (-20, 0, 0), (19, 8, 24)) + 1.6 * canvas.field(f"sinus {name}", 11, region)
-    outer = smooth_max(outer, -ellipsoid(local, (-33, 0, 0), (14, 9, 19)), 4)
+    outer = ellipsoid(local, (0, 0, 0), (28, 26, 56)) + 1.0 * wobble
+    sinus = ellipsoid(local, (-13, 0, 0), (15, 9, 25)) + 3.0 * canvas.field(f"sinus {name}", 11, region)
+    outer = smooth_max(outer, -ellipsoid(local, (-32, 0, 0), (13, 8, 17)), 4)
     fat = np.float32(3 + 7 * canvas.patient.visceral)
     canvas.settle(outer - fat, region, 0.5)
     outer = canvas.settle(outer, region, 1.0, firm=True)
@@ -104,7 +105,7 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
     hole = np.maximum(sinus, outer + 3)
     hole = np.where(u < -8, np.maximum(sinus, outer), hole)
     canvas.paint("visceral_fat", hole, region)
-    pelvis = ellipsoid(local, (-22, -2, -4), (10, 2.8, 10)) + 1.0 * canvas.field(f"pelvis {name}", 9, region)
+    pelvis = ellipsoid(local, (-17, -2, -3), (9, 3.6, 12)) + 1.0 * canvas.field(f"pelvis {name}", 9, region)
     canvas.paint(f"renal_pelvis_{name}", pelvis, region)
     vessel = np.hypot(v - 5, w - 4 + 0.2 * u) - 2.6
     canvas.paint("vein", np.maximum(vessel, np.maximum(sinus, outer - 4)), region)
@@ -112,14 +113,14 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
 
 def draw_adrenals(canvas: Canvas) -> None:
     """Two thin limbs above each kidney, shaped like a Y."""
-    for name, middle in (("right", (36, -40, 136)), ("left", (-34, -30, 134))):
+    for name, middle in (("right", (29, -33, 140)), ("left", (-30, -16, 130))):
         side = 1 if name == "right" else -1
         x, y, z = middle
         front = (x, y + 8, z)
         for knots in (
-            [(*front, 2.4), (x + 3 * side, y - 4, z - 2, 2.4), (x + 9 * side, y - 18, z - 12, 1.9)],
-            [(*front, 2.4), (x - 1 * side, y - 6, z - 2, 2.2), (x - 2 * side, y - 20, z - 10, 1.8)],
-            [(*front, 2.4), (x + 2 * side, y - 2, z + 10, 2.0), (x + 5 * side, y - 12, z + 16, 1.8)],
+            [(*front, 3.2), (x + 3 * side, y - 4, z - 2, 3.2), (x + 9 * side, y - 18, z - 12, 2.5)],
+            [(*front, 3.2), (x - 1 * side, y - 6, z - 2, 3.0), (x - 2 * side, y - 20, z - 10, 2.4)],
+            [(*front, 3.0), (x + 2 * side, y - 2, z + 10, 2.8), (x + 5 * side, y - 12, z + 16, 2.4)],
         ):
             tube = canvas.tube(canvas.patient.curve("adrenal", knots))
             if tube is not None:
@@ -130,9 +131,9 @@ def draw_adrenals(canvas: Canvas) -> None:
 def draw_pancreas(canvas: Canvas) -> None:
     """From the duodenal C across the spine to the hilum of the spleen, lobulated."""
     knots = [
-        (33, 6, 50, 9.5),
-        (34, 9, 66, 17),
-        (27, 14, 80, 17),
+        (28, 5, 50, 10),
+        (28, 8, 66, 16),
+        (24, 14, 80, 16.5),
         (14, 22, 93, 13),
         (-4, 24, 100, 12.5),
         (-24, 14, 106, 13),
@@ -145,7 +146,7 @@ def draw_pancreas(canvas: Canvas) -> None:
         return
     lobes = canvas.field("lobules", 9, tube.region)
     phi = tube.phi + 1.3 * lobes + 0.7 * canvas.field("small lobules", 4.5, tube.region)
-    canvas.paint("pancreas", canvas.settle(phi, tube.region, 0.8), tube.region)
+    canvas.paint("pancreas", canvas.settle(phi, tube.region, 0.6, firm=True), tube.region)
 
 
 def draw_bladder(canvas: Canvas) -> None:
@@ -154,7 +155,7 @@ def draw_bladder(canvas: Canvas) -> None:
     if region is None:
         return
     patient = canvas.patient
-    p = patient.frame("bladder", (0, 22, -134), region.points)
+    p = patient.frame("bladder", (0, 22, -134 if patient.sex == "female" else -112), region.points)
     phi = ellipsoid(p, (0, 0, 0), (43, 30, 29)) + 1.2 * canvas.field("bladder", 30, region)
     phi = canvas.settle(phi, region, 1.0)
     canvas.paint("bladder_wall", phi, region)
@@ -171,7 +172,7 @@ def draw_uterus(canvas: Canvas) -> None:
     local = Points(p.x, p.y * np.float32(0.835) - p.z * lean, p.z * np.float32(0.835) + p.y * lean)
     corpus = ellipsoid(local, (0, 0, 2), (27, 20.5, 31)) + 1.0 * canvas.field("uterus", 24, region)
     cervix = ellipsoid(p, (0, -20, -26), (13.5, 12.5, 20))
-    phi = canvas.settle(smooth_min(corpus, cervix, 10), region, 1.0)
+    phi = canvas.settle(smooth_min(corpus, cervix, 10), region, 1.0, firm=True)
     canvas.paint("uterus", phi, region)
     lining = np.maximum(ellipsoid(local, (0, 0, 2), (14, 3.6, 20)), phi + 6)
     canvas.paint("endometrium", lining, region)
@@ -190,7 +191,7 @@ def draw_prostate(canvas: Canvas) -> None:
     region = canvas.region((-45, -60, -200), (45, 50, -100))
     if region is None:
         return
-    p = canvas.patient.frame("uterus", (0, 12, -170), region.points)
-    canvas.paint("prostate", canvas.settle(ellipsoid(p, (0, 0, 0), (24, 16, 18)), region, 0.8), region)
+    p = canvas.patient.frame("uterus", (0, 8, -152), region.points)
+    canvas.paint("prostate", canvas.settle(ellipsoid(p, (0, 0, 0), (24, 16, 18)), region, 0.8, firm=True), region)
     vesicles = ellipsoid(Points(np.abs(p.x), p.y + 0.2 * np.abs(p.x), p.z), (16, -26, 26), (17, 6, 7))
     canvas.paint("vagina", canvas.settle(vesicles, region, 0.8), region)

@@ -21,15 +21,16 @@ Sex = Literal["female", "male"]
 
 # SD of ln(size) between healthy adults of one build, per organ
 SIZE_SPREAD = {
-    "liver": 0.05,
-    "spleen": 0.10,
-    "kidney_left": 0.05,
-    "kidney_right": 0.05,
+    "liver": 0.08,
+    "spleen": 0.12,
+    "kidney": 0.04,
+    "kidney_left": 0.02,
+    "kidney_right": 0.02,
     "pancreas": 0.08,
     "gall_bladder": 0.14,
     "stomach": 0.12,
     "duodenum": 0.06,
-    "colon": 0.10,
+    "colon": 0.09,
     "intestine": 0.06,
     "bladder": 0.15,
     "uterus": 0.07,
@@ -38,7 +39,7 @@ SIZE_SPREAD = {
     "adrenal": 0.10,
     "heart": 0.06,
 }
-_SHIFT_SD_MM = (3.0, 3.0, 5.0)
+_SHIFT_SD_MM = (3.5, 3.5, 6.0)
 _WAVES = 6
 
 
@@ -125,6 +126,8 @@ def draw_patient(seed: int, sex: Sex | Literal["any"] = "any") -> Patient:
     fat_mm = (21 if drawn == "female" else 15) * float(np.exp(0.42 * weight + rng.normal(0, 0.2)))
     visceral = float(np.clip(0.45 + 0.25 * weight + rng.normal(0, 0.1) - 0.1 * (drawn == "female"), 0, 1))
     sizes = {organ: float(np.exp(rng.normal(0, spread))) for organ, spread in SIZE_SPREAD.items()}
+    for side in ("kidney_left", "kidney_right"):
+        sizes[side] *= sizes["kidney"]
     shifts = {organ: _triple(np.clip(rng.normal(0, 1, 3), -2, 2) * _SHIFT_SD_MM) for organ in SIZE_SPREAD}
     return Patient(
         seed=seed_for(seed, "details"),
@@ -141,8 +144,8 @@ def draw_patient(seed: int, sex: Sex | Literal["any"] = "any") -> Patient:
 def _draw_wave(rng: np.random.Generator) -> Wave:
     direction = rng.normal(0, 1, 3)
     direction /= np.linalg.norm(direction)
-    rate = 2 * np.pi / rng.uniform(130, 320) * direction
-    return Wave(_triple(rng.normal(0, 2.2, 3)), _triple(rate), float(rng.uniform(0, 2 * np.pi)))
+    rate = 2 * np.pi / rng.uniform(150, 340) * direction
+    return Wave(_triple(rng.normal(0, 2.8, 3)), _triple(rate), float(rng.uniform(0, 2 * np.pi)))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

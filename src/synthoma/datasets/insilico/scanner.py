@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from synthoma.datasets.insilico import body, noise, tissues
-from synthoma.datasets.insilico.abdomen import Abdomen
+from synthoma.datasets.insilico.abdomen import Abdomen, block_mean, slabs
 from synthoma.datasets.insilico.canvas import world_points
 from synthoma.datasets.insilico.patient import Patient
 from synthoma.datasets.insilico.shapes import points_of
@@ -68,37 +68,45 @@ def field_of_view(patient: Patient, scanner: Scanner) -> Geometry:
 
 
 def scan(abdomen: Abdomen, scanner: Scanner, seed: int) -> Volume:
-    """int16 HU of a drawn patient: tissue HU and texture, table, blur and correlated noise."""
+    """int16 HU of a drawn patient: tissue HU and texture, table, blur and correlated noise.
+
+    In-plane are the first two axes. The same seed gives the same noise.
+    """
     geometry = abdomen.geometry
     hu = _tissue_hu(abdomen, scanner)
-    body_share = (abdomen.main[::4, ::4, ::2] > 0).astype(np.float32)
-    _lay_table(hu, abdomen, scanner.phase)
+    solid = (hu[::4, ::4, ::2] > -400).astype(np.float32)
+    _lay_table(hu, geometry, scanner.phase)
     _blur(hu, geometry, scanner)
-    sd = _noise_sd(body_share, hu.shape, geometry) * np.float32(scanner.noise_hu)
+    sd = _noise_sd(solid, hu.shape, geometry) * np.float32(scanner.noise_hu)
     hu += sd * _grain(rng_for(seed, "scanner noise"), geometry, scanner)
     hu += np.float32(scanner.offset_hu)
     return Volume(np.clip(np.rint(hu), -1024, 3071).astype(np.int16), geometry)
 
 
 def _tissue_hu(abdomen: Abdomen, scanner: Scanner) -> Array:
+    """HU without the scanner's blur and noise; a voxel's value is the mean over its parts."""
     by_id, texture = tissues.hu_by_id(scanner.phase), tissues.texture_by_id()
-    part = abdomen.share * np.float32(1 / 255)
-    fine = noise.field(abdomen.patient.seed, "texture", _FINE_TEXTURE_MM, abdomen.geometry)
-    hu: Array = (by_id[abdomen.main] + texture[abdomen.main] * fine) * part
-    hu += by_id[abdomen.under] * (1 - part)
+    hu = np.empty(abdomen.geometry.shape, np.float32)
+    thick = abdomen.parts[2]
+    for box in slabs(abdomen.fine, thick):
+        main, under = abdomen.main[box.slices], abdomen.under[box.slices]
+        share = abdomen.share[box.slices] * np.float32(1 / 255)
+        grain = noise.field(abdomen.patient.seed, "texture", _FINE_TEXTURE_MM, abdomen.fine.crop(box))
+        values = (by_id[main] + texture[main] * grain) * share + by_id[under] * (1 - share)
+        hu[:, :, box.lower[2] // thick : box.upper[2] // thick] = block_mean(values, abdomen.parts)
     return hu
 
 
-def _lay_table(hu: Array, abdomen: Abdomen, phase: str) -> None:
-    """A curved carbon shell filled with foam, a finger's width behind the lowest point of the back."""
-    world = world_points(abdomen.geometry)
-    body_rows = np.broadcast_to(world.y, hu.shape)[abdomen.main > 0]
-    if body_rows.size == 0:
+def _lay_table(hu: Array, geometry: Geometry, phase: str) -> None:
+    """A curved carbon shell filled with foam, right behind the lowest point of the back."""
+    world = world_points(geometry)
+    behind = np.where(hu > -700, world.y, np.float32(np.inf)).min()
+    if not np.isfinite(behind):
         return
-    top = np.float32(body_rows.min() - 3)
+    top = np.float32(behind - 3)
     curve = top + world.x**2 * np.float32(1 / 1100) - world.y
-    inside = np.broadcast_to((curve > 0) & (abdomen.main == 0), hu.shape)
-    shell = np.broadcast_to(np.clip(1.6 - np.abs(curve - 1.6) / 1.2, 0, 1), hu.shape)
+    inside = np.broadcast_to(curve > 0, hu.shape) & (hu < -950)
+    shell = np.broadcast_to(np.clip(2.2 - np.abs(curve - 2), 0, 1), hu.shape)
     by_id = tissues.hu_by_id(phase)
     foam, carbon = by_id[tissues.TISSUE_ID["table_foam"]], by_id[tissues.TISSUE_ID["table_shell"]]
     table = foam + (carbon - foam) * shell
@@ -107,6 +115,10 @@ def _lay_table(hu: Array, abdomen: Abdomen, phase: str) -> None:
 
 def _blur(hu: Array, geometry: Geometry, scanner: Scanner) -> None:
     """The point spread in-plane and the slice profile along the third axis, in place."""
+    overlap = max(scanner.slice_mm**2 - geometry.spacing_mm[2] ** 2, 0)
+    sigma = np.sqrt(overlap / 12) / geometry.spacing_mm[2]
+    if sigma > 0.1:
+        ndimage.gaussian_filter1d(hu, sigma, axis=2, output=hu, mode="nearest")
     for k in range(hu.shape[2]):
         hu[:, :, k] = cv2.GaussianBlur(
             np.ascontiguousarray(hu[:, :, k]),
@@ -116,9 +128,9 @@ def _blur(hu: Array, geometry: Geometry, scanner: Scanner) -> None:
         )
 
 
-def _noise_sd(body_share: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
+def _noise_sd(solid: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:
     """Relative noise: more where more body lies around, 1 at the depth of the liver."""
-    around = ndimage.gaussian_filter(body_share, [45 / (4 * s) for s in geometry.spacing_mm[:2]] + [2], mode="nearest")
+    around = ndimage.gaussian_filter(solid, [45 / (4 * s) for s in geometry.spacing_mm[:2]] + [2], mode="nearest")
     relative = (0.45 + 0.75 * around).astype(np.float32)
     planes = [relative[:, :, min(k // 2, relative.shape[2] - 1)] for k in range(shape[2])]
     return np.stack([cv2.resize(np.ascontiguousarray(p), (shape[1], shape[0])) for p in planes], axis=2)

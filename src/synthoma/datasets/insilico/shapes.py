@@ -120,4 +120,4 @@ def spline(knots: Array, step_mm: float) -> Curve:
         line = np.stack([np.interp(places, along, knots[:, axis]) for axis in range(3)], axis=1)
     else:
         line = CubicSpline(along, knots[:, :3], bc_type="natural")(places)
-    return Curve(line, PchipInterpolator(along, knots[:, 3])(places))
+    return Curve(line, np.interp(places, along, knots[:, 3]))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from synthoma.datasets.insilico import body
 from synthoma.datasets.insilico.canvas import Canvas, Region
 from synthoma.datasets.insilico.shapes import (
+    Curve,
     Points,
     ellipsoid,
     plate,
@@ -23,6 +24,7 @@ Array = NDArray[Any]
 
 # centers of the vertebrae L5 .. T5 along z, and how far the column's middle lies in front of y = 0
 LEVELS_MM = (-36, 0, 36, 71, 105, 137, 167, 195, 222, 248, 273, 297, 320)
+_SACRUM_TOP_MM = -57
 # template x, y, z of the corners of the right hip bone's plates
 _HIP = {
     "sacroiliac_top": (44, -62, -38),
@@ -52,8 +54,8 @@ _PLATES = (
 _MUSCLES = (
     [
         (20, -34, 118, 4),
-        (29, -38, 84, 12),
-        (34, -38, 44, 19),
+        (26, -38, 84, 12),
+        (32, -38, 44, 19),
         (40, -33, 0, 23),
         (48, -16, -40, 23),
         (66, 6, -80, 20),
@@ -82,7 +84,7 @@ def _draw_column(canvas: Canvas, region: Region) -> None:
     p = region.points
     y = p.y - body.column_y(p.z)
     # lumbar lordosis: end plates tilt with the column
-    tilt = table(p.z, (-40, 30, 110, 200), (0.30, 0.0, -0.22, -0.15))
+    tilt = table(p.z, (-40, 30, 110, 200), (0.22, 0.0, -0.12, -0.10))
     z = p.z - tilt * y
     middles = np.array(LEVELS_MM, np.float32)
     edges = (middles[1:] + middles[:-1]) / 2
@@ -95,7 +97,7 @@ def _draw_column(canvas: Canvas, region: Region) -> None:
     waist = np.float32(1) - np.float32(0.07) * (1 - (2 * v / height) ** 2)
     around = superellipse(p.x / (width * waist), y / (depth * waist), np.hypot(p.x, y))
     ends = np.abs(v) - height * np.float32(0.385)
-    span = np.maximum(-64 - p.z, 0)
+    span = np.maximum(_SACRUM_TOP_MM - z, 0)
     bone = smooth_max(around, ends, 3) + span
     disc = np.maximum(around + 1, -ends)
     canal = superellipse(p.x / 11, (y + depth + 9) / 9, np.hypot(p.x, y + depth + 9))
@@ -135,7 +137,7 @@ def _draw_sacrum(canvas: Canvas, region: Region) -> None:
     thick = table(p.z, (-178, -150, -110, -80, -58), (4, 7, 13, 18, 17))
     y = p.y - middle + np.float32(0.004) * p.x**2
     bone = superellipse(p.x / width, y / thick, np.hypot(p.x, y))
-    bone = smooth_max(bone, np.maximum(p.z - 0.45 * (p.y + 52) + 58, -180 - p.z), 5)
+    bone = smooth_max(bone, np.maximum(p.z - 0.22 * (p.y - body.column_y(p.z)) - _SACRUM_TOP_MM, -180 - p.z), 3)
     holes = np.hypot(np.abs(p.x) - table(p.z, (-160, -80), (14, 24)), (np.mod(p.z + 62, 26) - 13)) - 4
     canal = np.hypot(p.x / 1.6, y + 0.35 * thick) - table(p.z, (-150, -60), (1, 7))
     _paint_bone(canvas, np.maximum(np.maximum(bone, -holes), -canal), region, 1.2)
@@ -179,19 +181,14 @@ def _rib_knots(turns: Array, start_z: float, end: float, side: int) -> Array:
 
 
 def _draw_rib(canvas: Canvas, knots: Array, tissues: tuple[str, str], radius_mm: float) -> None:
+    """A rib is a band: two parallel rods, one above the other."""
     knots[:, 3] = radius_mm
-    # a rib is a band: two parallel rods, one above the other
-    rods = []
-    for lift in (-2.8, 2.8):
-        rod = knots + [0, 0, lift, 0]
-        tube = canvas.tube(canvas.patient.curve("ribs", rod, 9.0), reach_mm=12)
-        if tube is None:
-            return
-        rods.append(tube)
-    for tube in rods:
-        canvas.paint(tissues[0], tube.phi, tube.region)
-    for tube in rods:
-        canvas.paint(tissues[1], tube.phi + 1.3, tube.region)
+    middle = canvas.patient.curve("ribs", knots, 9.0)
+    rods = [Curve(middle.points + np.array([0, 0, lift]), middle.radii) for lift in (-2.8, 2.8)]
+    tubes = [tube for tube in (canvas.tube(rod, reach_mm=3) for rod in rods) if tube is not None]
+    for tissue, shell_mm in zip(tissues, (0, 1.3), strict=True):
+        for tube in tubes:
+            canvas.paint(tissue, tube.phi + np.float32(shell_mm), tube.region)
 
 
 def draw_pelvis(canvas: Canvas) -> None:

@@ -41,12 +41,12 @@ def liver_trees(patient: Patient) -> list[Tree]:
     mains = patient.to_world(mains + rng.normal(0, 5, mains.shape))
     roots = patient.to_world(np.array([(22, -14, 188), (23, -10, 192)]))
     targets = np.concatenate([mains, _places(patient, "hepatic veins", 70, *LIVER_BOX, deep)])
-    veins = _grow(rng, roots, targets, 1.3)
+    veins = _grow(rng, roots, targets, 1.5)
     mains = np.array([(62, 4, 126), (82, 14, 132), (74, -28, 122), (20, 22, 136), (-4, 44, 146)], float)
     mains = patient.to_world(mains + rng.normal(0, 4, mains.shape))
     roots = patient.curve("vessels", PORTAL[0]).points[-2:]
     targets = np.concatenate([mains, _places(patient, "portal branches", 95, *LIVER_BOX, deep)])
-    portal = _grow(rng, roots, targets, 1.15)
+    portal = _grow(rng, roots, targets, 1.25)
     return [
         Tree("hepatic_vein", ("liver",), veins),
         Tree("portal_vein_in_liver", ("liver", "portal_vein"), portal),
