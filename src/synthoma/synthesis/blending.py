@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthoma import resampling
 from synthoma.seeds import rng_for
 from synthoma.synthesis.shape import Floats
 from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
@@ -60,16 +59,29 @@ def grain(ct: Volume, tumor: Tumor) -> Floats:
     trust = np.clip(2 - np.abs(mean - low) / tolerance, 0, 1).astype(np.float32)
     trust[~plain | (4 * count < window[0] * window[1] * window[2])] = 0
 
-    change = np.diag([*(1 / n for n in block), 1.0])
-    first = np.subtract(box.lower, outer.lower) - (np.asarray(block) - 1) / 2
-    change[:3, 3] = first / block + 1  # the edge adds a sample in front
-    smooth = resampling.linear(_edged(low.astype(np.float32)), change, box.shape, 0)
-    own = np.subtract(ct.data[box.slices], smooth, dtype=np.float32)
-    if trust.all() and (trust == 1).all():
+    at = [
+        (np.arange(start, stop) - first - (n - 1) / 2) / n
+        for start, stop, first, n in zip(box.lower, box.upper, outer.lower, block, strict=True)
+    ]
+    own = ct.data[box.slices] - _interpolate(low.astype(np.float32), at)
+    if (trust == 1).all():
         return own
-    trust = resampling.linear(_edged(trust), change, box.shape, 0)
+    weight = _interpolate(trust, at)
+    if (weight[tumor.alpha > 0] == 1).all():
+        return own
     learned = _tile(noise_sample(ct, plan.noise_from_mm), plan, box)
-    return np.asarray(trust * own + np.sqrt(1 - trust * trust) * learned, np.float32)
+    return np.asarray(weight * own + np.sqrt(1 - weight * weight) * learned, np.float32)
+
+
+def _interpolate(values: Floats, at: list[Array]) -> Floats:
+    """Linear interpolation at positions along each axis, in samples; the outermost samples go on outside."""
+    for axis, position in enumerate(at):
+        low = np.clip(np.floor(position).astype(np.intp), 0, max(values.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, values.shape[axis] - 1)
+        weight = np.clip(position - low, 0, 1).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        start = values.take(low, axis)
+        values = start + (values.take(high, axis) - start) * weight
+    return values
 
 
 def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
@@ -146,8 +158,3 @@ def _box_sum(values: NDArray[np.int32], window: tuple[int, int, int]) -> NDArray
         lower = tuple(slice(None, -size) if a == axis else slice(None) for a in range(3))
         values = sums[upper] - sums[lower]
     return values
-
-
-def _edged(values: Floats) -> Floats:
-    """One more sample on every side, so that interpolation reaches beyond the outermost centers."""
-    return np.pad(values, 1, mode="edge")

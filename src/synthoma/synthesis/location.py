@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -219,17 +221,19 @@ def _coarse(geometry: Geometry, step: tuple[int, int, int]) -> Geometry:
 
 def _sample(data: Array, box: Box, step: tuple[int, int, int]) -> Floats:
     """HU of the coarse voxels of a box, each the mean of up to eight of its voxels."""
+    # a second sample half a step on, unless the scan ends before it
+    offsets = [
+        (0, s // 2) if s > 1 and (high - 1) * s + s // 2 < n else (0,)
+        for s, high, n in zip(step, box.upper, data.shape, strict=True)
+    ]
     total = np.zeros(box.shape, np.float32)
-    offsets = [(0, s // 2) if s > 1 else (0,) for s in step]
-    for i in offsets[0]:
-        for j in offsets[1]:
-            for k in offsets[2]:
-                index = [
-                    np.minimum(np.arange(low, high) * s + move, n - 1)
-                    for low, high, s, move, n in zip(box.lower, box.upper, step, (i, j, k), data.shape, strict=True)
-                ]
-                total += data[np.ix_(*index)]
-    return total / np.float32(len(offsets[0]) * len(offsets[1]) * len(offsets[2]))
+    for move in itertools.product(*offsets):
+        i, j, k = (
+            slice(low * s + m, (high - 1) * s + m + 1, s)
+            for low, high, s, m in zip(box.lower, box.upper, step, move, strict=True)
+        )
+        total += data[i, j, k]
+    return total / np.float32(math.prod(len(offset) for offset in offsets))
 
 
 def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: float) -> Floats:

@@ -21,7 +21,7 @@ from synthoma.volume import Array, Box, Geometry
 Floats = NDArray[np.float32]
 DEGREES = range(3, 21)
 _SLACK = 1.06  # how far the digital body's scale may be from the analytic one
-_MAP = 48  # side of the octahedral map; degree 20 then has five samples a period
+_MAP = 40  # side of the octahedral map; degree 20 then has four samples a period
 _SAMPLE_MM = 1.25  # voxels longer than this, and than a fifth of the tumor's radius, are sampled more than once
 
 
@@ -119,35 +119,36 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     near = squared < np.float32(outermost**2)
     inside = squared < np.float32(max(innermost, 0) ** 2)
     shell = np.flatnonzero(near & ~inside)
-    deep = int(inside.sum())
 
-    distances, reaches, blurs = [], [], []
-    for offset in _offsets(samples):
-        shift = matrix @ offset
-        x, y, z = (axis.ravel()[shell] + np.float32(move) for axis, move in zip(center, shift, strict=True))
-        distances.append(np.sqrt(x * x + y * y + z * z + np.float32(1e-12)))
-        reaches.append(reach.ravel()[_map_index(x, y, z, map_side)])
-        blurs.append(_quadratic(blur, x, y, z))
+    points = [
+        [axis.ravel()[shell] + np.float32(move) for axis, move in zip(center, matrix @ offset, strict=True)]
+        for offset in _offsets(samples)
+    ]
     ratio = np.zeros(len(shell), np.float32)
-    for distance, edge in zip(distances, reaches, strict=True):
-        ratio += distance / edge
-    ratio /= np.float32(len(distances))
-    wanted = max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - deep
-    scale = _scale_for(ratio, wanted)
+    for x, y, z in points:
+        ratio += _length(x, y, z) / reach.ravel()[_map_index(x, y, z, map_side)]
+    ratio /= np.float32(len(points))
+    scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
+    ratio /= scale
 
-    alpha = np.zeros(box.shape, np.float32)
-    alpha[inside] = 1
-    share = np.zeros(len(shell), np.float32)
-    for distance, edge, spread in zip(distances, reaches, blurs, strict=True):
-        share += coverage(distance * (distance - scale * edge) / spread)
-    alpha.ravel()[shell] = share / np.float32(len(distances))
+    alpha = inside.astype(np.float32)
+    widest = np.float32(margin / float(table.min()) + _spread_mm(geometry, samples) / min(plan.axes_mm))
+    alpha.ravel()[shell[ratio < 1 - widest]] = 1
+    border = np.flatnonzero(np.abs(ratio - 1) <= widest)
+    share = np.zeros(len(border), np.float32)
+    for point in points:
+        x, y, z = (axis[border] for axis in point)
+        distance = _length(x, y, z)
+        edge = scale * reach.ravel()[_map_index(x, y, z, map_side)]
+        share += coverage(distance * (distance - edge) / _quadratic(blur, x, y, z))
+    alpha.ravel()[shell[border]] = share / np.float32(len(points))
     radius, depth = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
     if need_inside:
         x, y, z = (axis.ravel()[shell] for axis in center)
-        steep = _quadratic(np.diag(1 / half_axes**2), x, y, z)
-        radius.ravel()[shell] = ratio / scale
-        middle = len(distances) // 2
-        depth.ravel()[shell] = distances[middle] * (scale * reaches[middle] - distances[middle]) / steep
+        distance = _length(x, y, z)
+        radius.ravel()[shell] = ratio
+        steepness = _quadratic(np.diag(1 / half_axes**2), x, y, z)
+        depth.ravel()[shell] = distance * distance * (1 / np.maximum(ratio, np.float32(1e-3)) - 1) / steepness
     return Body(box, alpha, radius, depth)
 
 
@@ -171,11 +172,24 @@ def _coverage_table() -> Floats:
 
 
 def _scale_for(ratio: Floats, wanted: int) -> np.float32:
-    """How much to widen the surface so that `wanted` of these voxels lie inside."""
-    if not 0 < wanted < len(ratio):
+    """How much to widen the surface so that `wanted` of these voxels lie inside; within the slack."""
+    low, high = np.float32(1 / _SLACK), np.float32(_SLACK)
+    close = ratio[(ratio > low) & (ratio < high)]
+    rank = wanted - int((ratio <= low).sum())
+    if not 0 < rank < len(close):
         return np.float32(1)
-    low, high = np.partition(ratio, [wanted - 1, wanted])[wanted - 1 : wanted + 1]
-    return np.float32((low + high) / 2)
+    inner, outer = np.partition(close, [rank - 1, rank])[rank - 1 : rank + 1]
+    return np.float32((inner + outer) / 2)
+
+
+def _spread_mm(geometry: Geometry, samples: tuple[int, int, int]) -> float:
+    """How far a voxel's sub-samples lie from its center at most."""
+    return float(np.linalg.norm((1 - 1 / np.asarray(samples)) / 2 * geometry.spacing_mm))
+
+
+def _length(x: Floats, y: Floats, z: Floats) -> Floats:
+    """|(x, y, z)|, never 0."""
+    return np.asarray(np.sqrt(x * x + y * y + z * z + np.float32(1e-12)))
 
 
 def _samples(plan: TumorPlan, geometry: Geometry) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from synthoma.errors import CaseError
 from synthoma.synthesis import blending, shape, texture, wall
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor, TumorPlan
-from synthoma.volume import Box, Volume
+from synthoma.volume import Box, Geometry, Volume
 
 _SEAM_MM = 2.5
 
@@ -42,12 +42,28 @@ class Rules:
         tumor = Tumor(plan, box, np.ascontiguousarray(body.alpha[part]), np.ascontiguousarray(hu[part]))
         if plan.form == "wall":
             return tumor
-        return blending.confine(tumor, _room(ct, organ.to(ct.geometry.crop(box)).data, plan, box))
+        tissue = _on_box(organ, ct.geometry, box)
+        if not (tumor.alpha[~tissue] > 0).any():
+            return tumor
+        return blending.confine(tumor, _room(ct, tissue, plan, box))
+
+
+def _on_box(organ: Volume, geometry: Geometry, box: Box) -> NDArray[np.bool_]:
+    """A mask, whole or cropped, on a box of the scan's grid; False where it does not reach."""
+    shift = np.round(geometry.to_ijk(organ.geometry.to_mm((0, 0, 0)))).astype(int)
+    low = np.maximum(shift, box.lower)
+    high = np.minimum(shift + organ.data.shape, box.upper)
+    result = np.zeros(box.shape, bool)
+    if (high > low).all():
+        here = tuple(slice(int(a), int(b)) for a, b in zip(low - box.lower, high - box.lower, strict=True))
+        there = tuple(slice(int(a), int(b)) for a, b in zip(low - shift, high - shift, strict=True))
+        result[here] = organ.data[there]
+    return result
 
 
 def _room(ct: Volume, organ: NDArray[np.bool_], plan: TumorPlan, box: Box) -> NDArray[np.bool_]:
     """The voxels a mass may fill: the organ, a seam for what its annotator left out and, if it bulges, fat."""
-    if organ.all() or not anatomy.SITES[plan.organ].bulges:
+    if not anatomy.SITES[plan.organ].bulges:
         return organ
     seam = ndimage.uniform_filter(
         organ.astype(np.float32), [2 * round(_SEAM_MM / s) + 1 for s in ct.geometry.spacing_mm]
