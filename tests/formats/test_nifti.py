@@ -129,6 +129,20 @@ def test_the_contents_decide_whether_a_file_is_packed_not_its_name(tmp_path: Pat
         assert np.array_equal(files.read_image(tmp_path / name).data, ct.data)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_with_extensions_moves_the_voxels(tmp_path: Path, suffix: str) -> None:
+    data = hu(ANISOTROPIC).data
+    image = nibabel.Nifti1Image(data, oblique(1).affine)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"from a viewer" * 50))
+    nibabel.save(image, tmp_path / f"ct{suffix}")
+    assert np.array_equal(files.read_image(tmp_path / f"ct{suffix}").data, data)
+
+
+def test_a_name_in_capitals_is_packed_too(tmp_path: Path) -> None:
+    files.write_volume(hu(ANISOTROPIC), tmp_path / "CT.NII.GZ")
+    assert (tmp_path / "CT.NII.GZ").read_bytes()[:2] == b"\x1f\x8b"
+
+
 def test_what_we_write_nibabel_reads_with_both_affines_set(tmp_path: Path) -> None:
     for grid in (ANISOTROPIC, oblique(3)):
         ct = hu(grid)

@@ -152,17 +152,18 @@ def _header(path: Path) -> tuple[Any, bool] | None:
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below, in order of name; each folder and file once, whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
+    try:
+        for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+            folders[:] = [name for name in sorted(folders) if _first_visit(Path(parent, name), seen)]
+            for path in (Path(parent, name) for name in sorted(names)):
+                if path.is_file() and _first_visit(path, seen):
+                    yield path
+    except OSError as error:
+        raise FileError(f"cannot read {error.filename or folder}", found=error.strerror) from error
 
-    def refuse(error: OSError) -> None:
-        raise FileError(f"cannot read {error.filename}", found=error.strerror) from error
 
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        folders.sort()
-        folders[:] = [name for name in folders if _first_visit(Path(parent, name), seen)]
-        for name in sorted(names):
-            path = Path(parent, name)
-            if path.is_file() and _first_visit(path, seen):
-                yield path
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _first_visit(path: Path, seen: set[tuple[int, int]]) -> bool:

@@ -17,7 +17,7 @@ from synthoma.errors import FileError, GeometryError
 from synthoma.formats.stored import Stored, geometry_of, slab_thickness
 from synthoma.volume import Array, Box, Geometry, Volume
 
-_HEADER_BYTES = {348: 1, 540: 2}  # sizeof_hdr -> version of the format
+_HEADER_BYTES = (348, 540)  # of version 1 and 2
 _DEFLATE_RATIO = 1032  # no deflate stream grows by more
 _LONGEST_AXIS = 2**15 - 1
 _WRITE_BYTES = 2**24
@@ -142,7 +142,7 @@ def write(volume: Volume, path: Path, level: int = 1) -> None:
     """
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
     header = _new_header(data, volume.geometry, path)
-    packed = path.name.endswith(".gz")
+    packed = path.name.lower().endswith(".gz")
     with disk.atomic(path) as part, part.open("wb") as file:
         if not packed:
             file.writelines(_pieces(header, data))
@@ -293,17 +293,16 @@ def _stream_slabs(header: Header, box: Box) -> Iterator[Array]:
 
 
 def _skip(stream: Any, count: int) -> int:
+    """How many bytes were there to pass over, at most `count`."""
     scratch = memoryview(bytearray(min(count, 2**20)))
     done = 0
-    while done < count:
-        found = stream.readinto(scratch[: count - done])
-        if not found:
-            break
+    while found := _fill(stream, scratch[: count - done]):
         done += found
     return done
 
 
 def _fill(stream: Any, target: memoryview) -> int:
+    """How many bytes the stream had for the target; fewer than it holds only at the end."""
     done = 0
     while done < len(target):
         found = stream.readinto(target[done:])
