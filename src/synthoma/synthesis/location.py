@@ -119,7 +119,8 @@ def survey(
     order = np.argsort(np.round(depth.ravel()[chosen] * 4).astype(np.int16), kind="stable")
     cells = np.stack(np.unravel_index(chosen[order], inside.shape), axis=1).astype(np.int16)
     lesion = masks.get(kind.lesion)
-    quiet = _even_place(grid, depth, hu) if depth.max() > _DEEP_MM else _even_place_elsewhere(ct, masks, step)
+    solid = prior.form == "mass" and depth.max() > _DEEP_MM
+    quiet = _even_place(grid, depth, hu) if solid else _even_place_elsewhere(ct, masks, step)
     return Host(
         case=case,
         organ=organ,
