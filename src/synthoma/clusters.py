@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeVar
@@ -24,8 +25,11 @@ Result = TypeVar("Result")
 
 CONNECT_S = 20.0
 REFRESH_S = 1.0
+WARN_S = 60.0
 
 SUBMIT_COMMANDS = {"slurm": "sbatch", "pbs": "qsub"}
+log = logging.getLogger(__name__)
+
 _QUEUED = ("queue", "account", "walltime", "workers_per_job", "interface", "directives", "prologue")
 # kind -> the settings that mean something to it, besides workers and memory_gb
 SETTINGS = {
@@ -80,31 +84,55 @@ def run_on_cluster(
     """The index and the result of every item, as they finish, from a Dask cluster.
 
     cluster: the address of a scheduler (`tcp://host:8786`), or a recipe for a cluster that lives as long as this
-    call. One item per worker thread is submitted at a time, so that the scheduler stays small and an item that
-    kills its worker takes no other with it; Dask tries it on three workers before it is `lost` (see
-    `processes.run_on_processes`). Raises `RunError` if there is no scheduler, or it goes away.
+    call. One item per worker thread is submitted at a time, so that the scheduler stays small with a million of
+    them. Dask blames every item on a worker that dies, so one that is blamed for three deaths is tried once more,
+    alone, before it is `lost` (see `processes.run_on_processes`). Raises `RunError` if there is no scheduler, or
+    it goes away. No items start no cluster.
     """
+    if not items:
+        return
     with _connect(cluster) as client:
-        finished: SimpleQueue[Any] = SimpleQueue()
-        submitted: dict[Any, int] = {}
-        indices = iter(range(len(items)))
-        room, looked = 0, -REFRESH_S
-        while True:
-            if time.monotonic() - looked >= REFRESH_S:
-                room = max(sum(client.nthreads().values()), 1 if isinstance(cluster, str) else cluster.workers)
-                looked = time.monotonic()
-            for index in islice(indices, max(room - len(submitted), 0)):
-                future = client.submit(task, items[index], pure=False)
-                submitted[future] = index
-                future.add_done_callback(finished.put)
-            if not submitted:
-                return
-            try:
-                future = finished.get(timeout=REFRESH_S)
-            except Empty:  # look again for workers that have joined
-                continue
-            index = submitted.pop(future)
-            yield index, _outcome(future, items[index], lost)
+        least = 1 if isinstance(cluster, str) else cluster.workers
+        suspects = []
+        for index, future in _finished(client, task, items, range(len(items)), least):
+            if _blamed(future):
+                suspects.append(index)
+            else:
+                yield index, _outcome(future, items[index], lost)
+        for suspect in suspects:
+            for index, future in _finished(client, task, items, [suspect], least):
+                yield index, _outcome(future, items[index], lost)
+
+
+def _finished(
+    client: Any, task: Callable[[Item], Result], items: Sequence[Item], indices: Iterable[int], least: int
+) -> Iterator[tuple[int, Any]]:
+    """Each index and its finished future; never more submitted than the workers' threads, or `least`."""
+    finished: SimpleQueue[Any] = SimpleQueue()
+    submitted: dict[Any, int] = {}
+    indices = iter(indices)
+    room, looked, warned = least, -REFRESH_S, time.monotonic()
+    while True:
+        if time.monotonic() - looked >= REFRESH_S:
+            threads, looked = sum(client.nthreads().values()), time.monotonic()
+            room = max(threads, least)
+            if not threads and looked - warned >= WARN_S:
+                warned = looked
+                log.warning("the cluster has no worker; its queue and the logs of its jobs may say why")
+        for index in islice(indices, max(room - len(submitted), 0)):
+            future = client.submit(task, items[index], pure=False)
+            submitted[future] = index
+            future.add_done_callback(finished.put)
+        if not submitted:
+            return
+        with suppress(Empty):  # after a second without news, look whether workers have joined
+            future = finished.get(timeout=REFRESH_S)
+            yield submitted.pop(future), future
+
+
+def _blamed(future: Any) -> bool:
+    killed = need("distributed", "cluster").KilledWorker
+    return future.status == "error" and isinstance(future.exception(), killed)
 
 
 def _outcome(future: Any, item: Item, lost: Callable[[Item, str, str], Result]) -> Result:

@@ -69,12 +69,14 @@ def run_on_processes(
                     if waiting:
                         pool.append(_Worker(payload))
                 elif waiting:  # before the yield, so that it works while its last result is written down
-                    index_next = waiting.popleft()
-                    worker.give(index_next, items[index_next])
+                    following = waiting.popleft()
+                    worker.give(following, items[following])
                 if index is not None:
                     yield index, lost(items[index], *reply) if isinstance(reply, _Fault) else reply
         for worker in pool:
             worker.dismiss()
+        for worker in pool:
+            worker.end(GRACE_S)
     finally:
         for worker in pool:
             worker.end()
@@ -99,8 +101,11 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs,), name="synthoma-worker")
         self.index: int | None = None
         self._started = False
-        with _environment(ONE_THREAD):
-            self.process.start()
+        try:
+            with _environment(ONE_THREAD):
+                self.process.start()
+        except OSError as error:
+            raise RunError("cannot start a worker", found=error.strerror, fix="fewer --workers") from error
         theirs.close()
         self._send(payload)
 
@@ -129,12 +134,10 @@ class _Worker:
 
     def dismiss(self) -> None:
         self._send(STOP)
-        self.process.join(GRACE_S)
 
     def end(self, grace_s: float = 0.0) -> int:
-        """Its exit code, killed if it outlives the grace."""
-        if grace_s:
-            self.process.join(grace_s)
+        """Its exit code, killed if it outlives the grace. Ending it again changes nothing."""
+        self.process.join(grace_s)
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -195,8 +198,8 @@ def _serve(pipe: Connection) -> None:
     """The worker's side: the task, then items until told to stop; one answer for each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     if sys.platform == "linux":
-        # The pipe alone would wait for native code that keeps the interpreter locked.
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        # PR_SET_PDEATHSIG: the listener alone would wait for native code that keeps the interpreter locked.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     task = _attempt(pickle.loads, inbox.get())
