@@ -16,13 +16,13 @@ FLOORS = {
     "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "recipes": 0, "resampling": 0, "volume": 0,
     "formats": 1,
     "anatomy": 2, "files": 2, "runs": 2,
-    "cases": 3, "pictures": 4,
+    "cases": 3, "pictures": 4, "slices": 4,
     "clusters": 5, "processes": 5, "progress": 5, "engine": 5,
     "datasets": 6,
     "synthesis": 8,
     "cli": 10, "__main__": 11,
 }  # fmt: skip
-SAME_FLOOR = {0: True, 5: True}  # the ground floor and the engine's rooms may use each other, without cycles
+SAME_FLOOR = {0: True, 4: True, 5: True}  # rooms that may use each other, without cycles
 ROOMS = {
     "torch": ("learning", "segmentation", "synthesis.generators"),
     "monai": ("learning", "segmentation", "synthesis.generators"),
