@@ -126,7 +126,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     ]
     ratio = np.zeros(len(shell), np.float32)
     for x, y, z in points:
-        ratio += _length(x, y, z) / reach.ravel()[_map_index(x, y, z, map_side)]
+        ratio += _length(x, y, z) / reach.ravel()[map_index(x, y, z, map_side)]
     ratio /= np.float32(len(points))
     scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
     ratio /= scale
@@ -139,7 +139,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     for point in points:
         x, y, z = (axis[border] for axis in point)
         distance = _length(x, y, z)
-        edge = scale * reach.ravel()[_map_index(x, y, z, map_side)]
+        edge = scale * reach.ravel()[map_index(x, y, z, map_side)]
         share += coverage(distance * (distance - edge) / _quadratic(blur, x, y, z))
     alpha.ravel()[shell[border]] = share / np.float32(len(points))
     radius, depth = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
@@ -270,7 +270,7 @@ def _refine(table: Array, factor: int) -> tuple[int, Array]:
     return side, rows[:, low] * (1 - weight) + rows[:, low + 1] * weight
 
 
-def _map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
+def map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
     """Flat index into the octahedral map of each direction."""
     size = np.abs(x) + np.abs(y) + np.abs(z) + np.float32(1e-12)
     a, b = x / size, y / size
