@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synthoma.cases import Case, Lesion, find_lesions
     from synthoma.errors import SynthomaError
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.manifest import open_dataset, read_case
+    from synthoma.synthesis.reading import open_dataset, read_case
     from synthoma.synthesis.pipeline import synthesize
     from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
     from synthoma.volume import Box, Geometry, Volume
@@ -28,8 +28,8 @@ _HOMES = {
     "find_lesions": "cases",
     "SynthomaError": "errors",
     "read_recipe": "recipes",
-    "read_case": "synthesis.manifest",
-    "open_dataset": "synthesis.manifest",
+    "read_case": "synthesis.reading",
+    "open_dataset": "synthesis.reading",
     "synthesize": "synthesis.pipeline",
     "SynthesisRecipe": "synthesis.plan",
     "draw_plans": "synthesis.plan",

@@ -72,7 +72,7 @@ def validate(
     from synthoma.datasets.catalog import write_catalog
     from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.manifest import open_dataset
+    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(ValidateRecipe, recipe, changes)
     dataset = open_dataset(data)
@@ -82,12 +82,17 @@ def validate(
             partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
             title="validate",
         )  # fmt: skip
-        report = summarise(records, dataset.faults, settings)
+        report = summarise(records, settings, dataset.faults)
         disk.write_json(folder / "report.json", report.as_dict())
         write_catalog(report.rows, folder / "catalog.parquet")
-    _table(report.table(), ("case", "severity", "what", "where", "found", "expected"))
-    typer.echo(f"{report.headline}; report: {folder / 'report.json'}")
-    raise typer.Exit(report.exit_code)
+    _table(report.table(), ("case", "severity", "code", "found", "expected"))
+    for code, fix in {row["code"]: row["fix"] for row in report.table()}.items():
+        typer.echo(f"{code}: {fix}")
+    counted = report.as_dict()
+    typer.echo(
+        f"{report.cases} cases, {counted['faults']} faults, {counted['warnings']} warnings: {folder}/report.json"
+    )
+    raise typer.Exit(0 if report.ok else 1)
 
 
 @app.command()
@@ -106,7 +111,7 @@ def convert(
     from synthoma import engine, runs
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.manifest import open_dataset
+    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
     dataset = open_dataset(data)
@@ -157,8 +162,9 @@ def synthesize(
 
     from synthoma import engine, runs
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.manifest import finish_synthesis, open_dataset, synthesize_case
+    from synthoma.synthesis.outputs import finish_synthesis, synthesize_case
     from synthoma.synthesis.plan import SynthesisRecipe
+    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(SynthesisRecipe, recipe, changes)
     dataset = open_dataset(data)
@@ -185,7 +191,9 @@ def replay(
 
     from synthoma import disk, engine, runs
     from synthoma.recipes import Recipe
-    from synthoma.synthesis.manifest import finish_synthesis, open_dataset, read_manifest, replay_case
+    from synthoma.synthesis.manifest import read_manifest
+    from synthoma.synthesis.outputs import finish_synthesis, replay_case
+    from synthoma.synthesis.reading import open_dataset
 
     table = read_manifest(manifest)
     dataset = open_dataset(data)
@@ -208,7 +216,7 @@ def show(
 ) -> None:
     """A picture: a case in three planes; a tumor before, after and labelled; or one tumor of each organ of a run."""
     from synthoma import pictures
-    from synthoma.synthesis.manifest import find_gallery, is_synthesis, read_case, read_lesion
+    from synthoma.synthesis.reading import find_gallery, is_synthesis, read_case, read_lesion
 
     case, separator, number = target.rpartition("#")
     if separator and number.isdigit():
@@ -248,9 +256,11 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
 
     if not rows:
         return
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(row.get(column, "")) for column in columns))
-    Console().print(table)
+    console.print(table)
