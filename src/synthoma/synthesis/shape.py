@@ -103,7 +103,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     to_unit = plan.rotation.T / half_axes[:, None]
     table = surface(plan)
     table = np.exp(table) / _mean_cube(np.exp(table)) ** (1 / 3)
-    map_side, fine = _refine(table, _map_factor(plan, geometry))
+    map_side, fine = refine(table, _map_factor(plan, geometry))
     reach = fine.astype(np.float32)
     samples = _samples(plan, geometry)
     blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
@@ -258,7 +258,7 @@ def _map_factor(plan: TumorPlan, geometry: Geometry) -> int:
     return 1 if plan.roughness == 0 else int(np.clip(np.ceil(voxels / 6), 2, 8))
 
 
-def _refine(table: Array, factor: int) -> tuple[int, Array]:
+def refine(table: Array, factor: int) -> tuple[int, Array]:
     """The map with `factor` times the nodes along each side, by linear interpolation."""
     if factor == 1:
         return len(table), table
