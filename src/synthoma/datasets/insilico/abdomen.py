@@ -87,7 +87,8 @@ def draw_abdomen(patient: Patient, geometry: Geometry) -> Abdomen:
     Drawn in slabs along the third axis, so memory does not grow with the grid.
     """
     limit = max(_CUBE_MM, min(geometry.spacing_mm))
-    i, j, k = (int(np.ceil(spacing / limit - 1e-6)) for spacing in geometry.spacing_mm)
+    # an odd number of parts has a majority
+    i, j, k = (1 + 2 * int(np.ceil((spacing / limit - 1) / 2 - 1e-6)) for spacing in geometry.spacing_mm)
     fine = _divided(geometry, (i, j, k))
     main, under, share = (np.empty(fine.shape, np.uint8) for _ in range(3))
     courses = Courses(

@@ -88,7 +88,8 @@ def skin(points: Points, patient: Patient, outside: Array) -> Array:
     height = table(points.z, (-190, -120, -60, 0, 60, 140, 230), (1.5, 1.45, 1.25, 1.1, 0.9, 0.62, 0.5))
     thick = np.float32(patient.subcutaneous_mm) * around * height + 2
     navel = 9 * np.exp(-((points.x / 7) ** 2) - ((points.z - 2) / 7) ** 2) * (points.y > 0)
-    return outside - thick + navel
+    result: Array = outside - thick + navel
+    return result
 
 
 def draw_trunk(canvas: Canvas) -> None:

@@ -79,12 +79,16 @@ def _curve(patient: Patient, organ: str, knots: Any, jitter_mm: float = 0.0) -> 
 
 def stomach(patient: Patient) -> Curve:
     """The stomach's middle line."""
-    return _curve(patient, "stomach", _STOMACH, 3.0)
+    knots = np.array(_STOMACH, float)
+    knots[:, 3] *= 1 + 0.13 * patient.traits["stomach_fill"]
+    return _curve(patient, "stomach", knots, 4.0)
 
 
 def colon(patient: Patient) -> Curve:
     """The colon's middle line, cecum to sigmoid."""
-    return _curve(patient, "colon", _COLON, 5.0)
+    knots = np.array(_COLON, float)
+    knots[:, 2] -= 15 * patient.traits["colon_sag"] * np.exp(-((knots[:, 0] / 55) ** 2)) * (knots[:, 1] > 40)
+    return _curve(patient, "colon", knots, 6.0)
 
 
 def draw_esophagus(canvas: Canvas) -> None:
@@ -111,7 +115,7 @@ def draw_stomach(canvas: Canvas) -> None:
     canvas.paint("stomach_wall", phi, region)
     inner = phi + 4.2 + 1.5 * canvas.field("rugae", 9, region)
     canvas.paint("stomach_contents", inner, region)
-    level = np.float32(canvas.patient.rng("stomach gas").uniform(18, 42)) - region.points.y
+    level = np.float32(30 + 13 * canvas.patient.traits["stomach_gas"]) - region.points.y
     canvas.paint("stomach_gas", np.maximum(inner + 0.6, level), region)
 
 
@@ -136,77 +140,83 @@ def draw_colon(canvas: Canvas) -> None:
         apart = np.maximum(phi, (phi - tube.rival) / 2 + 0.6)
         phi = canvas.settle(apart, tube.region, 1.2)
         _fill_colon(canvas, tube, phi, curve, "colon")
-    rectum = _curve(canvas.patient, "rectum", _RECTUM)
+    knots = np.array(_RECTUM, float)
+    knots[:, 3] *= 1 + 0.15 * canvas.patient.traits["rectum_fill"]
+    rectum = _curve(canvas.patient, "rectum", knots)
     tube = canvas.tube(rectum)
     if tube is not None:
         phi = tube.phi + 1.5 * canvas.field("rectum", 22, tube.region)
-        colon_there = canvas.holds(tube.region, "colon_wall", "colon_stool", "colon_gas", "colon_fluid")
+        colon_there = canvas.holds(tube.region, "colon_wall", "colon_stool", "colon_gas")
         phi = canvas.settle(np.where(colon_there, FAR_MM, phi), tube.region, 0.4)
         _fill_colon(canvas, tube, phi, rectum, "rectum")
 
 
 def _haustra(canvas: Canvas, tube: Tube, curve: Curve) -> Array:
-    """Pouches about 30 mm long between folds that bite into the lumen, in three rows around it."""
-    along = np.arange(0, curve.along_mm[-1] + 1, 1.0)
-    phase = np.cumsum(2 * np.pi / (31 + 5 * wave_along(canvas.patient.seed, "haustra", 160, along)))
-    index = np.clip(tube.along, 0, along[-1]).astype(np.int32)
-    turn = phase.astype(np.float32)[index]
+    """Pouches about 30 mm long between folds that bite into the lumen, in rows around it."""
+    seed, along = canvas.patient.seed, _each_mm(curve)
+    turn = _at(tube, np.cumsum(2 * np.pi / (31 + 5 * wave_along(seed, "haustra", 160, along))))
     # rows of pouches are shifted against each other, which the field does
-    turn = turn + 1.3 * canvas.field("haustra", 40, tube.region)
+    turn = turn + np.float32(1.3) * canvas.field("haustra", 40, tube.region)
     fold = np.exp(-3.5 * (1 - np.cos(turn)))
-    depth = np.interp(along / along[-1], (0, 0.1, 0.55, 0.8, 1), (5.5, 6.5, 6.0, 3.5, 2.5)).astype(np.float32)
-    wide = (3.0 * wave_along(canvas.patient.seed, "caliber", 190, along)).astype(np.float32)
-    result: Array = tube.phi + depth[index] * fold - wide[index] + 1.4 * canvas.field("colon", 20, tube.region)
+    depth = _at(tube, np.interp(along / along[-1], (0, 0.1, 0.55, 0.8, 1), (5.5, 6.5, 6.0, 3.5, 2.5)))
+    wide = _at(tube, 3 * wave_along(seed, "caliber", 190, along))
+    result: Array = tube.phi + depth * fold - wide + 1.4 * canvas.field("colon", 20, tube.region)
     return result
+
+
+def _each_mm(curve: Curve) -> Array:
+    """Arc lengths 0, 1, 2, ... mm to the end of the curve."""
+    return np.arange(0, curve.along_mm[-1] + 1, 1.0)
+
+
+def _at(tube: Tube, values: Array) -> Array:
+    """Values given for each mm along a curve, at the voxels around it."""
+    result: Array = values.astype(np.float32).take(tube.along.astype(np.int32), mode="clip")
+    return result
+
+
+def _front_mm(canvas: Canvas, curve: Curve) -> Array:
+    """Template y of the curve for each mm along it: gas rises from there."""
+    y = canvas.patient.to_template(points_of(curve.points)).y
+    return np.interp(_each_mm(curve), curve.along_mm, y)
 
 
 def _fill_colon(canvas: Canvas, tube: Tube, phi: Array, curve: Curve, organ: str) -> None:
     """Wall, then stool with bubbles, then gas where the anterior part of a segment holds it."""
-    region, seed = tube.region, canvas.patient.seed
+    region, seed, along = tube.region, canvas.patient.seed, _each_mm(curve)
     canvas.paint(f"{organ}_wall", phi, region)
     inner = phi + np.float32(2.6)
     canvas.paint(f"{organ}_stool", inner, region)
-    along = np.arange(0, curve.along_mm[-1] + 1, 1.0)
-    index = np.clip(tube.along, 0, along[-1]).astype(np.int32)
-    wave = wave_along(seed, f"{organ} gas", 330, along)
-    # gas fills a segment from the front; how far down depends on where along the bowel
-    middle = np.interp(along, curve.along_mm, canvas.patient.to_template(points_of(curve.points)).y)
-    level = (middle + 4 - 15 * wave).astype(np.float32)[index]
-    level = level + 2.5 * canvas.field(f"{organ} stool", 12, region)
+    wave = wave_along(seed, f"{organ} gas", 330, along) + 0.6 * canvas.patient.traits["colon_gas"]
+    level = _at(tube, _front_mm(canvas, curve) + 4 - 15 * wave)
+    level = level + np.float32(2.5) * canvas.field(f"{organ} stool", 12, region)
     canvas.paint(f"{organ}_gas", np.maximum(inner + 0.5, level - region.points.y), region)
-    bubbles = 2.2 - 2.0 * canvas.field(f"{organ} bubbles", 5.5, region)
-    bubbles = bubbles + (0.9 * wave_along(seed, f"{organ} froth", 260, along)).astype(np.float32)[index]
+    froth = _at(tube, 2.2 + 0.9 * wave_along(seed, f"{organ} froth", 260, along))
+    bubbles = froth - 2 * canvas.field(f"{organ} bubbles", 5.5, region)
     canvas.paint(f"{organ}_gas", np.maximum(inner + 1.5, bubbles), region)
 
 
 def draw_small_bowel(canvas: Canvas, loops: list[Curve]) -> None:
-    """Loops that fill what the colon's frame leaves free, moulded by each other, on a mesentery with its vessels."""
+    """Loops that fill what the colon's frame leaves free, moulded by each other."""
     for number, curve in enumerate(loops):
         tube = canvas.tube(curve, reach_mm=6, apart_mm=34)
         if tube is None:
             continue
-        region = tube.region
-        phi = tube.phi + 1.5 * canvas.field("intestine", 18, region)
+        phi = tube.phi + 1.5 * canvas.field("intestine", 18, tube.region)
         phi = np.maximum(phi, (phi - tube.rival) / 2 + 0.5)
-        phi = canvas.settle(phi, region, 0.9)
-        canvas.paint("intestine_wall", phi, region)
+        phi = canvas.settle(phi, tube.region, 0.9)
+        canvas.paint("intestine_wall", phi, tube.region)
         _fill_loop(canvas, tube, phi, curve, number)
 
 
 def _fill_loop(canvas: Canvas, tube: Tube, phi: Array, curve: Curve, number: int) -> None:
     """Some loops lie collapsed, some hold fluid, few gas."""
-    region, seed = tube.region, canvas.patient.seed
-    along = np.arange(0, curve.along_mm[-1] + 1, 1.0)
-    index = np.clip(tube.along, 0, along[-1]).astype(np.int32)
-    full = wave_along(seed, f"loop {number}", 210, along)
-    wall = np.clip(5.0 - 2.2 * full, 2.4, 9).astype(np.float32)[index]
-    folds = 1.5 * canvas.field("folds", 6, region)
-    inner = phi + wall + folds
+    region, seed, along = tube.region, canvas.patient.seed, _each_mm(curve)
+    wall = _at(tube, np.clip(5.0 - 2.2 * wave_along(seed, f"loop {number}", 210, along), 2.4, 9))
+    inner = phi + wall + np.float32(1.5) * canvas.field("folds", 6, region)
     canvas.paint("intestine_contents", inner, region)
-    air = (9 - 5 * wave_along(seed, f"air {number}", 260, along)).astype(np.float32)[index]
-    middle = np.interp(along, curve.along_mm, canvas.patient.to_template(points_of(curve.points)).y)
-    above = middle.astype(np.float32)[index] + air - region.points.y
-    canvas.paint("intestine_gas", np.maximum(phi + 3.2, above), region)
+    level = _at(tube, _front_mm(canvas, curve) + 9 - 5 * wave_along(seed, f"air {number}", 260, along))
+    canvas.paint("intestine_gas", np.maximum(phi + np.float32(3.2), level - region.points.y), region)
 
 
 def small_bowel(patient: Patient) -> list[Curve]:

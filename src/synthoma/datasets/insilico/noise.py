@@ -34,7 +34,9 @@ def field(seed: int, name: str, length_mm: float, geometry: Geometry) -> NDArray
         block = block.take(np.arange(first[axis], last[axis]), axis=axis, mode="wrap")
     affine = np.diag([step, step, step, 1.0])
     affine[:3, 3] = first * step
-    return Volume(np.ascontiguousarray(block), Geometry(block.shape, affine)).to(geometry).data
+    lattice = Volume(np.ascontiguousarray(block), Geometry(block.shape, affine))
+    values: NDArray[np.float32] = lattice.to(geometry).data
+    return values
 
 
 def wave_along(seed: int, name: str, length_mm: float, along_mm: NDArray[Any]) -> NDArray[Any]:

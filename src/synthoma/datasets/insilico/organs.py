@@ -22,11 +22,12 @@ def liver_shape(points: Points, patient: Patient) -> Array:
     size = np.float32(np.log(patient.sizes["liver"]) * 60)
     shift = patient.shifts_mm["liver"]
     x, y, z = points.x, points.y, points.z
-    floor = 44 + 0.60 * (100 - x) + 0.10 * np.clip(y, -60, 60) - size + shift[2]
+    slope = np.float32(0.60 - 0.07 * patient.traits["liver_slope"])
+    floor = 55 + slope * (100 - x) + 0.10 * np.clip(y, -60, 60) - size + shift[2]
     floor = floor - 26 * np.exp(-(((x + 5) / 45) ** 2)) * np.clip(y / 60, 0, 1)
     below = (floor - z) * np.float32(0.82)
     edge = 6 - 0.85 * (y + 42) - 0.8 * np.clip(150 - z, 0, 60) + shift[0] - size
-    left = (np.maximum(edge, -82 + shift[0] - size) - x) * np.float32(0.76)
+    left = (np.maximum(edge, -80 - 14 * patient.traits["left_lobe"] + shift[0] - size) - x) * np.float32(0.76)
     inside = smooth_max(body.dome(points) + np.float32(0.8), body.cavity(points) + 1, 6)
     return smooth_max(smooth_max(inside, below, 22), left, 16)
 
@@ -85,14 +86,16 @@ def draw_kidneys(canvas: Canvas) -> None:
 def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: tuple[float, float, float]) -> None:
     framed = canvas.patient.frame(f"kidney_{name}", center, region.points)
     # the upper pole leans inward and back, the hilum looks inward and forward
-    u, v, w = framed.x * np.float32(side), framed.y, framed.z
+    u: Array = framed.x * np.float32(side)
+    v: Array = framed.y
+    w: Array = framed.z
     u = u + np.float32(0.20) * w
     v = v + np.float32(0.24) * w
     u, v = np.float32(0.85) * u - np.float32(0.52) * v, np.float32(0.52) * u + np.float32(0.85) * v
     u = u + np.float32(0.0035) * w * w - 3
     local = Points(u, v, w)
     wobble = canvas.field(f"kidney {name}", 22, region)
-    outer = ellipsoid(local, (0, 0, 0), (28, 26, 56)) + 1.0 * wobble
+    outer = ellipsoid(local, (0, 0, 0), (28.5, 26.5, 57)) + 1.0 * wobble
     sinus = ellipsoid(local, (-13, 0, 0), (15, 9, 25)) + 3.0 * canvas.field(f"sinus {name}", 11, region)
     outer = smooth_max(outer, -ellipsoid(local, (-32, 0, 0), (13, 8, 17)), 4)
     fat = np.float32(3 + 7 * canvas.patient.visceral)
@@ -156,7 +159,8 @@ def draw_bladder(canvas: Canvas) -> None:
         return
     patient = canvas.patient
     p = patient.frame("bladder", (0, 22, -134 if patient.sex == "female" else -112), region.points)
-    phi = ellipsoid(p, (0, 0, 0), (43, 30, 29)) + 1.2 * canvas.field("bladder", 30, region)
+    full = 1 + 0.13 * patient.traits["bladder_fill"]
+    phi = ellipsoid(p, (0, 0, 0), (41 * full, 29 * full, 28 * full)) + 1.2 * canvas.field("bladder", 30, region)
     phi = canvas.settle(phi, region, 1.0)
     canvas.paint("bladder_wall", phi, region)
     canvas.paint("bladder_urine", phi + 2.6, region)

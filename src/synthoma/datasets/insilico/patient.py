@@ -41,6 +41,18 @@ SIZE_SPREAD = {
 }
 _SHIFT_SD_MM = (3.5, 3.5, 6.0)
 _WAVES = 6
+_STRAIN = 0.05  # SD of the stretch that one ripple adds
+# ways in which healthy abdomens differ beyond size; each is drawn in SD
+TRAITS = (
+    "liver_slope",
+    "left_lobe",
+    "colon_sag",
+    "colon_gas",
+    "stomach_fill",
+    "stomach_gas",
+    "bladder_fill",
+    "rectum_fill",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Patient:
     """Everything that tells one body from another.
 
     scale: world mm per template mm along x, y, z. subcutaneous_mm: fat under the skin at the flank.
-    visceral: 0 lean to 1 much fat between the organs. sizes and shifts_mm: per organ.
+    visceral: 0 lean to 1 much fat between the organs. sizes and shifts_mm: per organ. traits: see `TRAITS`.
     """
 
     seed: int
@@ -68,10 +80,11 @@ class Patient:
     waves: tuple[Wave, ...]
     sizes: dict[str, float]
     shifts_mm: dict[str, tuple[float, float, float]]
+    traits: dict[str, float]
 
     def to_template(self, world: Points) -> Points:
         """Template positions of world positions; the three arrays may broadcast against each other."""
-        bends = [np.float32(0)] * 3
+        bends: list[Any] = [np.float32(0)] * 3
         for wave in self.waves:
             angle = sum(np.float32(rate) * axis for rate, axis in zip(wave.rate, world, strict=True))
             ripple = np.sin(angle + np.float32(wave.phase))
@@ -138,14 +151,16 @@ def draw_patient(seed: int, sex: Sex | Literal["any"] = "any") -> Patient:
         waves=tuple(_draw_wave(rng) for _ in range(_WAVES)),
         sizes=sizes,
         shifts_mm=shifts,
+        traits={trait: float(np.clip(rng.normal(), -2, 2)) for trait in TRAITS},
     )
 
 
 def _draw_wave(rng: np.random.Generator) -> Wave:
     direction = rng.normal(0, 1, 3)
     direction /= np.linalg.norm(direction)
-    rate = 2 * np.pi / rng.uniform(150, 340) * direction
-    return Wave(_triple(rng.normal(0, 2.8, 3)), _triple(rate), float(rng.uniform(0, 2 * np.pi)))
+    rate = 2 * np.pi / rng.uniform(180, 420)
+    push = rng.normal(0, _STRAIN / rate, 3)
+    return Wave(_triple(push), _triple(rate * direction), float(rng.uniform(0, 2 * np.pi)))
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

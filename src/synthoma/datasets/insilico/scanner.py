@@ -22,6 +22,7 @@ Array = NDArray[Any]
 
 # Scale of the noise's power spectrum, f exp(-(f/f0)^2) per mm: 1/e length of 0.7 mm in-plane at a soft kernel
 _NOISE_PEAK_PER_MM = 0.36
+_SLICE_SHARE = 0.5  # SD of the noise's kernel along z, in slice thicknesses
 _FINE_TEXTURE_MM = 4.5
 
 
@@ -138,15 +139,19 @@ def _noise_sd(solid: Array, shape: tuple[int, ...], geometry: Geometry) -> Array
 
 def _grain(rng: np.random.Generator, geometry: Geometry, scanner: Scanner) -> Array:
     """Noise of SD 1 with the power of filtered back projection: a ramp in-plane, cut by the kernel."""
-    shape = geometry.shape
-    white = rng.standard_normal(shape, dtype=np.float32)
+    i, j, k = geometry.shape
     di, dj, dk = geometry.spacing_mm
-    sigma = 0.42 * scanner.slice_mm / dk
-    white = ndimage.gaussian_filter1d(white, sigma, axis=2) if sigma > 0.2 else white
-    f = np.hypot(fft.fftfreq(shape[0], di)[:, None], fft.rfftfreq(shape[1], dj)[None])
+    white = rng.standard_normal((i, j, k), dtype=np.float32)
+    one = np.zeros(31)
+    one[15] = 1
+    sigma = _SLICE_SHARE * scanner.slice_mm / dk
+    weights = ndimage.gaussian_filter1d(one, sigma)
+    white = ndimage.gaussian_filter1d(white, sigma, axis=2) / np.float32(np.sqrt((weights**2).sum()))
+    f = np.hypot(fft.fftfreq(i, di)[:, None], fft.fftfreq(j, dj)[None])
     peak = _NOISE_PEAK_PER_MM * 0.8 / max(scanner.blur_mm, 0.2)
-    gain = np.sqrt((f + 0.02) * np.exp(-((f / peak) ** 2))).astype(np.float32)
+    gain = np.sqrt((f + 0.02) * np.exp(-((f / peak) ** 2)))
+    gain = (gain / np.sqrt((gain**2).mean())).astype(np.float32)
     spectrum = fft.rfft2(white, axes=(0, 1))
-    spectrum *= gain[..., None]
-    grain: Array = fft.irfft2(spectrum, s=shape[:2], axes=(0, 1)).astype(np.float32, copy=False)
-    return grain / grain.std()
+    spectrum *= gain[:, : j // 2 + 1, None]
+    grain: Array = fft.irfft2(spectrum, s=(i, j), axes=(0, 1)).astype(np.float32, copy=False)
+    return grain

@@ -22,7 +22,7 @@ class Points(NamedTuple):
     y: Array
     z: Array
 
-    def shifted(self, by: Sequence[float]) -> Points:
+    def shifted(self, by: Sequence[float] | Array) -> Points:
         """The positions as seen from a frame whose origin is moved by `by`."""
         return Points(*(axis - np.float32(b) for axis, b in zip(self, by, strict=True)))
 

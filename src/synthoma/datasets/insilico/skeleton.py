@@ -138,7 +138,7 @@ def _draw_sacrum(canvas: Canvas, region: Region) -> None:
     y = p.y - middle + np.float32(0.004) * p.x**2
     bone = superellipse(p.x / width, y / thick, np.hypot(p.x, y))
     bone = smooth_max(bone, np.maximum(p.z - 0.22 * (p.y - body.column_y(p.z)) - _SACRUM_TOP_MM, -180 - p.z), 3)
-    holes = np.hypot(np.abs(p.x) - table(p.z, (-160, -80), (14, 24)), (np.mod(p.z + 62, 26) - 13)) - 4
+    holes = np.hypot(np.abs(p.x) - table(p.z, (-160, -80), (14, 24)), (np.mod(p.z + 62, 26) - 13)) - 2.6
     canal = np.hypot(p.x / 1.6, y + 0.35 * thick) - table(p.z, (-150, -60), (1, 7))
     _paint_bone(canvas, np.maximum(np.maximum(bone, -holes), -canal), region, 1.2)
     canvas.paint("thecal_sac", np.maximum(canal + 1, bone + 3), region)
@@ -183,7 +183,7 @@ def _rib_knots(turns: Array, start_z: float, end: float, side: int) -> Array:
 def _draw_rib(canvas: Canvas, knots: Array, tissues: tuple[str, str], radius_mm: float) -> None:
     """A rib is a band: two parallel rods, one above the other."""
     knots[:, 3] = radius_mm
-    middle = canvas.patient.curve("ribs", knots, 9.0)
+    middle = canvas.patient.curve("ribs", knots, 14.0)
     rods = [Curve(middle.points + np.array([0, 0, lift]), middle.radii) for lift in (-2.8, 2.8)]
     tubes = [tube for tube in (canvas.tube(rod, reach_mm=3) for rod in rods) if tube is not None]
     for tissue, shell_mm in zip(tissues, (0, 1.3), strict=True):

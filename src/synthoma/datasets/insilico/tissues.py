@@ -84,7 +84,6 @@ TISSUES = {
     "duodenum_contents": _same(30, 12, "duodenum"),
     "colon_wall": Tissue((38, 62, 80), 8, ("colon",)),
     "colon_stool": _same(18, 38, "colon"),
-    "colon_fluid": _same(25, 8, "colon"),
     "colon_gas": _same(-970, 6, "colon"),
     "rectum_wall": Tissue((38, 58, 74), 8, ("rectum",)),
     "rectum_stool": _same(15, 35, "rectum"),

@@ -13,7 +13,7 @@ from synthoma.datasets.insilico import body
 from synthoma.datasets.insilico.canvas import Canvas
 from synthoma.datasets.insilico.organs import LIVER_BOX, liver_shape
 from synthoma.datasets.insilico.patient import Patient
-from synthoma.datasets.insilico.shapes import FAR_MM, Curve, points_of, spline
+from synthoma.datasets.insilico.shapes import FAR_MM, Curve, points_of
 from synthoma.datasets.insilico.vessels import PORTAL
 
 Array = NDArray[Any]
@@ -133,7 +133,7 @@ def _branches(nodes: Array, parent: list[int], radii: Array, ends: list[int]) ->
             line = np.array(path[::-1])
             thick = radii[line].copy()
             thick[0] = thick[1]
-            curves.append(spline(np.column_stack([nodes[line], thick]), 5.0))
+            curves.append(Curve(nodes[line], thick))
     return curves
 
 

@@ -1,0 +1,268 @@
+"""The in-silico abdomen: the same patient on any grid, organs of plausible size, HU and place, noise of CT."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from synthoma.datasets.cohort import ANNOTATED, CohortRecipe, InSilico, cohort_case, draw_case
+from synthoma.datasets.insilico import tissues
+from synthoma.datasets.insilico.abdomen import draw_abdomen
+from synthoma.datasets.insilico.patient import draw_patient
+from synthoma.datasets.insilico.scanner import Scanner, field_of_view, scan
+from synthoma.errors import CaseError, RecipeError
+from synthoma.recipes import read_recipe
+from synthoma.volume import Box, Geometry, Volume
+
+COARSE = CohortRecipe(spacing_mm=5, sex="female", noise_hu=0)
+RECIPES = Path(__file__).parents[2] / "recipes" / "cohort"
+
+# structure -> least and most ml, least and most median HU (portal venous, at 5 mm)
+PLAUSIBLE = {
+    "aorta": (30, 130, 120, 165),
+    "gall_bladder": (8, 90, -10, 60),
+    "kidney_left": (90, 230, 150, 220),
+    "kidney_right": (90, 230, 150, 220),
+    "liver": (1000, 2100, 95, 125),
+    "pancreas": (45, 150, 60, 115),
+    "postcava": (40, 150, 110, 155),
+    "spleen": (90, 400, 100, 130),
+    "stomach": (200, 1000, -1000, 90),
+    "bladder": (30, 450, -5, 40),
+    "colon": (450, 1300, -1000, 80),
+    "duodenum": (20, 110, 20, 95),
+    "esophagus": (7, 40, -50, 90),
+    "hepatic_vessel": (8, 60, 130, 185),
+    "intestine": (600, 1900, -20, 90),
+    "lung_left": (300, 1800, -900, -750),
+    "lung_right": (300, 1800, -900, -750),
+    "portal_vein_and_splenic_vein": (12, 70, 120, 180),
+    "rectum": (20, 160, -1000, 80),
+    "uterus": (50, 140, 80, 120),
+    "femur_left": (30, 200, 150, 450),
+    "femur_right": (30, 200, 150, 450),
+    "adrenal_gland_left": (0.3, 8, -60, 110),
+    "adrenal_gland_right": (0.3, 8, -60, 110),
+    "celiac_trunk": (0.1, 4, 60, 170),
+}
+
+
+@cache
+def drawn(seed: int) -> InSilico:
+    return draw_case(seed, COARSE)
+
+
+def ml(mask: Volume) -> float:
+    return float(mask.data.sum()) * mask.geometry.voxel_mm3 / 1000
+
+
+def dice(first: Volume, second: Volume) -> float:
+    other = second.to(first.geometry).data
+    return float(2 * (first.data & other).sum() / (first.data.sum() + other.sum()))
+
+
+def middle_mm(mask: Volume) -> np.ndarray:
+    return mask.geometry.to_mm(np.argwhere(mask.data).mean(axis=0))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_patient() -> None:
+    recipe = CohortRecipe(spacing_mm=8, cases=2)
+    first, again = cohort_case(recipe, 0), cohort_case(recipe, 0)
+    assert first.read_image().data.tobytes() == again.read_image().data.tobytes()
+    assert first.read_mask("liver").data.tobytes() == again.read_mask("liver").data.tobytes()
+    other = cohort_case(recipe, 1)
+    assert other.read_image().geometry != first.read_image().geometry
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_structure_has_a_plausible_volume_and_hu(seed: int) -> None:
+    case = drawn(seed)
+    for structure, (least_ml, most_ml, least_hu, most_hu) in PLAUSIBLE.items():
+        mask = case.mask(structure)
+        assert least_ml < ml(mask) < most_ml, structure
+        assert least_hu < np.median(case.ct.data[mask.data]) < most_hu, structure
+
+
+def test_all_structures_of_the_sex_are_there_and_those_of_the_other_are_empty() -> None:
+    woman = drawn(0)
+    assert {s for s in ANNOTATED if not woman.mask(s).data.any()} == {"prostate"}
+    man = draw_case(0, CohortRecipe(spacing_mm=6, sex="male"))
+    assert {s for s in ANNOTATED if not man.mask(s).data.any()} <= {"uterus", "celiac_trunk"}
+    assert not man.mask("uterus").data.any()
+
+
+def test_organs_lie_on_their_side_of_the_body() -> None:
+    case = drawn(0)
+    spine = np.argwhere(case.abdomen.main == tissues.TISSUE_ID["thecal_sac"])
+    x, y, _ = case.abdomen.fine.to_mm(spine.mean(axis=0))
+    for right, left in (("liver", "spleen"), ("kidney_right", "kidney_left"), ("lung_right", "lung_left")):
+        assert middle_mm(case.mask(right))[0] > x + 20, right
+        assert middle_mm(case.mask(left))[0] < x - 20, left
+    assert middle_mm(case.mask("postcava"))[0] > middle_mm(case.mask("aorta"))[0]
+    assert middle_mm(case.mask("bladder"))[1] > middle_mm(case.mask("uterus"))[1] > middle_mm(case.mask("rectum"))[1]
+    assert middle_mm(case.mask("lung_left"))[2] > middle_mm(case.mask("liver"))[2] > middle_mm(case.mask("bladder"))[2]
+    assert middle_mm(case.mask("kidney_left"))[1] > y
+
+
+def test_masks_overlap_only_where_vessels_run_through_the_liver() -> None:
+    case = drawn(0)
+    veins = case.mask("hepatic_vessel").data
+    assert (case.mask("liver").data[veins]).all()
+    total = sum(
+        case.mask(s).data.astype(int) for s in ANNOTATED if s not in ("hepatic_vessel", "portal_vein_and_splenic_vein")
+    )
+    assert total.max() == 1
+    assert (case.labels.data[total == 1] > 0).all()
+
+
+def test_organs_are_packed_and_fat_is_the_smaller_part_of_the_cavity() -> None:
+    case = drawn(0)
+    middle = case.abdomen.main[:, :, case.abdomen.main.shape[2] // 2 :]
+    fat = (middle == tissues.TISSUE_ID["visceral_fat"]).sum()
+    organs = (tissues.label_by_id()[middle] > 0).sum()
+    assert fat < 0.45 * organs
+    # neighbors touch: a shell of 6 mm around the liver is mostly something other than fat
+    liver = case.mask("liver").data
+    shell = ndimage.binary_dilation(liver, iterations=1) & ~liver
+    assert (case.abdomen.main[shell] == tissues.TISSUE_ID["visceral_fat"]).mean() < 0.6
+
+
+def test_another_spacing_shows_the_same_anatomy() -> None:
+    patient = draw_patient(3, "female")
+    coarse, fine = (
+        draw_abdomen(patient, field_of_view(patient, Scanner(spacing_mm=spacing)))
+        for spacing in ((6.0, 6.0, 6.0), (4.0, 4.0, 8.0))
+    )
+    for organ in ("liver", "spleen", "kidney_left", "kidney_right", "colon", "stomach", "uterus", "bladder"):
+        assert ml(coarse.mask(organ)) == pytest.approx(ml(fine.mask(organ)), rel=0.08), organ
+        assert dice(fine.mask(organ), coarse.mask(organ)) > 0.75, organ
+    assert dice(fine.mask("liver"), coarse.mask("liver")) > 0.92
+
+
+def test_an_oblique_flipped_and_cropped_grid_shows_the_same_anatomy() -> None:
+    patient = draw_patient(3, "female")
+    upright = draw_abdomen(patient, field_of_view(patient, Scanner(spacing_mm=(5.0, 5.0, 5.0))))
+    angle = np.deg2rad(14)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-5.0, 5.0, 5.0])
+    middle = patient.to_world(np.array([[20.0, -5.0, 110.0]]))[0]
+    affine[:3, 3] = middle - affine[:3, :3] @ (30, 24, 12)
+    oblique = draw_abdomen(patient, Geometry((60, 48, 24), affine))
+    for organ in ("liver", "spleen", "kidney_right"):
+        assert dice(oblique.mask(organ), upright.mask(organ)) > 0.85, organ
+
+
+def test_a_smaller_field_of_view_changes_nothing_inside_it() -> None:
+    case = drawn(0)
+    i, j, k = case.ct.geometry.shape
+    box = Box((i // 4, j // 4, k // 2), (3 * i // 4, 3 * j // 4, k // 2 + 12))
+    part = draw_abdomen(case.patient, case.ct.geometry.crop(box))
+    assert (part.main == case.abdomen.main[box.slices]).mean() > 0.995
+
+
+def test_the_colon_is_a_wall_around_gas_and_stool() -> None:
+    patient = draw_patient(0, "female")
+    middle = patient.to_world(np.array([[92.0, -8.0, 20.0]]))[0]
+    affine = np.diag([1.5, 1.5, 1.5, 1.0])
+    affine[:3, 3] = middle - 1.5 * np.array([36, 36, 24])
+    part = draw_abdomen(patient, Geometry((72, 72, 48), affine))
+    gas, stool, wall = (part.main == tissues.TISSUE_ID[f"colon_{name}"] for name in ("gas", "stool", "wall"))
+    assert gas.any()
+    assert stool.any()
+    mask = part.mask("colon").data
+    assert (mask == gas | stool | wall).all()
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1, 1:-1] = True
+    border = mask & ~ndimage.binary_erosion(mask, iterations=1) & inner
+    assert wall[border].mean() > 0.9
+    depth = ndimage.distance_transform_edt(mask, sampling=1.5)[wall & inner]
+    assert 1.0 < np.median(depth) < 4.0
+
+
+def test_noise_has_the_level_and_the_grain_of_ct() -> None:
+    patient = draw_patient(1, "female")
+    middle = patient.to_world(np.array([[70.0, 0.0, 140.0]]))[0]
+    affine = np.diag([0.75, 0.75, 2.0, 1.0])
+    affine[:3, 3] = middle - np.array([0.75 * 60, 0.75 * 60, 2.0 * 10])
+    part = draw_abdomen(patient, Geometry((120, 120, 20), affine))
+    scanner = Scanner(spacing_mm=(0.75, 0.75, 2.0), noise_hu=15)
+    ct, still = scan(part, scanner, 0), scan(part, Scanner(spacing_mm=(0.75, 0.75, 2.0), noise_hu=0), 0)
+    noise = ct.data.astype(float) - still.data
+    assert 11 < noise.std() < 19
+    along, across = (np.mean(noise * np.roll(noise, 1, axis)) / noise.var() for axis in (0, 2))
+    assert 0.3 < along < 0.6
+    assert 0.1 < across < 0.55
+    smooth = ndimage.gaussian_filter(noise, (3 / 0.75, 3 / 0.75, 0))
+    assert smooth.std() < 0.15 * noise.std()
+
+
+def test_a_thick_slice_averages_what_lies_in_it() -> None:
+    patient = draw_patient(1, "female")
+    affine = np.diag([3.0, 3.0, 8.0, 1.0])
+    affine[:3, 3] = patient.to_world(np.array([[-30.0, -60.0, 60.0]]))[0]
+    grid = Geometry((30, 40, 6), affine)
+    thick = draw_abdomen(patient, grid)
+    assert thick.parts == (1, 1, 3)
+    assert thick.mask("kidney_left").geometry == grid
+    assert scan(thick, Scanner(slice_mm=8), 0).data.shape == grid.shape
+    assert thick.labels().data.shape == grid.shape
+
+
+def test_fifty_patients_differ_in_build_and_organs() -> None:
+    patients = [draw_patient(seed) for seed in range(50)]
+    assert {patient.sex for patient in patients} == {"female", "male"}
+    builds = np.array([(*p.scale, p.subcutaneous_mm / 100, p.visceral / 4) for p in patients])
+    apart = np.linalg.norm(builds[:, None] - builds[None], axis=2) + np.eye(50)
+    assert apart.min() > 0.005
+    assert len({p.seed for p in patients}) == 50
+    first, second = drawn(0), drawn(1)
+    assert dice(first.mask("liver"), second.mask("liver")) < 0.92
+
+
+def test_template_and_world_are_inverse_to_each_other() -> None:
+    patient = draw_patient(5)
+    template = np.array([[0.0, 0, 0], [100, -60, 150], [-90, 40, -120], [10, -90, 200]])
+    from synthoma.datasets.insilico.shapes import points_of
+
+    back = np.stack(patient.to_template(points_of(patient.to_world(template))), axis=1)
+    assert np.abs(back - template).max() < 0.05
+
+
+def test_the_case_carries_what_writing_a_data_set_needs() -> None:
+    recipe = CohortRecipe(name="demo", spacing_mm=8, cases=3, sex="female")
+    case = cohort_case(recipe, 2)
+    assert (case.id, case.patient, case.dataset) == ("demo_0002", "demo_0002", "demo")
+    assert case.attributes == {"sex": "female", "phase": "portal_venous", "healthy": True}
+    assert list(case.masks) == list(ANNOTATED)
+    assert case.read_organ("kidney").data.any()
+    again = pickle.loads(pickle.dumps(case))
+    assert (again.read_mask("spleen").data == case.read_mask("spleen").data).all()
+
+
+def test_what_cannot_be_drawn_is_refused_with_what_can() -> None:
+    with pytest.raises(CaseError, match="liver"):
+        drawn(0).mask("tail")
+    with pytest.raises(ValueError, match="case 1 of a cohort of 1"):
+        cohort_case(CohortRecipe(), 1)
+    with pytest.raises(RecipeError, match="spacing_mm = 0"):
+        read_recipe(CohortRecipe, overrides=["spacing_mm=0"])
+    with pytest.raises(RecipeError, match="unknown key slices"):
+        read_recipe(CohortRecipe, overrides=["slices=3"])
+
+
+def test_the_embedded_recipe_is_one_woman_at_two_millimetres() -> None:
+    recipe = read_recipe(CohortRecipe, RECIPES / "one.toml")
+    assert (recipe.cases, recipe.sex, recipe.spacing_mm) == (1, "female", 2.0)
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import sys, synthoma.datasets.cohort; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
