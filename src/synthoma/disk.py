@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
             os.fsync(written.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept us from writing may keep us from removing
+            part.unlink(missing_ok=True)
         raise FileError(
             f"cannot write {path}",
             found=error.strerror or str(error),
@@ -37,6 +39,34 @@ def atomic(path: Path | str) -> Iterator[Path]:
         ) from error
     except BaseException:
         part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes it when the block ends, and vanishes if it fails.
+
+    An older folder of that name, and what a killed process left (`.NAME.part`), go when the block begins. Raises
+    `FileError` if the disk is full or the place is not writable.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        for old in (part, path):
+            if old.exists():
+                shutil.rmtree(old)
+        part.mkdir(parents=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise FileError(
+            f"cannot write {path}",
+            found=error.strerror or str(error),
+            fix="free space or choose another --out",
+        ) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
         raise
 
 

@@ -63,6 +63,18 @@ class Box(NamedTuple):
         upper = [high + m for high, m in zip(self.upper, by, strict=True)]
         return Box(_triple(lower), _triple(upper))
 
+    def shift(self, by: Sequence[int]) -> Box:
+        """The box moved by some voxels along each axis."""
+        lower, upper = ([at + b for at, b in zip(corner, by, strict=True)] for corner in self)
+        return Box(_triple(lower), _triple(upper))
+
+    def hull(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(
+            _triple([min(pair) for pair in zip(self.lower, other.lower, strict=True)]),
+            _triple([max(pair) for pair in zip(self.upper, other.upper, strict=True)]),
+        )
+
     def clip(self, shape: Sequence[int]) -> Box:
         """The part of the box inside an array of this shape; its shape holds a 0 if there is none."""
         lower = [min(max(low, 0), n) for low, n in zip(self.lower, shape, strict=True)]

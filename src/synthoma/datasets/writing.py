@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synthoma import anatomy, disk, files
-from synthoma.cases import Case, Lesion, find_lesions
+from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.folders import RECORD, SEGMENTATIONS
-from synthoma.volume import Volume
+from synthoma.formats import nifti
+from synthoma.volume import Geometry, Volume
+
+SCAN = "ct.nii.gz"
 
 
 def write_case(
@@ -19,24 +25,29 @@ def write_case(
     structures: Iterable[str] | None = None,
     lesions: Sequence[Lesion] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    copy: bool = False,
 ) -> dict[str, Any]:
     """Writes `ct.nii.gz`, `segmentations/NAME.nii.gz` (uint8) and, last, `case.json`; what was written.
 
     The same case gives the same bytes. Masks take the scan's affine. structures: those to write, all unless
     told; names as AbdomenAtlas spells them. lesions: found in the masks of tumors unless given. provenance:
-    where the case comes from, plain data. Raises `GeometryError` for a mask on another grid.
+    where the case comes from, plain data. copy: mask files that are already as we write them (uint8, .nii.gz, the
+    scan's affine) are copied unread; lesions are then given. Raises `GeometryError` for a mask on another grid.
     """
     folder = Path(folder)
     scan = case.read_image()
-    files.write_volume(scan, folder / "ct.nii.gz")
-    written, found = [folder / "ct.nii.gz"], []
+    files.write_volume(scan, folder / SCAN)
+    found: list[Lesion] = []
     names = list(case.masks) if structures is None else list(structures)
-    for name, mask in case.each_mask(names):
+    paths = {name: folder / SEGMENTATIONS / f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz" for name in names}
+    ready = {name: file for name in names if copy and (file := _ready(case.masks.get(name), scan.geometry))}
+    for name, file in ready.items():
+        with disk.atomic(paths[name]) as part:
+            shutil.copyfile(file, part)
+    for name, mask in case.each_mask(name for name in names if name not in ready):
         with case.named():
             scan.require_same_grid(mask, name)
-        path = folder / SEGMENTATIONS / f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz"
-        files.write_volume(Volume(mask.data, scan.geometry), path)
-        written.append(path)
+        files.write_volume(Volume(mask.data, scan.geometry), paths[name])
         if lesions is None and anatomy.is_lesion(name):
             found += find_lesions(mask, name.removesuffix("_lesion"), case.id)
     record = {
@@ -48,7 +59,16 @@ def write_case(
         "lesions": [dataclasses.asdict(lesion) for lesion in (found if lesions is None else lesions)],
     }
     disk.write_json(folder / RECORD, record)
-    return report(case, folder, [*written, folder / RECORD], structures=names)
+    return report(case, folder, [folder / SCAN, *paths.values(), folder / RECORD], structures=names)
+
+
+def _ready(source: Source | None, geometry: Geometry) -> Path | None:
+    """The mask's file if a copy of it is what we would write."""
+    if not isinstance(source, Path) or not source.name.endswith(".nii.gz"):
+        return None
+    header = nifti.read_header(source)
+    plain = header.packed and header.dtype == np.uint8 and (header.slope, header.intercept) == (1, 0)
+    return source if plain and nifti.geometry(header) == geometry else None
 
 
 def report(case: Case, root: Path, written: Iterable[Path], **facts: Any) -> dict[str, Any]:

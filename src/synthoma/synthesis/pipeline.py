@@ -7,6 +7,7 @@ import hashlib
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +78,17 @@ class Synthesis:
             data[tumor.box.slices][tumor.mask] = number
         return Volume(data, self.ct.geometry)
 
+    @cached_property
+    def pushes(self) -> tuple[mass_effect.Push, ...]:
+        """The displacements around the tumors that have one, in the order they happened."""
+        found = (mass_effect.push(tumor.plan, self.ct.geometry) for tumor in self.inserted)
+        return tuple(push for push in found if push is not None)
+
     def moved(self, mask: Volume) -> Volume:
         """A mask of the healthy scan as the tumors' pushes leave it; the same object if none reaches it."""
         data = mask.data
-        for tumor in self.inserted:
-            push = mass_effect.push(tumor.plan, self.ct.geometry)
-            if push is not None and data[push.box.slices].any():
+        for push in self.pushes:
+            if data[push.box.slices].any():
                 data = data.copy(order="K") if data is mask.data else data
                 data[push.box.slices] = mass_effect.move_mask(data[push.box.slices], push)
         return mask if data is mask.data else Volume(data, mask.geometry)
@@ -151,8 +157,8 @@ def insert(
     organ = scene.organ(plan.organ, plan.center_mm, _reach_mm(plan))
     tumor = generator(plan.generator).render(scene.ct, organ, plan)
     tumor = blending.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
-    changed = tumor.box if push is None else _hull(tumor.box, push.box)
-    before = np.ascontiguousarray(scene.hu[changed.slices])
+    changed = tumor.box if push is None else tumor.box.hull(push.box)
+    before = scene.hu[changed.slices].copy(order="C")
     if push is not None:
         scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
     blended = blending.blend(scene.ct, tumor)
@@ -161,10 +167,16 @@ def insert(
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
     scene.settle(tumor.box, blended, tumor.mask, push)
-    after = np.ascontiguousarray(scene.hu[changed.slices])
+    after = scene.hu[changed.slices].copy(order="C")
+    digest = voxel_digest(after, tumor.mask)
+    return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after, digest)
+
+
+def voxel_digest(after: Array, mask: NDArray[np.bool_]) -> str:
+    """16 hexadecimal digits of a tumor's changed voxels and its mask, both in C order."""
     digest = hashlib.blake2b(after.tobytes(), digest_size=8)
-    digest.update(np.packbits(tumor.mask).tobytes())
-    return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after, digest.hexdigest())
+    digest.update(np.packbits(mask).tobytes())
+    return digest.hexdigest()
 
 
 def generator(name: str) -> Generator:
@@ -203,9 +215,3 @@ def _insert_all(
 def _reach_mm(plan: TumorPlan) -> float:
     """How far from its center a plan needs to know the organ."""
     return wall.reach_mm(plan) if plan.form == "wall" else 1.2 * bounding_radius_mm(plan) + 5.0
-
-
-def _hull(one: Box, other: Box) -> Box:
-    lower = tuple(min(pair) for pair in zip(one.lower, other.lower, strict=True))
-    upper = tuple(max(pair) for pair in zip(one.upper, other.upper, strict=True))
-    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
