@@ -20,6 +20,7 @@ from synthoma.volume import Array, Box, Geometry
 
 Floats = NDArray[np.float32]
 DEGREES = range(3, 21)
+_TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
 _SLACK = 1.06  # how far the digital body's scale may be from the analytic one
 _MAP = 40  # side of the octahedral map; degree 20 then has four samples a period
 _SAMPLE_MM = 1.25  # voxels longer than this, and than a fifth of the tumor's radius, are sampled more than once
@@ -179,6 +180,14 @@ def _scale_for(ratio: Floats, wanted: int) -> np.float32:
     if not 0 < rank < len(close):
         return np.float32(1)
     inner, outer = np.partition(close, [rank - 1, rank])[rank - 1 : rank + 1]
+    if outer - inner < _TIE:
+        # voxels mirrored about the center go together: all of them, or none
+        nearer, farther = close < inner - _TIE, close > outer + _TIE
+        tied = len(close) - int(nearer.sum()) - int(farther.sum())
+        if 2 * (rank - int(nearer.sum())) < tied:
+            inner, outer = close.max(where=nearer, initial=low), inner - _TIE
+        else:
+            inner, outer = outer + _TIE, close.min(where=farther, initial=high)
     return np.float32((inner + outer) / 2)
 
 
