@@ -95,7 +95,8 @@ def _explain(kind: type[Recipe], path: Path | str | None, error: pydantic.Valida
         elif fault["type"] == "missing":
             lines.append(f"{key} is required")
         else:
-            lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
+            what = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key} = {fault['input']!r}: {what}" if key else what)
     return RecipeError(f"{path or 'recipe'}: " + " | ".join(lines))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthoma import anatomy
-from synthoma.cases import Lesion, find_lesions
+from synthoma.cases import Lesion, ball_diameter_mm, find_lesions
 from synthoma.errors import CaseError
 from synthoma.synthesis.blending import noise_sample
 from synthoma.synthesis.shape import Floats
@@ -34,9 +34,9 @@ class Host:
 
     parts: its masks on the scan's grid. grid: the coarse grid of the tables. free: on it, the organ and the fat
     around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the organ's
-    surface; negative depths are outside. volume_ml: of the organ. base_hu, spread_hu: typical HU of the tissue and
-    their SD. blur_mm: the scanner's in-plane blur. noise_from_mm, noise_hu: a deep, even place of the scan, and the
-    SD of its grain. lesions: real ones, as centers and radii in mm. touches_edge: cut by the field of view.
+    surface; negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume (one
+    kidney's). base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur.
+    noise_from_mm, noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and radii in mm. touches_edge: cut by the field of view.
     """
 
     case: str
@@ -48,6 +48,7 @@ class Host:
     cells: NDArray[np.int16]
     depths_mm: Floats
     volume_ml: float
+    radius_mm: float
     base_hu: float
     spread_hu: float
     blur_mm: float
@@ -86,14 +87,22 @@ def survey(
     occupied: other structures, bool on every few voxels of the scan, `coarse_steps` apart.
 
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
-    missing or empty, `GeometryError` if a mask lies on another grid.
+    missing or empty or the phase unknown, `GeometryError` if a mask lies on another grid.
     """
+    if phase not in anatomy.PHASES:
+        raise CaseError(
+            "the contrast phase is unknown",
+            case=case,
+            found=phase,
+            expected=f"one of {', '.join(anatomy.PHASES)}",
+            fix="set phase in the recipe or the catalog",
+        )
     kind = anatomy.organ(organ)
-    if not any(name in masks for name in kind.parts):
+    if not any(name in masks for name in kind.structures):
         raise CaseError(
             f"the {organ} is not annotated", case=case, fix="leave it out of the recipe, or segment it first"
         )
-    parts = tuple(masks[name] for name in (*kind.parts, kind.lesion) if name in masks)
+    parts = tuple(masks[name] for name in (*kind.structures, kind.lesion) if name in masks)
     for part in parts:
         ct.require_same_grid(part)
     step = coarse_steps(ct.geometry)
@@ -121,6 +130,9 @@ def survey(
     lesion = masks.get(kind.lesion)
     solid = prior.form == "mass" and depth.max() > _DEEP_MM
     quiet = _even_place(grid, depth, hu) if solid else _even_place_elsewhere(ct, masks, step)
+    volume_mm3 = float(inside.sum() * grid.voxel_mm3)
+    # one mask of both kidneys (KiTS) is two parts
+    pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
     return Host(
         case=case,
         organ=organ,
@@ -130,7 +142,8 @@ def survey(
         free=free,
         cells=cells,
         depths_mm=depth.ravel()[chosen[order]],
-        volume_ml=float(inside.sum() * grid.voxel_mm3 / 1000),
+        volume_ml=volume_mm3 / 1000,
+        radius_mm=ball_diameter_mm(volume_mm3 / pieces) / 2,
         base_hu=base,
         spread_hu=spread,
         blur_mm=blur_mm,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synthoma import anatomy
 from synthoma.anatomy import ShapePrior
@@ -20,6 +20,7 @@ from synthoma.synthesis.tumor import PUSH_REACH, Calcification, TumorPlan, Vecto
 Organ = Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Millimeters = Annotated[float, Field(ge=0, le=200)]
+Contrast = Annotated[float, Field(ge=-1000, le=1000)]
 
 # Diameters in mm; the classes of Hu et al. 2023 (radius 4, 8, 16, 32 with half-axes of 0.75-1.25 of it), in mm.
 SIZES = {"tiny": (6.0, 10.0), "small": (12.0, 20.0), "medium": (24.0, 40.0), "large": (48.0, 80.0)}
@@ -55,7 +56,7 @@ class SynthesisRecipe(Recipe):
     lesions: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
     sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
     diameter_mm: tuple[Annotated[float, Field(ge=2, le=200)], Annotated[float, Field(ge=2, le=200)]] | None = None
-    contrast_hu: tuple[float, float] | None = None
+    contrast_hu: tuple[Contrast, Contrast] | None = None
     phase: Literal["unenhanced", "arterial", "portal"] | None = None
     gap_mm: Millimeters = 3.0
     vessel_veto: bool = False
@@ -64,6 +65,16 @@ class SynthesisRecipe(Recipe):
     retries: Annotated[int, Field(ge=0, le=50)] = 5
     judge: JudgeRecipe = JudgeRecipe()
     generator: str = "rules"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.organs or len(set(self.organs)) < len(self.organs):
+            raise ValueError("organs needs at least one organ, and each once")
+        if self.sizes is not None and not any(self.sizes.values()):
+            raise ValueError("sizes needs at least one class with a weight above 0")
+        if self.sizes is not None and self.diameter_mm is not None:
+            raise ValueError("give sizes or diameter_mm, not both")
+        return self
 
 
 def draw_plans(host: Host, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan]:
@@ -99,7 +110,7 @@ def draw_diameters(host: Host, recipe: SynthesisRecipe, seed: int) -> list[float
         if recipe.diameter_mm:
             diameters.append(_uniform(recipe.diameter_mm, rng))
         elif recipe.sizes:
-            names = list(recipe.sizes)
+            names = [name for name in SIZES if name in recipe.sizes]  # in one order, as in the digest
             weights = np.array([recipe.sizes[name] for name in names])
             diameters.append(_uniform(SIZES[names[rng.choice(len(names), p=weights / weights.sum())]], rng))
         else:
@@ -132,9 +143,7 @@ def draw_plan(
     else:
         axes, orientation = _axes(shape, diameter_mm, rng), _rotation(rng)
         reach = float(max(axes)) * (1 + 1.5 * roughness)
-        center = find_site(
-            host, _wanted_depth(host.organ, diameter_mm, rng), reach, taken, recipe.gap_mm, rng
-        ).center_mm
+        center = find_site(host, _wanted_depth(host, diameter_mm, rng), reach, taken, recipe.gap_mm, rng).center_mm
     contrast = _contrast(host, recipe, rng)
     core = diameter_mm >= tissue.core_from_mm and rng.random() < tissue.core_share
     rim = rng.random() < tissue.rim_share
@@ -216,16 +225,24 @@ def _rotation(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return w, x, y, z
 
 
-def _wanted_depth(organ: str, diameter_mm: float, rng: np.random.Generator) -> tuple[float, float]:
+def _wanted_depth(host: Host, diameter_mm: float, rng: np.random.Generator) -> tuple[float, float]:
     """Lowest and highest depth of the center, in mm under the organ's surface."""
-    prior, radius = anatomy.SITES[organ], diameter_mm / 2
+    prior, radius = anatomy.SITES[host.organ], diameter_mm / 2
     if prior.free_surface is None:
         return prior.depth_share * radius, float("inf")
     mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
     free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
-    # a ball whose center lies s under a plane has (1 - s / r) / 2 of its surface above it
-    depth = radius * (1 - 2 * free)
+    depth = host.radius_mm - _distance_for(free, radius, host.radius_mm)
     return depth - 0.1 * radius, depth + 0.1 * radius
+
+
+def _distance_for(free: float, radius: float, organ_radius: float) -> float:
+    """How far apart two balls' centers lie when `free` of the first's surface, or the least possible, is outside."""
+    # the spheres meet where the cosine seen from the first's center is (R^2 - D^2 - r^2) / (2 D r) = 1 - 2 free
+    cosine, excess = 1 - 2 * free, radius**2 - organ_radius**2
+    if excess > 0:
+        cosine = min(cosine, -(excess**0.5) / radius)
+    return float(max((radius * cosine) ** 2 - excess, 0.0) ** 0.5 - radius * cosine)
 
 
 def _contrast(host: Host, recipe: SynthesisRecipe, rng: np.random.Generator) -> float:

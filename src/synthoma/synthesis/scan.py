@@ -10,7 +10,7 @@ from synthoma import anatomy
 from synthoma.errors import CaseError
 from synthoma.volume import Array, Volume
 
-PHASE_ORGANS = ("aorta", "kidney_left", "kidney_right", "liver", "spleen")
+PHASE_ORGANS = ("aorta", "kidney", "kidney_left", "kidney_right", "liver", "spleen")
 
 
 def contrast_phase(ct: Volume, masks: Mapping[str, Volume], case: str = "") -> str:

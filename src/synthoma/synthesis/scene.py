@@ -60,7 +60,7 @@ class Scene:
         """An organ's mask, its real tumors included, in a box of `reach_mm` around a point."""
         box = self.geometry.box_around(tuple(center_mm), reach_mm)
         kind = anatomy.organ(organ)
-        parts = [self.masks[name][box.slices] for name in (*kind.parts, kind.lesion) if name in self.masks]
+        parts = [self.masks[name][box.slices] for name in (*kind.structures, kind.lesion) if name in self.masks]
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
     def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
@@ -75,7 +75,8 @@ class Scene:
 
     def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
         others = np.ones(256, bool)
-        others[[0, *(self.names.index(name) + 1 for name in anatomy.organ(organ).parts if name in self.names)]] = False
+        own = [self.names.index(name) + 1 for name in anatomy.organ(organ).structures if name in self.names]
+        others[[0, *own]] = False
         return others[numbers]
 
     def holds_tumor(self, box: Box) -> bool:
