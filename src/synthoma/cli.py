@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from synthoma.errors import SynthomaError
+from synthoma.processes import ONE_THREAD
 
 if TYPE_CHECKING:
+    from synthoma.datasets.layouts import Dataset
     from synthoma.engine import CaseRecord
+
+INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -77,7 +84,7 @@ def validate(
     settings = read_recipe(ValidateRecipe, recipe, changes)
     dataset = open_dataset(data)
     folder = out or Path(f"validation-{dataset.name}")
-    with runs.open_run(folder, "validate", settings, inputs={"data": str(dataset.root)}) as run:
+    with runs.open_run(folder, "validate", settings, inputs=_inputs(dataset)) as run:
         records = engine.map_cases(
             partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
             title="validate",
@@ -116,7 +123,7 @@ def convert(
     settings = read_recipe(ConvertRecipe, recipe, changes)
     dataset = open_dataset(data)
     conversion = plan_conversion(dataset, to, out, settings)
-    with runs.open_run(out, "convert", settings, inputs={"data": str(dataset.root), "to": to}) as run:
+    with runs.open_run(out, "convert", settings, inputs=_inputs(dataset, to=to)) as run:
         records = engine.map_cases(
             partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
             title="convert",
@@ -168,7 +175,7 @@ def synthesize(
 
     settings = read_recipe(SynthesisRecipe, recipe, changes)
     dataset = open_dataset(data)
-    with runs.open_run(out, "synthesize", settings, seed, {"data": str(dataset.root), "write": write}) as run:
+    with runs.open_run(out, "synthesize", settings, seed, _inputs(dataset, write=write)) as run:
         records = engine.map_cases(
             partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write), dataset.cases, run=run,
             workers=workers, cluster=cluster, title="synthesize",
@@ -197,7 +204,7 @@ def replay(
 
     table = read_manifest(manifest)
     dataset = open_dataset(data)
-    inputs = {"manifest": disk.digest(manifest), "data": str(dataset.root), "write": write}
+    inputs = _inputs(dataset, manifest=disk.digest(manifest), write=write)
     with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
         records = engine.map_cases(
             partial(replay_case, manifest=table, out=out, write=write), table.cases_in(dataset), run=run,
@@ -230,15 +237,32 @@ def show(
 
 
 def main() -> None:
-    """Run the command; a fault of the input is one sentence on stderr and exit code 2."""
+    """Run the command; a fault of the input is one sentence on stderr and exit code 2, an interruption 130."""
+    # one thread per process: cases run side by side, and sums come out the same with any number of workers
+    for variable, value in ONE_THREAD.items():
+        os.environ.setdefault(variable, value)
+    # a scheduler's SIGTERM ends a run as Ctrl-C does: noted as interrupted, to be resumed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=True)
+        app()
     except SynthomaError as error:
         typer.echo(f"synthoma: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("synthoma: interrupted; run the same command again to resume", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("synthoma: interrupted; run the same command again to resume", err=True)
+        raise
+
+
+def _inputs(dataset: Dataset, **others: str) -> dict[str, str]:
+    """What a run reads: where it lies, and a digest that differs when a scan has been changed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for case in dataset.cases:
+        digest.update(case.id.encode())
+        if isinstance(case.image, Path):
+            state = case.image.stat()
+            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+    return {"data": str(dataset.root), "scans": digest.hexdigest(), **others}
 
 
 def _finish(records: list[CaseRecord], out: Path, faults: list[str] | None = None) -> None:
