@@ -24,9 +24,15 @@ INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; running the same command again resumes.")]
+Out = Annotated[
+    Path, typer.Option("--out", resolve_path=True, help="Folder to write; running the same command again resumes.")
+]
 Data = Annotated[Path, typer.Option("--data", help="Data set, in any known layout.")]
 Overrides = Annotated[list[str], typer.Option("--set", help="Override one key of the recipe: key.sub=value.")]
+Maps = Annotated[
+    list[str],
+    typer.Option("--map", help="Label map to add: instances, abdomenatlas, freetumor, organs, tumors; repeatable."),
+]
 Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine; 0 works in this one.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", help="Dask scheduler (tcp://...), or a cluster recipe.")]
 RecipePath = Annotated[Path, typer.Argument(help="Recipe (TOML).", metavar="RECIPE")]
@@ -160,6 +166,7 @@ def synthesize(
     out: Out,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, other tumors.")] = 0,
     write: Annotated[str, typer.Option("--write", help="full (NIfTI), overlay (changed boxes) or plans.")] = "full",
+    maps: Maps = [],  # noqa: B006
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
@@ -175,9 +182,9 @@ def synthesize(
 
     settings = read_recipe(SynthesisRecipe, recipe, changes)
     dataset = open_dataset(data)
-    with runs.open_run(out, "synthesize", settings, seed, _inputs(dataset, write=write)) as run:
+    with runs.open_run(out, "synthesize", settings, seed, _inputs(dataset, write=write, maps=" ".join(maps))) as run:
         records = engine.map_cases(
-            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write), dataset.cases, run=run,
+            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases, run=run,
             workers=workers, cluster=cluster, title="synthesize",
         )  # fmt: skip
         run.note(**finish_synthesis(records, out, dataset.root, write))
@@ -190,6 +197,7 @@ def replay(
     data: Data,
     out: Out,
     write: Annotated[str, typer.Option("--write", help="full (NIfTI) or overlay (changed boxes).")] = "full",
+    maps: Maps = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
 ) -> None:
@@ -204,10 +212,10 @@ def replay(
 
     table = read_manifest(manifest)
     dataset = open_dataset(data)
-    inputs = _inputs(dataset, manifest=disk.digest(manifest), write=write)
+    inputs = _inputs(dataset, manifest=disk.digest(manifest), write=write, maps=" ".join(maps))
     with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
         records = engine.map_cases(
-            partial(replay_case, manifest=table, out=out, write=write), table.cases_in(dataset), run=run,
+            partial(replay_case, manifest=table, out=out, write=write, maps=maps), table.cases_in(dataset), run=run,
             workers=workers, cluster=cluster, title="replay",
         )  # fmt: skip
         run.note(**finish_synthesis(records, out, dataset.root, write))
