@@ -32,11 +32,12 @@ VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava"
 class Host:
     """One organ of one scan, as the tables that planning needs. Made by `survey`.
 
-    parts: its masks on the scan's grid. grid: the coarse grid of the tables. free: on it, the organ and the fat
-    around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the organ's
-    surface; negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume (one
-    kidney's). base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur.
-    noise_from_mm, noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and radii in mm. touches_edge: cut by the field of view.
+    parts: its masks on the scan's grid. grid: the coarse grid of the tables. free: on it, the organ and the fat around
+    it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the organ's surface;
+    negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume (one kidney's).
+    base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur. noise_from_mm,
+    noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and radii in mm.
+    touches_edge: cut by the field of view.
     """
 
     case: str

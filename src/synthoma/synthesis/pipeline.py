@@ -140,7 +140,7 @@ def replay(case: Case, plans: Sequence[TumorPlan]) -> Synthesis:
 def open_scene(case: Case, organs: Sequence[str]) -> Scene:
     """The case's scan and masks, ready for tumors in these organs."""
     scene = Scene(case.id, case.read_image())
-    needed = {name for organ in organs for name in (*anatomy.organ(organ).parts, anatomy.organ(organ).lesion)}
+    needed = {name for organ in organs for name in (*anatomy.organ(organ).structures, anatomy.organ(organ).lesion)}
     needed |= {*PHASE_ORGANS, *VESSELS}
     for name, mask in case.each_mask():
         scene.add_mask(name, mask, keep=name in needed)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma import anatomy
+from synthoma.errors import CaseError
 from synthoma.synthesis import mass_effect
 from synthoma.synthesis.location import Host, coarse_steps, survey
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -57,10 +58,15 @@ class Scene:
         return {name: Volume(self.masks[name], self.geometry) for name in names or self.masks}
 
     def organ(self, organ: str, center_mm: Iterable[float], reach_mm: float) -> Volume:
-        """An organ's mask, its real tumors included, in a box of `reach_mm` around a point."""
+        """An organ's mask, its real tumors included, in a box of `reach_mm` around a point.
+
+        Raises `CaseError` if the organ is not annotated.
+        """
         box = self.geometry.box_around(tuple(center_mm), reach_mm)
         kind = anatomy.organ(organ)
         parts = [self.masks[name][box.slices] for name in (*kind.structures, kind.lesion) if name in self.masks]
+        if not parts:
+            raise CaseError(f"the {organ} is not annotated", case=self.case, expected=" or ".join(kind.structures))
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
     def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
