@@ -184,8 +184,8 @@ def synthesize(
     dataset = open_dataset(data)
     with runs.open_run(out, "synthesize", settings, seed, _inputs(dataset, write=write, maps=" ".join(maps))) as run:
         records = engine.map_cases(
-            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases, run=run,
-            workers=workers, cluster=cluster, title="synthesize",
+            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases,
+            run=run, workers=workers, cluster=cluster, title="synthesize",
         )  # fmt: skip
         run.note(**finish_synthesis(records, out, dataset.root, write))
     _finish(records, out, [str(fault) for fault in dataset.faults])
