@@ -45,7 +45,7 @@ PLAUSIBLE = {
     "lung_right": (300, 1800, -900, -750),
     "portal_vein_and_splenic_vein": (12, 70, 120, 180),
     "rectum": (20, 160, -1000, 80),
-    "uterus": (50, 140, 80, 120),
+    "uterus": (45, 150, 80, 120),
     "femur_left": (30, 200, 150, 450),
     "femur_right": (30, 200, 150, 450),
     "adrenal_gland_left": (0.3, 8, -60, 110),

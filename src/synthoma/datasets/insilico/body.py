@@ -58,6 +58,12 @@ def cavity(points: Points) -> Array:
     return _section(points, _CAVITY_Z, _CAVITY_HALF, _CAVITY_FRONT, _CAVITY_BACK, (0.3, 0.75))
 
 
+def cavity_reach(z: Array) -> tuple[Array, Array, Array]:
+    """Half-width, front and back of the cavity at template heights, in mm from its axis."""
+    half, front, back = (table(z, _CAVITY_Z, row) for row in (_CAVITY_HALF, _CAVITY_FRONT, _CAVITY_BACK))
+    return half, front, back
+
+
 def dome(points: Points) -> Array:
     """Distance to the underside of the diaphragm: a dome on each side, the right one higher."""
     right = _dome(points, 50, 76, 124)

@@ -44,7 +44,8 @@ def wave_along(seed: int, name: str, length_mm: float, along_mm: NDArray[Any]) -
     rng = rng_for(seed, "wave", name)
     phases = rng.uniform(0, 2 * np.pi, 5)
     rates = rng.uniform(0.5, 1.5, 5)
-    total = np.zeros_like(along_mm, dtype=float)
+    total: NDArray[Any] = np.zeros_like(along_mm, dtype=float)
     for phase, rate in zip(phases, rates, strict=True):
         total += np.sin(2 * np.pi * along_mm / length_mm * rate + phase)
-    return total * np.sqrt(2 / 5)
+    total *= np.sqrt(2 / 5)
+    return total

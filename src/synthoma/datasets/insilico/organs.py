@@ -22,7 +22,7 @@ def liver_shape(points: Points, patient: Patient) -> Array:
     size = np.float32(np.log(patient.sizes["liver"]) * 60)
     shift = patient.shifts_mm["liver"]
     x, y, z = points.x, points.y, points.z
-    slope = np.float32(0.60 - 0.07 * patient.traits["liver_slope"])
+    slope = np.float32(0.60 - 0.045 * patient.traits["liver_slope"])
     floor = 55 + slope * (100 - x) + 0.10 * np.clip(y, -60, 60) - size + shift[2]
     floor = floor - 26 * np.exp(-(((x + 5) / 45) ** 2)) * np.clip(y / 60, 0, 1)
     below = (floor - z) * np.float32(0.82)
@@ -95,7 +95,7 @@ def _draw_kidney(canvas: Canvas, region: Region, side: int, name: str, center: t
     u = u + np.float32(0.0035) * w * w - 3
     local = Points(u, v, w)
     wobble = canvas.field(f"kidney {name}", 22, region)
-    outer = ellipsoid(local, (0, 0, 0), (28.5, 26.5, 57)) + 1.0 * wobble
+    outer = ellipsoid(local, (0, 0, 0), (27.5, 25.5, 55)) + 1.0 * wobble
     sinus = ellipsoid(local, (-13, 0, 0), (15, 9, 25)) + 3.0 * canvas.field(f"sinus {name}", 11, region)
     outer = smooth_max(outer, -ellipsoid(local, (-32, 0, 0), (13, 8, 17)), 4)
     fat = np.float32(3 + 7 * canvas.patient.visceral)
@@ -198,4 +198,4 @@ def draw_prostate(canvas: Canvas) -> None:
     p = canvas.patient.frame("uterus", (0, 8, -152), region.points)
     canvas.paint("prostate", canvas.settle(ellipsoid(p, (0, 0, 0), (24, 16, 18)), region, 0.8, firm=True), region)
     vesicles = ellipsoid(Points(np.abs(p.x), p.y + 0.2 * np.abs(p.x), p.z), (16, -26, 26), (17, 6, 7))
-    canvas.paint("vagina", canvas.settle(vesicles, region, 0.8), region)
+    canvas.paint("seminal_vesicle", canvas.settle(vesicles, region, 0.8), region)

@@ -21,7 +21,7 @@ Sex = Literal["female", "male"]
 
 # SD of ln(size) between healthy adults of one build, per organ
 SIZE_SPREAD = {
-    "liver": 0.08,
+    "liver": 0.06,
     "spleen": 0.12,
     "kidney": 0.04,
     "kidney_left": 0.02,
@@ -33,13 +33,14 @@ SIZE_SPREAD = {
     "colon": 0.09,
     "intestine": 0.06,
     "bladder": 0.15,
-    "uterus": 0.07,
+    "uterus": 0.05,
     "aorta": 0.07,
     "vessels": 0.07,
     "adrenal": 0.10,
     "heart": 0.06,
 }
 _SHIFT_SD_MM = (3.5, 3.5, 6.0)
+_ORGAN_LAG = 0.6  # of a body's extra length, the share that its organs do not follow
 _WAVES = 6
 _STRAIN = 0.05  # SD of the stretch that one ripple adds
 # ways in which healthy abdomens differ beyond size; each is drawn in SD
@@ -101,9 +102,13 @@ class Patient:
         return world
 
     def frame(self, organ: str, pivot: tuple[float, float, float], points: Points) -> Points:
-        """Positions relative to `pivot` as the organ sees them, its own size and place undone."""
+        """Positions relative to `pivot` as the organ sees them, its own size and place undone.
+
+        Organs grow less than bodies do.
+        """
         moved = [p + s for p, s in zip(pivot, self.shifts_mm.get(organ, (0, 0, 0)), strict=True)]
-        size = np.float32(1 / self.sizes.get(organ, 1.0))
+        body = float(np.prod(self.scale)) ** (1 / 3)
+        size = np.float32(body**_ORGAN_LAG / self.sizes.get(organ, 1.0))
         return Points(*(axis * size for axis in points.shifted(moved)))
 
     def curve(self, organ: str, knots: Any, step_mm: float = 4.0, jitter_mm: float = 0.0) -> Curve:

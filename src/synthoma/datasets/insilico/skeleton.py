@@ -53,8 +53,8 @@ _PLATES = (
 # muscles inside the cavity's surface: template x, y, z and radius in mm of the right ones
 _MUSCLES = (
     [
-        (20, -34, 118, 4),
-        (26, -38, 84, 12),
+        (18, -36, 118, 5),
+        (24, -38, 84, 13),
         (32, -38, 44, 19),
         (40, -33, 0, 23),
         (48, -16, -40, 23),
@@ -171,9 +171,7 @@ def _rib_knots(turns: Array, start_z: float, end: float, side: int) -> Array:
     angle = np.pi * turns
     z = start_z - 145 * np.minimum(turns, end)
     flat = np.zeros_like(z)
-    half, front, back = (
-        np.interp(z, body._CAVITY_Z, row) + 7.5 for row in (body._CAVITY_HALF, body._CAVITY_FRONT, body._CAVITY_BACK)
-    )
+    half, front, back = (reach + 7.5 for reach in body.cavity_reach(z))
     depth = np.where(turns > 0.5, front, back)
     x = side * half * np.abs(np.sin(angle)) ** 0.8
     y = -np.sign(np.cos(angle)) * depth * np.abs(np.cos(angle)) ** 0.8

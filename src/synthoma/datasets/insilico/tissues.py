@@ -98,6 +98,7 @@ TISSUES = {
     "prostate": Tissue((40, 60, 78), 9, ("prostate",)),
     "ovary": Tissue((32, 45, 52), 14),
     "vagina": Tissue((40, 60, 80), 7),
+    "seminal_vesicle": Tissue((30, 45, 60), 7),
     "femur_cortex_left": _same(620, 60, "femur_left"),
     "femur_marrow_left": _same(200, 25, "femur_left"),
     "femur_cortex_right": _same(620, 60, "femur_right"),
