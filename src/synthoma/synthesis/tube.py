@@ -1,27 +1,20 @@
-"""A hollow organ near a point of its wall, as a bent tube: its middle line, radius, and coordinates along and around.
-
-Works on lattices of a few mm turned with the tumor, so that neither cost nor result hangs on the scan's grid.
-"""
+"""A hollow organ near a tumor as a bent tube: coordinates along it, around it and away from its middle line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-import cc3d
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from synthoma.synthesis.shape import Floats
 from synthoma.volume import Array, Geometry, Volume
 
-Bools = NDArray[np.bool_]
-_CELL_MM = 2.5
-_AROUND_MM = 42.0  # how much of the organ the local axis is learned from; the widest cecum fits
-_STRAIGHT_MM = 200.0  # beyond its last nodes the middle line runs straight
-_BACK = np.array([-1.0, 0, 0])
+RAYS, ROW_MM = 36, 3.0
+OUTER, SHELL, INSIDE = 0, 1, 2
+_COARSE_MM = 4.0  # of the nodes between which coordinates are linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +24,8 @@ class Tube:
     nodes_mm (n, 3): its middle line in RAS+; tangents, outward (n, 3): unit vectors along the line, and from it to
     the line on the wall through the tumor's center, carried along without twist. along_mm (n,): arc length, 0 at the
     tumor. radius_mm: of the disc with the section's area at 0. first_mm, last_mm: where the organ ends; infinite
-    where it goes on beyond what was traced, or behind the scan's edge.
+    where it goes on beyond what was traced, or behind the scan's edge. rows_mm (r,), surface_mm (r, RAYS): distance of
+    the organ's surface from the line at these arc lengths, at even angles from 0.
     """
 
     nodes_mm: Array
@@ -41,65 +35,169 @@ class Tube:
     radius_mm: float
     first_mm: float
     last_mm: float
+    rows_mm: Array
+    surface_mm: Array
+
+    @property
+    def angles(self) -> Array:
+        """Of the rays, in [-pi, pi)."""
+        return np.asarray((np.arange(RAYS) * 2 * np.pi / RAYS + np.pi) % (2 * np.pi) - np.pi)
 
     def coordinates(self, points: Array) -> tuple[Floats, Floats, Floats]:
-        """Of RAS+ positions (3, ...): arc length along, angle around (0 at the tumor) and distance from the line.
+        """Of RAS+ positions (3, ...): arc length, and the offset from the line toward the tumor and sideways.
 
         Between two nodes, by the distances to their planes: exact where the line bends evenly.
         """
-        nearest = np.zeros(points.shape[1:], np.intp)
+        nearest = np.zeros(points.shape[1:], np.int32)
         best = np.full(points.shape[1:], np.inf)
-        for index, node in enumerate(self.nodes_mm):
-            squared = sum((axis - value) ** 2 for axis, value in zip(points, node, strict=True))
-            nearest[squared < best] = index
+        for index, (x, y, z) in enumerate(self.nodes_mm):
+            squared = (points[0] - x) ** 2 + (points[1] - y) ** 2 + (points[2] - z) ** 2
+            np.copyto(nearest, index, where=squared < best)
             np.minimum(best, squared, out=best)
         low = np.clip(nearest - (self._height(points, nearest) < 0), 0, len(self.nodes_mm) - 2)
         up, down = self._height(points, low), -self._height(points, low + 1)
         share = np.clip(up / np.maximum(up + down, 1e-6), 0, 1)
 
         def between(values: Array) -> Array:
-            return np.asarray(values[low] + share * (values[low + 1] - values[low]))
+            start = values[low]
+            return np.asarray(start + share * (values[low + 1] - start))
 
         offset = [axis - between(values) for axis, values in zip(points, self.nodes_mm.T, strict=True)]
         out = [between(values) for values in self.outward.T]
         side = _cross([between(values) for values in self.tangents.T], out)
-        cosine, sine = _dot(offset, out), _dot(offset, side)
-        away = np.sqrt(sine * sine + cosine * cosine)
-        along, angle = between(self.along_mm), np.arctan2(sine, cosine)
-        return along.astype(np.float32), angle.astype(np.float32), away.astype(np.float32)
+        found = between(self.along_mm), _dot(offset, out), _dot(offset, side)
+        along, toward, aside = (np.asarray(values, np.float32) for values in found)
+        return along, toward, aside
 
-    def _height(self, points: Array, node: NDArray[np.intp]) -> Array:
+    def _height(self, points: Array, node: Array) -> Array:
         """How far points lie in front of the planes through these nodes."""
         offset = [axis - values[node] for axis, values in zip(points, self.nodes_mm.T, strict=True)]
         return _dot(offset, [values[node] for values in self.tangents.T])
 
+    def surface_at(self, along: Floats, angle: Floats) -> Floats:
+        """Distance of the organ's surface from the middle line, by linear interpolation between rays."""
+        row = np.clip((along - self.rows_mm[0]) / ROW_MM, 0, len(self.rows_mm) - 1.001).astype(np.float32)
+        column = (angle * np.float32(RAYS / (2 * np.pi)) + np.float32(RAYS)).astype(np.float32)
+        i, j = row.astype(np.int32), column.astype(np.int32)
+        row, column = row - i, column - j
+        wrapped = np.concatenate([self.surface_mm] * 2 + [self.surface_mm[:, :1]], axis=1).astype(np.float32)
+        flat, width = wrapped.ravel(), wrapped.shape[1]
+        at = i * width + j
+        low = flat[at] + column * (flat[at + 1] - flat[at])
+        high = flat[at + width] + column * (flat[at + width + 1] - flat[at + width])
+        return np.asarray(low + row * (high - low), np.float32)
+
+    @cached_property
+    def _arcs(self) -> tuple[Array, Array]:
+        """Angles from -pi to pi, and the length around the organ from 0 to each; both halves are as long."""
+        near = np.abs(self.rows_mm) <= max(self.radius_mm, 2 * ROW_MM)
+        around = np.roll(self.surface_mm[near].mean(axis=0), RAYS // 2)
+        around = np.append(around, around[0])
+        pieces = (around[1:] + around[:-1]) * (np.pi / RAYS)
+        arcs = np.concatenate([[0], np.cumsum(pieces)])
+        arcs -= arcs[RAYS // 2]
+        half = np.pi * self.radius_mm
+        arcs = np.where(arcs < 0, arcs * (half / max(-arcs[0], 1e-6)), arcs * (half / max(arcs[-1], 1e-6)))
+        return np.linspace(-np.pi, np.pi, RAYS + 1), arcs
+
+    def arc_at(self, angle: Array) -> Floats:
+        """Length around the organ, in mm, from the line through the tumor's center; pi radii at the far side."""
+        return np.asarray(np.interp(angle, *self._arcs), np.float32)
+
+    def angle_at(self, arc: float) -> float:
+        """The angle at which this length is reached on either side; pi at most."""
+        angles, arcs = self._arcs
+        return float(max(np.interp(arc, arcs, angles), -np.interp(-arc, arcs, angles)))
+
+    def ray_points(self, along: Array, angles: Array, away: Array) -> Array:
+        """RAS+ positions (3, n, m, k) at arc lengths (n,), angles (m,) and distances (n or 1, m or 1, k)."""
+        middle, tangent, out = (
+            np.stack([np.interp(along, self.along_mm, values) for values in table.T])[:, :, None]
+            for table in (self.nodes_mm, self.tangents, self.outward)
+        )
+        way = np.cos(angles) * out + np.sin(angles) * np.cross(tangent, out, axis=0)
+        return np.asarray(middle[..., None] + away * way[..., None])
+
 
 @dataclass(frozen=True, eq=False)
-class Wall:
-    """The wall at a point: on the organ's surface, the way into the lumen, the organ's axis, its inscribed radius."""
+class Nodes:
+    """Coordinates of the wall every few mm of a grid, from which those of its voxels are interpolated.
 
-    center_mm: Array
-    inward: Array
-    axis: Array
-    radius_mm: float
+    before: voxels between the first node and the first voxel. values (I, J, K, 4): arc length, offset toward the
+    tumor and sideways, and the organ's surface there.
+    """
+
+    line: Tube
+    step: tuple[int, int, int]
+    before: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    points: Array
+    values: Floats
+
+    @classmethod
+    def of(cls, line: Tube, grid: Geometry) -> Nodes:
+        i, j, k = (max(1, int(_COARSE_MM / spacing)) for spacing in grid.spacing_mm)
+        counts = [max(2, -(-(size - 1) // step) + 1) for size, step in zip(grid.shape, (i, j, k), strict=True)]
+        # as far outside on either side, so that a mirrored grid has mirrored nodes
+        x, y, z = (
+            ((n - 1) * step - (size - 1)) / 2 for n, step, size in zip(counts, (i, j, k), grid.shape, strict=True)
+        )
+        affine = grid.affine.copy()
+        affine[:3, :3] *= (i, j, k)
+        affine[:3, 3] = grid.to_mm((-x, -y, -z))
+        points = positions(Geometry((counts[0], counts[1], counts[2]), affine))
+        along, toward, aside = line.coordinates(points)
+        surface = line.surface_at(along, np.arctan2(aside, toward))
+        return cls(line, (i, j, k), (x, y, z), grid.shape, points, np.stack([along, toward, aside, surface], axis=-1))
+
+    def coordinates(self, at: Sequence[Array] | None = None) -> tuple[Floats, Floats, Floats]:
+        """Length along, length around and depth in mm, of the nodes or of voxels."""
+        found = self.values if at is None else self._between(at)
+        along, toward, aside, surface = (found[..., part] for part in range(4))
+        return along, self.line.arc_at(np.arctan2(aside, toward)), surface - np.sqrt(toward * toward + aside * aside)
+
+    def _between(self, at: Sequence[Array]) -> Floats:
+        size = self.values.shape
+        flat = self.values.reshape(-1, 4)
+        places = [(a + before) / step for a, before, step in zip(at, self.before, self.step, strict=True)]
+        low = [np.minimum(place.astype(np.intp), n - 2) for place, n in zip(places, size, strict=False)]
+        x, y, z = ((place - start).astype(np.float32)[:, None] for place, start in zip(places, low, strict=True))
+        first = (low[0] * size[1] + low[1]) * size[2] + low[2]
+
+        def line_of(shift: int) -> Floats:
+            start = flat[first + shift]
+            return np.asarray(start + z * (flat[first + (shift + 1)] - start))
+
+        def plane_of(shift: int) -> Floats:
+            start = line_of(shift)
+            return np.asarray(start + y * (line_of(shift + size[2]) - start))
+
+        start = plane_of(0)
+        return np.asarray(start + x * (plane_of(size[1] * size[2]) - start))
+
+    def spread(self, outside_mm: Floats, margin_mm: float) -> NDArray[np.uint8]:
+        """For each voxel whether the surface may be within the margin, or else on which side of it."""
+        least = most = outside_mm
+        for axis in range(3):
+            lower, upper = (
+                tuple(cut if a == axis else slice(None) for a in range(3)) for cut in (slice(None, -1), slice(1, None))
+            )
+            least, most = np.minimum(least[lower], least[upper]), np.maximum(most[lower], most[upper])
+        state = np.where(least > margin_mm, OUTER, np.where(most < -margin_mm, INSIDE, SHELL)).astype(np.uint8)
+        index = [
+            np.minimum((np.arange(n) + before) // step, size - 1).astype(np.intp)
+            for n, before, step, size in zip(self.shape, self.before, self.step, state.shape, strict=True)
+        ]
+        return np.asarray(state[np.ix_(*index)])
 
 
-def lattice(center_mm: Sequence[float] | Array, rotation: Array, lower: Array, upper: Array, cell_mm: float) -> Geometry:
-    """A grid of cubic cells turned by `rotation` that covers `lower` to `upper`, in mm from the center."""
-    first, last = np.floor(lower / cell_mm), np.ceil(upper / cell_mm)
-    affine = np.eye(4)
-    affine[:3, :3] = rotation * cell_mm
-    affine[:3, 3] = np.asarray(center_mm) + rotation @ (first * cell_mm)
-    i, j, k = (int(n) for n in last - first + 1)
-    return Geometry((i, j, k), affine)
-
-
-def sample(data: Array, geometry: Geometry, grid: Geometry, order: int) -> Array:
-    """Values on another grid; the organ goes on behind the scan's faces, so the outermost voxels are repeated."""
-    change = np.linalg.inv(geometry.affine) @ grid.affine
-    return np.asarray(
-        ndimage.affine_transform(data, change[:3, :3], change[:3, 3], grid.shape, order=order, mode="nearest")
-    )
+def value_at(volume: Volume, points: Array) -> Array:
+    """Values at RAS+ positions (3, ...), those of the nearest voxel; behind its faces a scan's organs go on."""
+    index = []
+    for row, size in zip(np.linalg.inv(volume.geometry.affine)[:3], volume.data.shape, strict=True):
+        at = points[0] * row[0] + points[1] * row[1] + (points[2] * row[2] + (row[3] + 0.5))
+        index.append(np.clip(np.floor(at), 0, size - 1).astype(np.intp))
+    return np.asarray(volume.data[tuple(index)])
 
 
 def positions(grid: Geometry) -> Array:
@@ -114,156 +212,10 @@ def positions(grid: Geometry) -> Array:
     )
 
 
-def piece_at(inside: Bools, grid: Geometry, point_mm: Sequence[float] | Array) -> Bools:
-    """The connected piece of the mask that comes nearest to a point; empty if the mask is."""
-    labels = cc3d.connected_components(inside, connectivity=6)
-    if labels.max() <= 1:
-        return inside
-    cells = np.argwhere(inside)
-    nearest = cells[np.argmin(((cells - grid.to_ijk(point_mm)) ** 2).sum(axis=1))]
-    return np.asarray(labels == labels[tuple(nearest)])
-
-
-def find_wall(organ: Volume, near_mm: Sequence[float]) -> Wall | None:
-    """The wall near a point inside the organ; None where there is no tube to speak of, or the point lies on its end.
-
-    organ: bool, `_AROUND_MM` around the point. The way in leads to the center of the largest ball that touches the
-    wall there; the axis is the direction along which depth varies least.
-    """
-    reach = np.full(3, _AROUND_MM)
-    grid = lattice(near_mm, np.eye(3), -reach, reach, _CELL_MM)
-    inside = piece_at(sample(organ.data.view(np.uint8), organ.geometry, grid, 0) != 0, grid, near_mm)
-    depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
-    points = positions(grid)
-    offset = points - np.asarray(near_mm, float)[:, None, None, None]
-    touching = inside & (np.sqrt((offset**2).sum(axis=0)) <= depth + _CELL_MM)
-    if not touching.any() or not (~inside).any():
-        return None
-    best = np.unravel_index(int(np.argmax(np.where(touching, depth, 0))), depth.shape)
-    radius, middle = float(depth[best]), points[(slice(None), *best)]
-    away = ((points - middle[:, None, None, None]) ** 2).sum(axis=0)
-    weight = np.where(inside, np.exp(-away / (2 * (1.2 * radius) ** 2)), 0)
-    slopes = np.array(np.gradient(depth))
-    normals = np.einsum("aijk,bijk,ijk->ab", slopes, slopes, weight)
-    axis = np.linalg.eigh(normals)[1][:, 0]
-    inward = middle - np.asarray(near_mm)
-    inward = inward / max(float(np.linalg.norm(inward)), 1e-6)
-    across = inward - axis * (inward @ axis)
-    if np.linalg.norm(across) < 0.75:
-        return None
-    across /= np.linalg.norm(across)
-    return Wall(_on_surface(organ, near_mm, across), across, axis, radius)
-
-
-def _on_surface(organ: Volume, near_mm: Sequence[float], inward: Array) -> Array:
-    """Where the line through a point enters the organ, nearest to the point."""
-    steps = np.arange(-8, 8, 0.25)
-    at = organ.geometry.to_ijk(np.asarray(near_mm) + steps[:, None] * inward)
-    index = np.clip(np.rint(at).astype(int), 0, np.asarray(organ.data.shape) - 1)
-    inside = organ.data[tuple(index.T)]
-    enters = np.flatnonzero(inside[1:] & ~inside[:-1])
-    nearest = steps[enters[np.argmin(np.abs(steps[enters]))]] + 0.125 if enters.size else 0.0
-    return np.asarray(near_mm) + nearest * inward
-
-
-def trace(organ: Volume, center_mm: Sequence[float] | Array, rotation: Array, length_mm: float, wide_mm: float) -> Tube:
-    """The organ's middle line `length_mm` both ways from a point of its surface.
-
-    rotation: columns along the organ, around it, and into it. organ: bool, as far as that and `wide_mm` across.
-    """
-    wide = min(wide_mm, _AROUND_MM)
-    lower, upper = np.array([-length_mm, -wide, -10.0]), np.array([length_mm, wide, 2 * wide - 10])
-    grid = lattice(center_mm, rotation, lower, upper, _CELL_MM)
-    inside = sample(organ.data.view(np.uint8), organ.geometry, grid, 0) != 0
-    if inside.any():
-        inside = piece_at(inside, grid, center_mm)
-    depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
-    cells = np.argwhere(inside) * _CELL_MM + np.floor(lower / _CELL_MM) * _CELL_MM
-    depths = depth[inside]
-    touching = depths * (np.sqrt((cells**2).sum(axis=1)) <= depths + 1.5 * _CELL_MM)
-    inscribed = float(touching.max(initial=_CELL_MM))
-    middle, radius = _section(cells, np.array([0, 0, inscribed]), np.array([1.0, 0, 0]), 2 * inscribed, inscribed)
-    middle[0] = 0
-    forward, last = _march(cells, middle, 1, radius, length_mm)
-    backward, first = _march(cells, middle, -1, radius, length_mm)
-    nodes = np.array([*backward[::-1], middle, *forward])
-    return _tube(nodes, len(backward), np.asarray(center_mm), rotation, radius, -first, last)
-
-
-def _section(cells: Array, near: Array, normal: Array, reach: float, scale: float) -> tuple[Array, float]:
-    """Centroid of the organ's section around a point, and the radius of the disc of its area; nan if empty."""
-    half = (round(0.3 * scale / _CELL_MM) + 0.5) * _CELL_MM
-    offset = cells - near
-    height = offset @ normal
-    chosen = offset[(np.abs(height) <= half) & ((offset**2).sum(axis=1) <= reach**2 + half**2)]
-    if not len(chosen):
-        return near, 0.0
-    return near + chosen.mean(axis=0), float(np.sqrt(len(chosen) * _CELL_MM**3 / (2 * half) / np.pi))
-
-
-def _march(cells: Array, start: Array, sign: int, radius: float, length_mm: float) -> tuple[list[Array], float]:
-    """Nodes one way from the start, and the arc length at which the organ ends (infinite if it does not)."""
-    step = max(_CELL_MM, 0.4 * radius)
-    at, way, gone = start, np.array([float(sign), 0, 0]), 0.0
-    nodes: list[Array] = []
-    while gone < length_mm:
-        guess = at + step * way
-        middle, here = _section(cells, guess, way, 1.5 * radius, radius)
-        if here < 0.5 * radius:
-            return nodes, gone + _free_way(cells, at, way, radius, 2 * step)
-        aside = middle - guess
-        aside -= way * (aside @ way)
-        aside *= min(1.0, 0.5 * step / max(float(np.linalg.norm(aside)), 1e-6))
-        move = guess + aside - at
-        gone += float(np.linalg.norm(move))
-        way = way + move / np.linalg.norm(move)
-        way /= np.linalg.norm(way)
-        at = guess + aside
-        nodes.append(at)
-    return nodes, float("inf")
-
-
-def _free_way(cells: Array, at: Array, way: Array, radius: float, most: float) -> float:
-    """How far the organ reaches in front of its last node."""
-    offset = cells - at
-    height = offset @ way
-    aside = (offset**2).sum(axis=1) - height**2
-    ahead = height[(height > 0) & (height < most) & (aside < (0.5 * radius) ** 2)]
-    return float(ahead.max(initial=0.0)) + 0.5 * _CELL_MM
-
-
-def _tube(
-    nodes: Array, zero: int, center: Array, rotation: Array, radius: float, first: float, last: float
-) -> Tube:
-    """The tube in RAS+ from nodes in the tumor's frame; node number `zero` lies at the tumor."""
-    back, ahead = nodes[0] - nodes[min(1, len(nodes) - 1)], nodes[-1] - nodes[max(0, len(nodes) - 2)]
-    ends = [_unit(back) if zero else _BACK, _unit(ahead) if zero + 1 < len(nodes) else -_BACK]
-    nodes = np.array([nodes[0] + _STRAIGHT_MM * ends[0], *nodes, nodes[-1] + _STRAIGHT_MM * ends[1]])
-    zero += 1
-    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(nodes, axis=0), axis=1))])
-    steps = np.diff(nodes, axis=0)
-    steps /= np.linalg.norm(steps, axis=1)[:, None]
-    tangents = np.array([steps[0], *(_unit(one + other) for one, other in zip(steps, steps[1:], strict=False)), steps[-1]])
-    outward = np.zeros_like(nodes)
-    vector = -nodes[zero]
-    for index in (*range(zero, len(nodes)), *range(zero - 1, -1, -1)):
-        vector = outward[zero] if index == zero - 1 else vector
-        vector = _unit(vector - tangents[index] * (vector @ tangents[index]))
-        outward[index] = vector
-    # rounded, so that a sum's order on another machine changes nothing
-    return Tube(
-        np.round(center + nodes @ rotation.T, 4),
-        np.round(tangents @ rotation.T, 6),
-        np.round(outward @ rotation.T, 6),
-        np.round(along - along[zero], 4),
-        round(radius, 3),
-        first,
-        last,
-    )
-
-
-def _unit(vector: Array) -> Array:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9))
+def places(grid: Geometry, at: Sequence[Array]) -> Array:
+    """RAS+ positions (3, n) of voxels."""
+    i, j, k = at
+    return np.stack([row[0] * i + row[1] * j + (row[2] * k + row[3]) for row in grid.affine[:3]])
 
 
 def _dot(a: Sequence[Array], b: Sequence[Array]) -> Array:
