@@ -299,6 +299,13 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
     assert rings[45.0] > 0.5
 
 
+def test_most_of_a_tumor_lies_within_the_field_of_view() -> None:
+    host = survey(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    for index in range(12):
+        frame = wall.draw_frame(host, 36.0, [], 3.0, rng_for(index, "view"))
+        assert abs(frame.center_mm[2]) + 0.4 * frame.axes_mm[0] < 61
+
+
 def test_an_organ_too_small_for_the_tumor_is_refused() -> None:
     grid = GRIDS["1 mm"]
     ct, _ = scan(grid, straight)

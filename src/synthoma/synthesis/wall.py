@@ -54,10 +54,11 @@ def draw_frame(
     The volume is that of a ball of `diameter_mm`. Places on the organ's end, or without room along it, are given up;
     if there is no other the roomiest is taken. `CaseError` if there is none at all.
     """
+    scan = host.parts[0].geometry
     best: tuple[float, Frame] | None = None
     for tried in range(_TRIES):
         site = find_site(host, (0.0, _SURFACE_MM), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
-        organ = host.crop(host.parts[0].geometry.box_around(site.center_mm, _AROUND_MM))
+        organ = host.crop(scan.box_around(site.center_mm, _AROUND_MM))
         place = _place(organ, site.center_mm)
         if place is None:
             continue
@@ -65,7 +66,7 @@ def draw_frame(
         axes = _draw_axes(diameter_mm, line.radius_mm, rng)
         x, y, z = center.tolist()
         frame = Frame((x, y, z), axes, _quaternion(rotation), tried)
-        room = _room(line, axes[0], diameter_mm)
+        room = _room(line, scan, axes[0], diameter_mm)
         if room > 0.75:
             return frame
         if best is None or room > best[0]:
@@ -102,12 +103,15 @@ def _rotation(axis: Array, inward: Array) -> Array:
     return np.stack([along, np.cross(inward, along), inward], axis=1)
 
 
-def _room(line: Tube, half_length: float, diameter_mm: float) -> float:
-    """Share of a tumor's length that the organ has there, or of its volume when stretched, if that is less."""
-    reach = np.array([-half_length, half_length])
-    ends, most = (np.clip((line.first_mm, line.last_mm), *(reach * stretch)) for stretch in (1, _STRETCH[1]))
-    held = np.pi * line.radius_mm**2 * (most[1] - most[0]) / (np.pi / 6 * diameter_mm**3)
-    return float(min((ends[1] - ends[0]) / (2 * half_length), held))
+def _room(line: Tube, scan: Geometry, half_length: float, diameter_mm: float) -> float:
+    """Share of a tumor's length that the organ has in the scan, or of its volume when stretched, if that is less."""
+    along = np.linspace(-_STRETCH[1], _STRETCH[1], 41) * half_length
+    middle = np.stack([np.interp(along, line.along_mm, values) for values in line.nodes_mm.T], axis=-1)
+    index = scan.to_ijk(middle)
+    there = ((index > -0.5) & (index < np.asarray(scan.shape) - 0.5)).all(axis=1)
+    there &= (along > line.first_mm) & (along < line.last_mm)
+    held = np.pi * line.radius_mm**2 * there.mean() * 2 * _STRETCH[1] * half_length / (np.pi / 6 * diameter_mm**3)
+    return float(min(there[np.abs(along) <= half_length].mean(), held))
 
 
 def _draw_axes(diameter_mm: float, radius_mm: float, rng: np.random.Generator) -> Vector:
