@@ -165,8 +165,8 @@ class Nodes:
         first = (low[0] * size[1] + low[1]) * size[2] + low[2]
 
         def line_of(shift: int) -> Floats:
-            start = flat[first + shift]
-            return np.asarray(start + z * (flat[first + (shift + 1)] - start))
+            start = flat.take(first + shift, axis=0)
+            return np.asarray(start + z * (flat.take(first + (shift + 1), axis=0) - start))
 
         def plane_of(shift: int) -> Floats:
             start = line_of(shift)
