@@ -75,6 +75,13 @@ class Box(NamedTuple):
             _triple([max(pair) for pair in zip(self.upper, other.upper, strict=True)]),
         )
 
+    def meets(self, other: Box) -> bool:
+        """Whether the boxes share a voxel."""
+        return all(
+            max(low, start) < min(high, stop)
+            for low, high, start, stop in zip(self.lower, self.upper, other.lower, other.upper, strict=True)
+        )
+
     def clip(self, shape: Sequence[int]) -> Box:
         """The part of the box inside an array of this shape; its shape holds a 0 if there is none."""
         lower = [min(max(low, 0), n) for low, n in zip(self.lower, shape, strict=True)]

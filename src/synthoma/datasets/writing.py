@@ -23,43 +23,61 @@ def write_case(
     case: Case,
     folder: Path | str,
     structures: Iterable[str] | None = None,
-    lesions: Sequence[Lesion] | None = None,
     provenance: Mapping[str, Any] | None = None,
-    copy: bool = False,
+    lesions: Sequence[Lesion] | None = None,
 ) -> dict[str, Any]:
     """Writes `ct.nii.gz`, `segmentations/NAME.nii.gz` (uint8) and, last, `case.json`; what was written.
 
     The same case gives the same bytes. Masks take the scan's affine. structures: those to write, all unless
     told; names as AbdomenAtlas spells them. lesions: found in the masks of tumors unless given. provenance:
-    where the case comes from, plain data. copy: mask files that are already as we write them (uint8, .nii.gz, the
-    scan's affine) are copied unread; lesions are then given. Raises `GeometryError` for a mask on another grid.
+    where the case comes from, plain data. Raises `GeometryError` for a mask on another grid.
     """
-    folder = Path(folder)
+    names = list(case.masks) if structures is None else list(structures)
+    written = write_files(case, folder, names, provenance, lesions)
+    return report(case, Path(folder), written, structures=names)
+
+
+def write_files(
+    case: Case,
+    folder: Path | str,
+    structures: Sequence[str],
+    provenance: Mapping[str, Any] | None = None,
+    lesions: Sequence[Lesion] | None = None,
+    copy: bool = False,
+) -> list[Path]:
+    """The same without a report: the files written.
+
+    copy: mask files that are already as we write them (uint8, .nii.gz, the scan's affine) are copied unread, unless
+    lesions are to be found in them.
+    """
+    folder, found = Path(folder), []
     scan = case.read_image()
     files.write_volume(scan, folder / SCAN)
-    found: list[Lesion] = []
-    names = list(case.masks) if structures is None else list(structures)
-    paths = {name: folder / SEGMENTATIONS / f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz" for name in names}
-    ready = {name: file for name in names if copy and (file := _ready(case.masks.get(name), scan.geometry))}
+    paths = {
+        name: folder / SEGMENTATIONS / f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz" for name in structures
+    }
+    sought = [name for name in structures if lesions is None and anatomy.is_lesion(name)]
+    ready = {name: _ready(case.masks.get(name), scan.geometry) for name in structures if copy and name not in sought}
     for name, file in ready.items():
-        with disk.atomic(paths[name]) as part:
-            shutil.copyfile(file, part)
-    for name, mask in case.each_mask(name for name in names if name not in ready):
+        if file is not None:
+            with disk.atomic(paths[name]) as part:
+                shutil.copyfile(file, part)
+    for name, mask in case.each_mask(name for name in structures if ready.get(name) is None):
         with case.named():
             scan.require_same_grid(mask, name)
         files.write_volume(Volume(mask.data, scan.geometry), paths[name])
-        if lesions is None and anatomy.is_lesion(name):
+        if name in sought:
             found += find_lesions(mask, name.removesuffix("_lesion"), case.id)
     record = {
         "id": case.id,
         "patient": case.patient,
         "attributes": dict(case.attributes),
         "provenance": {"dataset": case.dataset} if provenance is None else dict(provenance),
-        "structures": names,
+        "structures": list(structures),
         "lesions": [dataclasses.asdict(lesion) for lesion in (found if lesions is None else lesions)],
     }
     disk.write_json(folder / RECORD, record)
-    return report(case, folder, [folder / SCAN, *paths.values(), folder / RECORD], structures=names)
+    return [folder / SCAN, *paths.values(), folder / RECORD]
 
 
 def _ready(source: Source | None, geometry: Geometry) -> Path | None:

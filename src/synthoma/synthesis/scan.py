@@ -8,7 +8,7 @@ import numpy as np
 
 from synthoma import anatomy
 from synthoma.errors import CaseError
-from synthoma.volume import Array, Volume
+from synthoma.volume import Array, Box, Volume
 
 PHASE_ORGANS = ("aorta", "kidney", "kidney_left", "kidney_right", "liver", "spleen")
 
@@ -45,8 +45,16 @@ def contrast_phase(ct: Volume, masks: Mapping[str, Volume], case: str = "") -> s
 
 def _median_hu(ct: Volume, mask: Volume) -> float:
     """Of every few voxels; nan if the mask is empty."""
-    i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
-    values = ct.data[::i, ::j, ::k][mask.data[::i, ::j, ::k] != 0]
+    around = Box.around(mask.data)
+    if around is None:
+        return float("nan")
+    # the same voxels whatever the box
+    steps = [max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm]
+    i, j, k = (
+        slice(-(-low // step) * step, high, step)
+        for low, high, step in zip(around.lower, around.upper, steps, strict=True)
+    )
+    values = ct.data[i, j, k][mask.data[i, j, k] != 0]
     return float(np.median(values)) if values.size else float("nan")
 
 
