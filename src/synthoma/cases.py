@@ -95,8 +95,7 @@ class Case:
                 else:
                     whole = source if isinstance(source, Volume) else source()
                     mask = whole if box is None else whole.crop(box)
-                data = mask.data if mask.data.dtype == bool else mask.data != 0
-                mask = Volume(data, mask.geometry)
+                mask = Volume(_as_bool(mask.data), mask.geometry)
             yield name, mask
 
     def has_organ(self, organ: str) -> bool:
@@ -140,6 +139,13 @@ class _CaseNamed:
             raise error.of_case(self.case) from error
 
 
+def _as_bool(data: Array) -> Array:
+    """Where a mask is not 0; the same memory if it holds 0 and 1 only."""
+    if data.dtype == np.uint8 and data.max(initial=0) <= 1:
+        return data.view(bool)
+    return data if data.dtype == bool else data != 0
+
+
 def _where(labels: Array, values: tuple[int, ...]) -> Array:
     if len(values) == 1:
         return np.asarray(labels == values[0])
@@ -169,11 +175,24 @@ class Lesion:
 
 def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = False) -> list[Lesion]:
     """The 26-connected components of a tumor mask, largest first; an empty mask gives an empty list."""
+    return _components(mask, organ, case, synthetic)[0]
+
+
+def label_lesions(mask: Volume, organ: str, case: str = "") -> tuple[list[Lesion], Array, Box]:
+    """The same, with each lesion's index in its voxels on the box of all of them; empty if the mask is."""
+    lesions, labels, order, box = _components(mask, organ, case, synthetic=False)
+    ranks = np.zeros(len(order) + 1, labels.dtype)
+    ranks[order] = np.arange(1, len(order) + 1)
+    return lesions, ranks[labels], box
+
+
+def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[list[Lesion], Array, Array, Box]:
+    """Lesions, largest first; the components as labeled, on their box; the label of each lesion."""
     import cc3d
 
     whole = Box.around(mask.data)
     if whole is None:
-        return []
+        return [], np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.int64), Box((0, 0, 0), (0, 0, 0))
     part = np.ascontiguousarray(mask.data[whole.slices] != 0)
     labels = cc3d.connected_components(part, connectivity=26)
     table = cc3d.statistics(labels)
@@ -189,7 +208,7 @@ def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = Fal
         )
         x, y, z = mask.geometry.to_mm(table["centroids"][label] + np.asarray(whole.lower)).tolist()
         lesions.append(Lesion(case, organ, index, voxels, mm3 / 1000, ball_diameter_mm(mm3), (x, y, z), box, synthetic))
-    return lesions
+    return lesions, labels, order, whole
 
 
 def ball_diameter_mm(volume_mm3: float) -> float:

@@ -1,0 +1,155 @@
+"""How sure a number is: bootstrap intervals by patient, paired tests, and correction for many of them.
+
+A figure over patients is a function of how often each patient counts: `weights` (B, n) -> values (B,). Ones give the
+figure itself, multinomial draws its bootstrap, ones with a single zero its jackknife.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthoma.seeds import rng_for
+from synthoma.volume import Array
+
+Statistic = Callable[..., Array]  # weights of each level, (B, n) -> (B,)
+UNDEFINED = 0.05  # of the resamples; with more an interval would leave out the cases that matter
+EXACT = 12  # patients up to which all sign changes are tried
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its confidence interval, nan where there is none. n: patients; note: why there is no interval."""
+
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
+    note: str = ""
+
+    @property
+    def spans_zero(self) -> bool:
+        """True as well where there is no interval: then nothing is shown either."""
+        return not (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """A figure that is a sum over a sum, each by patient (n,): a mean, a sensitivity, false positives per scan."""
+
+    top: Array
+    bottom: Array
+
+    def __call__(self, weights: Array) -> Array:
+        return divide(weights @ self.top, weights @ self.bottom)
+
+    @property
+    def by_patient(self) -> Array:
+        """The figure of each patient alone, nan where it has none."""
+        return divide(self.top, self.bottom)
+
+
+def divide(top: Array, bottom: Array) -> Array:
+    """Quotients, nan where the bottom is 0."""
+    top, bottom = np.asarray(top, float), np.asarray(bottom, float)
+    quotients: Array = np.full(np.broadcast(top, bottom).shape, np.nan)
+    return np.divide(top, bottom, out=quotients, where=bottom != 0)
+
+
+def bootstrap(
+    statistic: Statistic, levels: int | Sequence[int], resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """The figure with its BCa interval (Efron 1987), resampled by patient.
+
+    levels: how many patients; or how many patients, and how many of each further level drawn with replacement of its
+    own (training seeds), whose weights `statistic` gets as further arguments. The acceleration is the patients'.
+    Fewer than two patients, or a figure undefined in more than 5 % of the resamples, give the value alone.
+    """
+    sizes = [levels] if isinstance(levels, int) else list(levels)
+    n = sizes[0]
+    ones = [np.ones((1, size)) for size in sizes]
+    value = float(statistic(*ones)[0]) if min(sizes) > 0 else np.nan
+    if np.isnan(value):
+        return Interval(value, n=n, note="undefined")
+    if n < 2:
+        return Interval(value, n=n, note="one patient has no interval")
+    draws = [weights(size, resamples, seed, level) for level, size in enumerate(sizes)]
+    drawn = statistic(*draws)
+    defined = np.sort(drawn[~np.isnan(drawn)])
+    if len(defined) < (1 - UNDEFINED) * resamples:
+        return Interval(value, n=n, note="undefined in too many resamples")
+    if defined[0] == defined[-1]:
+        return Interval(value, float(defined[0]), float(defined[0]), n)
+    left_out = statistic(1.0 - np.eye(n), *(np.ones((n, size)) for size in sizes[1:]))
+    low, high = _bca_shares(value, defined, left_out[~np.isnan(left_out)], confidence)
+    return Interval(value, float(np.quantile(defined, low)), float(np.quantile(defined, high)), n)
+
+
+def weights(n: int, resamples: int, seed: int, level: int = 0) -> Array:
+    """How often each of n counts in each resample (B, n); the same for the same arguments everywhere."""
+    rng = rng_for(seed, "bootstrap", level, n)
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+
+
+def _bca_shares(value: float, drawn: Array, left_out: Array, confidence: float) -> tuple[float, float]:
+    """Which quantiles of the sorted bootstrap values are the interval's ends."""
+    from scipy.special import ndtr, ndtri
+
+    # half of the ties below: a discrete figure is no biased one
+    below = (np.searchsorted(drawn, value, "left") + np.searchsorted(drawn, value, "right")) / 2 / len(drawn)
+    bias = ndtri(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    gaps = left_out.mean() - left_out if len(left_out) else np.zeros(1)
+    spread = (gaps**2).sum() ** 1.5
+    acceleration = (gaps**3).sum() / (6 * spread) if spread > 0 else 0.0
+    ends = bias + ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
+    low, high = ndtr(bias + ends / (1 - acceleration * ends))
+    return float(low), float(high)
+
+
+def permutation_p(first: Ratio, second: Ratio, resamples: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p of the difference of two figures, the models' names swapped patient by patient.
+
+    All swaps are tried for up to 12 patients, else `resamples` drawn ones. nan if a figure is undefined.
+    """
+    n = len(first.top)
+    ones = np.ones((1, n))
+    observed = float((second(ones) - first(ones))[0]) if n else np.nan
+    if np.isnan(observed):
+        return np.nan
+    if n <= EXACT:
+        swap = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(float)
+    else:
+        swap = rng_for(seed, "permutation", n).integers(0, 2, (resamples, n)).astype(float)
+    top, bottom = second.top - first.top, second.bottom - first.bottom
+    a = divide(first.top.sum() + swap @ top, first.bottom.sum() + swap @ bottom)
+    b = divide(second.top.sum() - swap @ top, second.bottom.sum() - swap @ bottom)
+    extreme = np.abs(b - a) >= abs(observed) - 1e-12 * max(1.0, abs(observed))
+    if n <= EXACT:
+        return float(extreme.mean())
+    return float((1 + extreme.sum()) / (1 + resamples))
+
+
+def wilcoxon_p(first: Ratio, second: Ratio) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test over patients that have both figures; 1 if none differs."""
+    from scipy.stats import wilcoxon
+
+    gaps = second.by_patient - first.by_patient
+    gaps = gaps[~np.isnan(gaps)]
+    if len(gaps) == 0:
+        return np.nan
+    if not np.any(gaps):
+        return 1.0
+    return float(wilcoxon(gaps).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p values corrected for their number (Holm 1979), in their order; nan stays and counts as no test."""
+    values = np.asarray(p, float)
+    adjusted = np.full(len(values), np.nan)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
+    return [float(value) for value in adjusted]
