@@ -153,12 +153,14 @@ def draw_plan(
         for other, radius in (*taken, *host.lesions)
     )
     pushes = form == "mass" and rng.random() < recipe.push_share and alone
+    # a norm's last bit differs between machines, and a plan may not
+    turn = (round(orientation[0], 6), *_rounded(orientation[1:], 6))
     return TumorPlan(
         organ=host.organ,
         form="wall" if form == "wall" else "mass",
         center_mm=_rounded(center, 3),
         axes_mm=_rounded(axes, 3),
-        orientation=orientation,
+        orientation=turn,
         roughness=round(roughness, 4),
         spectrum=round(spectrum, 3),
         skew=round(skew, 3),
