@@ -1,0 +1,200 @@
+"""Which prediction belongs to which true case, whatever folder either lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from synthoma import anatomy
+from synthoma.cases import Case, Label, Source
+from synthoma.datasets.catalog import Catalog, read_catalog
+from synthoma.datasets.fingerprint import find_duplicates
+from synthoma.datasets.labels import PresentLabels, label_sources, with_tumors
+from synthoma.datasets.layouts import Dataset, detect, open_dataset
+from synthoma.datasets.listing import Listing, case_id, description, list_folder
+from synthoma.datasets.nnunet import label_values
+from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A true case and its prediction; None if there is none."""
+
+    truth: Case
+    predicted: Case | None
+
+    @property
+    def id(self) -> str:
+        """The case's."""
+        return self.truth.id
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What is to be scored. structures: asked of every case. missing: cases without a prediction, extra: predictions
+    without a case, both by id; faults: cases and predictions that cannot be read."""
+
+    pairs: tuple[Pair, ...]
+    structures: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    faults: tuple[SynthomaError, ...]
+
+
+def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) -> Pairs:
+    """Every case of `truth` with the prediction of the same id.
+
+    predictions: a folder in any layout of `datasets.layouts`, of `CASE/segmentations/STRUCTURE.nii.gz` without scans,
+    or of one label map a case (`CASE.nii.gz`), whose values `dataset.json` beside them tells, else the truth's own.
+    Raises `CaseError` naming the cases without a prediction if the recipe refuses them, for structures that nobody
+    predicted, and for one patient under two names in the recipe's catalog.
+    """
+    found, faults = _open_predictions(Path(predictions), truth)
+    cases = list(_with_catalog(truth, recipe))
+    ids = {case.id for case in cases}
+    missing = [case.id for case in cases if case.id not in found]
+    extra = [name for name in found if name not in ids]
+    if len(missing) == len(cases):
+        raise CaseError(
+            f"no prediction in {predictions} has the id of a case",
+            found=_first(extra), expected=_first(missing), fix="name predictions as their cases",
+        )  # fmt: skip
+    if missing and recipe.missing == "refuse":
+        raise CaseError(
+            f"{len(missing)} of {len(cases)} cases have no prediction",
+            found=_first(missing),
+            fix="predict them, or say --set missing=empty (counts as nothing found) or missing=leave_out",
+        )
+    kept = [case for case in cases if case.id in found or recipe.missing == "empty"]
+    pairs = tuple(Pair(case, found.get(case.id)) for case in kept)
+    structures = recipe.structures or _common(pairs)
+    if not structures:
+        raise CaseError("truth and predictions have no structure in common", expected=", ".join(kept[0].masks))
+    return Pairs(pairs, structures, tuple(missing), tuple(extra), (*truth.faults, *faults))
+
+
+def score_pair(pair: Pair, structures: tuple[str, ...], recipe: EvaluateRecipe) -> dict[str, Any]:
+    """`score_case` of a pair, with the recipe's groups among its attributes, as JSON data."""
+    predicted = pair.predicted
+    asked = recipe.with_changes(structures=structures)
+    scores = score_case(pair.truth, predicted, asked)
+    groups = {name: _text(scores.attributes.get(name)) for name in recipe.groups}
+    return CaseScores(scores.case, scores.patient, scores.rows, scores.lesions, scores.notes, groups).as_dict()
+
+
+def _open_predictions(root: Path, truth: Dataset) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
+    listing = list_folder(root) if root.is_dir() else None
+    if listing is not None and listing.images() and "imagesTr" not in listing.folders and _is_flat(root):
+        return dict(_label_maps(listing, truth)), ()
+    if listing is not None and any((root / name / "segmentations").is_dir() for name in listing.folders):
+        return dict(_mask_folders(listing)), ()
+    dataset = open_dataset(root)
+    return {case.id: replace(case, masks=_complete(case.masks)) for case in dataset}, dataset.faults
+
+
+def _is_flat(root: Path) -> bool:
+    return detect(root) in ("images", "nnunet", "msd")
+
+
+def _label_maps(listing: Listing, truth: Dataset) -> Iterator[tuple[str, Case]]:
+    """`CASE.nii.gz`, one label map a case, as nnU-Net predicts."""
+    labels = description(listing).get("labels")
+    named = label_values(listing.path / "dataset.json", labels, truth.name) if labels else None
+    for file, stem in listing.images().items():
+        path, name = listing.path / file, case_id(stem)
+        if named is not None:
+            masks: Mapping[str, Source] = label_sources(path, named)
+        elif name in truth:
+            masks = _as_truth(path, truth[name])
+        else:
+            masks = {}
+        yield name, Case(name, path, masks)
+
+
+def _as_truth(path: Path, truth: Case) -> dict[str, Source]:
+    """A map in the truth's own values; where the truth has one mask only, whatever is not 0."""
+    values = {name: source.values for name, source in truth.masks.items() if isinstance(source, Label)}
+    if values:
+        return dict(label_sources(path, values))
+    lesions = [name for name in truth.masks if anatomy.is_lesion(name)] or list(truth.masks)
+    if len(lesions) == 1:
+        return {lesions[0]: path}
+    raise LayoutError(
+        f"what the values of {path.name} mean is not told",
+        case=truth.id,
+        found=f"{len(lesions)} structures in the truth",
+        fix=f"put a dataset.json with labels into {path.parent}",
+    )
+
+
+def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:
+    for name in listing.folders:
+        folder = list_folder(listing.path / name).within("segmentations")
+        masks: dict[str, Source] = {
+            anatomy.canonical_name(stem): folder.path / file for file, stem in folder.images().items()
+        }
+        if masks:
+            yield case_id(name), Case(case_id(name), folder.path, masks)
+
+
+def _complete(masks: Mapping[str, Source]) -> Mapping[str, Source]:
+    """A predicted label map speaks of all its classes: one without voxels was looked for and not found."""
+    return label_sources(masks.path, with_tumors(masks.classes)) if isinstance(masks, PresentLabels) else masks
+
+
+def _common(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Structures that both sides have in some case, in the order met."""
+    names: dict[str, None] = {}
+    for pair in pairs:
+        if pair.predicted is not None:
+            names |= dict.fromkeys(name for name in pair.truth.masks if name in pair.predicted.masks)
+    return tuple(names)
+
+
+def _with_catalog(truth: Dataset, recipe: EvaluateRecipe) -> Iterator[Case]:
+    """The cases with patients and groups as the recipe's catalog has them."""
+    if not recipe.catalog:
+        yield from truth
+        return
+    catalog = read_catalog(recipe.catalog)
+    rows = {row["id"]: row for row in catalog.rows()}
+    _refuse_twins(catalog, {name: row["patient"] for name, row in rows.items()}, {case.id for case in truth})
+    flat = {row["id"]: row for row in catalog.table(_columns(catalog, recipe)).to_pylist()}
+    for case in truth:
+        row = rows.get(case.id)
+        if row is None:
+            raise CaseError("not in the catalog", case=case.id, found=recipe.catalog, fix="run validate again")
+        yield replace(
+            case, patient=row["patient"], attributes={**row["attributes"], **case.attributes, **flat[case.id]}
+        )
+
+
+def _columns(catalog: Catalog, recipe: EvaluateRecipe) -> list[str]:
+    known = catalog.table(where=None).column_names
+    return ["id", *(name for name in recipe.groups if name in known and name != "id")]
+
+
+def _refuse_twins(catalog: Catalog, patients: Mapping[str, str], asked: set[str]) -> None:
+    names, pictures = catalog.fingerprints()
+    kept = [(name, picture) for name, picture in zip(names, pictures, strict=True) if name in asked]
+    for twin in find_duplicates([name for name, _ in kept], [picture for _, picture in kept]):
+        if patients[twin.first] != patients[twin.second]:
+            raise CaseError(
+                "one scan under two patients",
+                case=twin.first,
+                found=f"{patients[twin.first]} and {patients[twin.second]} ({twin.second})",
+                fix="leave one out, or name one patient in case.json",
+            )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _first(names: Iterable[str], limit: int = 5) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more if listed else "none"

@@ -1,0 +1,227 @@
+"""One self-contained HTML page: what was found, how sure it is, where it went wrong, and how it was counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from synthoma.evaluation.comparison import NOTHING, Comparison, Difference
+from synthoma.evaluation.figures import metric
+from synthoma.evaluation.plots import Plot
+from synthoma.evaluation.statistics import Interval
+from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
+from synthoma.evaluation.worst import Picture
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 70em; margin: 2em auto; padding: 0 1.2em; }
+h1 { font-size: 1.6em; margin-bottom: 0.1em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1em; }
+table { border-collapse: collapse; font-size: 0.9em; font-variant-numeric: tabular-nums; margin: 0.6em 0 1.2em; }
+th, td { text-align: left; padding: 0.18em 1em 0.18em 0; border-bottom: 1px solid #e4e6ea; vertical-align: top; }
+th { font-weight: 600; border-bottom-color: #9aa1ab; } .n { text-align: right; white-space: nowrap; }
+.muted { color: #666; } .strong { font-weight: 600; }
+.plots { display: flex; flex-wrap: wrap; gap: 1.2em; } figure { margin: 0; max-width: 29em; } svg { max-width: 100%; }
+.plots svg { height: auto; } .worst figure { width: 18.5em; } .worst img { width: 100%; }
+figcaption { font-size: 0.83em; color: #555; }
+"""
+
+HOW = (
+    "Intervals: BCa bootstrap by patient. DSC, IoU and NSD are 0 where one mask is empty and undefined where both are "
+    "(a true negative); HD95 and ASSD are undefined where either is. Undefined values are left out of means and "
+    "counted. Surfaces are weighted by area, as in surface-distance 0.1. Lesions are 26-connected components, matched "
+    "one to one; one that lies mostly in a match of another is merged or split, and a merged one was not found."
+)
+
+
+def evaluation_page(
+    title: str,
+    summary: Summary,
+    plots: Mapping[str, Sequence[Plot]],
+    pictures: Mapping[str, Sequence[Picture]],
+    facts: Mapping[str, Any],
+) -> str:
+    """The page of one run. plots, pictures: by structure; facts: how it was counted, a row each."""
+    parts = [f"<p>{escape(_population(summary))}</p>"]
+    for structure in dict.fromkeys(figure.structure for figure in summary.figures):
+        parts += [f"<h2>{escape(structure)}</h2>", _figure_table(summary, structure), _froc_table(summary, structure)]
+        parts += [_plots(plots.get(structure, ())), _group_table(summary, structure)]
+        parts.append(_pictures(pictures.get(structure, ())))
+    parts += ["<h2>How it was counted</h2>", f"<p>{HOW}</p>", _facts(facts)]
+    return _page(title, parts)
+
+
+def comparison_page(
+    title: str,
+    comparison: Comparison,
+    plots: Mapping[str, Sequence[Plot]],
+    facts: Mapping[str, Any],
+    primary: Sequence[str],
+) -> str:
+    """The page of two models. plots: by structure, both models in each; primary: the metrics shown first."""
+    first, second = comparison.names
+    seeds = ", ".join(
+        f"{name}: {count} training seeds" for name, count in zip(comparison.names, comparison.seeds, strict=True)
+    )
+    parts = [
+        f"<p>{comparison.cases} cases of {comparison.patients} patients that all runs scored"
+        f"{f'; {len(comparison.left_out)} cases left out' if comparison.left_out else ''}. "
+        f"{escape(seeds) + '. ' if max(comparison.seeds) > 1 else ''}"
+        f"Differences are {escape(second)} less {escape(first)}.</p>"
+    ]
+    for structure in dict.fromkeys(one.structure for one in comparison.differences):
+        own = [one for one in comparison.differences if one.structure == structure]
+        parts.append(f"<h2>{escape(structure)}</h2>")
+        main = [one for one in own if one.whole and one.metric in primary]
+        parts += [_difference_table(main, comparison), _plots(plots.get(structure, ()))]
+        others = [one for one in own if one.whole and one.metric not in primary]
+        parts += ["<h3>Secondary figures</h3>", _difference_table(others, comparison)]
+        rest = [one for one in own if not one.whole]
+        if rest:
+            parts += ["<h3>By size and group</h3>", _difference_table(rest, comparison)]
+    note = (
+        "A difference is named only if its interval leaves out zero and its p, corrected by Holm, is small enough; "
+        f"else: {NOTHING}. The primary metrics are corrected for their own number over all structures, everything else "
+        "(secondary, sizes, groups) for the number of all of that. p: permutation test, the models swapped patient by "
+        "patient; AUC has its interval alone. Training seeds, if several, are drawn anew with the patients in every "
+        "resample."
+    )
+    parts += ["<h2>How it was counted</h2>", f"<p>{note}</p>", f"<p>{HOW}</p>", _facts(facts)]
+    return _page(title, parts)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure as it is read: three digits, a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _interval(interval: Interval) -> str:
+    if not math.isfinite(interval.low):
+        return f'<span class="muted">{escape(interval.note)}</span>'
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
+def _figure_table(summary: Summary, structure: str) -> str:
+    rows = [
+        [
+            escape(metric(one.metric).label) + (f", {escape(one.size)}" if one.size else ""),
+            number(one.interval.value), _interval(one.interval), str(one.interval.n), str(one.undefined or ""),
+        ]
+        for one in summary.figures
+        if one.structure == structure and not one.group
+    ]  # fmt: skip
+    return _table(["", "value", "interval", "patients", "undefined scans"], rows, numeric=(1, 2, 3, 4))
+
+
+def _froc_table(summary: Summary, structure: str) -> str:
+    curve = summary.froc.get(structure, [])
+    if len(curve) < 2:
+        return ""
+    found = [number(sensitivity_at(curve, rate)) for rate in OPERATING_POINTS]
+    head = ["false lesions per scan, at most", *(f"{rate:g}" for rate in OPERATING_POINTS)]
+    return _table(head, [["lesion sensitivity", *found]], numeric=range(1, len(head)))
+
+
+def _group_table(summary: Summary, structure: str) -> str:
+    """The main figures of each group beside each other."""
+    own = [one for one in summary.figures if one.structure == structure and one.group and not one.size]
+    if not own:
+        return ""
+    names = [name for name in dict.fromkeys(one.metric for one in own) if metric(name).better]
+    cells = {(one.group, one.metric): one.interval for one in own}
+    groups = list(dict.fromkeys(one.group for one in own))
+    rows = [
+        [escape(metric(name).label)]
+        + [f"{number(cells[group, name].value)} ({_interval(cells[group, name])})" for group in groups]
+        for name in names
+    ]
+    return "<h3>By group</h3>" + _table(["", *map(escape, groups)], rows)
+
+
+def _difference_table(differences: Iterable[Difference], comparison: Comparison) -> str:
+    rows = []
+    for one in differences:
+        place = ", ".join(part for part in (one.group, one.size) if part)
+        verdict = escape(one.verdict)
+        rows.append([
+            escape(metric(one.metric).label) + (f"<br><span class=muted>{escape(place)}</span>" if place else ""),
+            number(one.first) + _spread(one.spread[0]), number(one.second) + _spread(one.spread[1]),
+            number(one.gap.value), _interval(one.gap), str(one.gap.n), _p(one.permutation_p), _p(one.wilcoxon_p),
+            _p(one.holm_p), f'<span class="strong">{verdict}</span>' if "better" in verdict else verdict,
+        ])  # fmt: skip
+    first, second = map(escape, comparison.names)
+    head = ["", first, second, "difference", "interval", "patients", "p", "Wilcoxon p", "p, Holm", ""]
+    return _table(head, rows, numeric=range(1, 10))
+
+
+def _spread(value: float) -> str:
+    return f" ± {number(value)}" if math.isfinite(value) else ""
+
+
+def _p(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _population(summary: Summary) -> str:
+    counts = summary.counts
+    outcomes = "; ".join(
+        f"{structure}: " + ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
+        for structure, found in counts["outcomes"].items()
+    )
+    return f"{counts['cases']} cases of {counts['patients']} patients. Scans by structure: {outcomes}."
+
+
+def _plots(plots: Sequence[Plot]) -> str:
+    # inline in HTML an SVG is its element alone
+    figures = [
+        f"<figure>{plot.svg[plot.svg.index('<svg') :]}<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        for plot in plots
+    ]
+    return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    figures = [
+        "<figure>"
+        + (f'<img alt="axial slice of {escape(one.case)}" src="data:image/png;base64,{one.png}">' if one.png else "")
+        + f"<figcaption><b>{escape(one.case)}</b>: {escape(one.caption)}</figcaption></figure>"
+        for one in pictures
+    ]
+    head = "<h3>Lowest DSC, at the largest missed or false lesion</h3><p class=muted>Truth green, prediction red.</p>"
+    return f'{head}<div class="plots worst">{"".join(figures)}</div>'
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return _table(["", ""], [[escape(name), escape(_said(value))] for name, value in facts.items()])
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_said(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> str:
+    right = set(numeric)
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        marked = (f"<{kind}{' class=n' if n in right else ''}>{cell}</{kind}>" for n, cell in enumerate(cells))
+        return f"<tr>{''.join(marked)}</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )

@@ -1,0 +1,106 @@
+"""The cases that went worst, as pictures: where to look first."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthoma.cases import Case
+from synthoma.errors import SynthomaError
+from synthoma.evaluation.masks import Mask, read_masks
+from synthoma.evaluation.pairing import Pair
+from synthoma.evaluation.regions import Region, region_above, region_of
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row
+from synthoma.slices import Outline, draw_slice
+from synthoma.volume import Array, Box, Volume
+
+TRUTH_COLOR, PREDICTED_COLOR = "#35c46a", "#ff3b30"
+HALF_MM = 60.0
+SIDE = 3.0  # inches
+WORST = 10
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case as an axial slice. png: base64; empty if its scan cannot be read, which `caption` then says."""
+
+    case: str
+    caption: str
+    png: str
+
+
+def worst_pictures(
+    scores: Sequence[CaseScores], pairs: Sequence[Pair], structure: str, recipe: EvaluateRecipe, count: int = WORST
+) -> list[Picture]:
+    """The scans with the lowest DSC, worst first: at their largest missed or false lesion, or an organ's middle.
+
+    Scans without a DSC, and those without a fault, are not shown.
+    """
+    rows = [row for each in scores for row in each.rows if row["structure"] == structure]
+    rows = [row for row in rows if row["dsc"] is not None and row["dsc"] < 1]
+    rows.sort(key=lambda row: (row["dsc"], -max(row["truth_ml"], row["predicted_ml"]), row["case"]))
+    by_id = {pair.id: pair for pair in pairs}
+    lesions = [entry for each in scores for entry in each.lesions if entry["structure"] == structure]
+    return [_picture(row, by_id[row["case"]], lesions, recipe) for row in rows[:count]]
+
+
+def _picture(row: Row, pair: Pair, lesions: Sequence[Row], recipe: EvaluateRecipe) -> Picture:
+    caption = f"DSC {row['dsc']:.2f}, {row['truth_ml']:.1f} ml true, {row['predicted_ml']:.1f} ml predicted"
+    if row.get("lesions") is not None:
+        caption += f"; {row['found']} of {row['lesions']} lesions found, {row['false']} false"
+    try:
+        image = pair.truth.read_image()
+        sides = {"truth": (pair.truth, TRUTH_COLOR), "predicted": (pair.predicted, PREDICTED_COLOR)}
+        outlines = [
+            Outline(name, mask, color, 1.2)
+            for name, (case, color) in sides.items()
+            if case is not None and (mask := _mask(case, row["structure"], image, recipe)) is not None
+        ]
+    except SynthomaError as error:  # a report without a picture is still a report
+        return Picture(row["case"], f"{caption}; no picture: {error}", "")
+    half_mm = None if row.get("lesions") is None else HALF_MM
+    return Picture(row["case"], caption, _png(image, outlines, _center_mm(row, lesions, outlines), half_mm))
+
+
+def _mask(case: Case, structure: str, image: Volume, recipe: EvaluateRecipe) -> Volume | None:
+    """The mask on the box of its voxels; None if it is empty or not there."""
+    if structure not in case.masks:
+        return None
+    (_, mask) = next(read_masks(case, [structure]))
+    volume = mask.volume if image.geometry.matches(mask.volume.geometry) else mask.volume.to(image.geometry, fill=0)
+    region = _region(Mask(volume, mask.values), recipe)
+    if not region.blocks:
+        return None
+    lower = np.min([block.box.lower for block in region.blocks], axis=0)
+    upper = np.max([block.box.upper for block in region.blocks], axis=0)
+    box = Box(tuple(lower.tolist()), tuple(upper.tolist()))
+    return Volume(region.read(box), region.geometry.crop(box))
+
+
+def _region(mask: Mask, recipe: EvaluateRecipe) -> Region:
+    return region_above(mask.volume, recipe.threshold) if mask.is_probability else region_of(mask.volume, mask.values)
+
+
+def _center_mm(row: Row, lesions: Sequence[Row], outlines: Sequence[Outline]) -> Array:
+    """The largest lesion that went wrong, else the largest at all, else the middle of the true mask."""
+    own = [entry for entry in lesions if entry["case"] == row["case"]]
+    wrong = [entry for entry in own if entry["fate"] in ("missed", "merged", "false")] or own
+    if wrong:
+        return np.asarray(max(wrong, key=lambda entry: entry["volume_ml"])["center_mm"])
+    mask = outlines[0].mask
+    return mask.geometry.to_mm((np.asarray(mask.data.shape) - 1) / 2)
+
+
+def _png(image: Volume, outlines: Sequence[Outline], center_mm: Array, half_mm: float | None) -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((SIDE, SIDE), 100, facecolor="#16181c")
+    draw_slice(figure.add_axes((0.06, 0.06, 0.88, 0.88)), image, "axial", center_mm, outlines, half_mm=half_mm)
+    data = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(data, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return base64.b64encode(data.getvalue()).decode()

@@ -1,0 +1,116 @@
+"""Predictions in any folder find their cases; what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import RECIPE, predictions, truth
+
+from synthoma import files
+from synthoma.datasets.catalog import describe_case, write_catalog
+from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.errors import CaseError, LayoutError
+from synthoma.evaluation.pairing import pair_cases, score_pair
+from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.volume import Volume
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Dataset:
+    return open_dataset(truth(tmp_path / "truth", 3))
+
+
+def perfect(pairs_of: Dataset, folder: Path, recipe: EvaluateRecipe = RECIPE) -> list[float | None]:
+    """DSC of lesions, c0 healthy."""
+    pairs = pair_cases(pairs_of, folder, recipe)
+    found = [score_pair(pair, pairs.structures, recipe) for pair in pairs.pairs]
+    return [row["dsc"] for entry in found for row in entry["rows"] if row["structure"] == "liver_lesion"]
+
+
+def label_maps(cases: Dataset, folder: Path) -> None:
+    for case in cases:
+        organ, lesion = case.read_mask("liver"), case.read_mask("liver_lesion")
+        data = organ.data.astype(np.uint8)
+        data[lesion.data] = 2
+        files.write_volume(Volume(data, organ.geometry), folder / f"{case.id}.nii.gz")
+
+
+def test_masks_in_folders_without_scans_are_predictions(cases: Dataset, tmp_path: Path) -> None:
+    for case in cases:
+        shutil.copytree(cases.root / case.id / "segmentations", tmp_path / "masks" / case.id / "segmentations")
+    assert perfect(cases, tmp_path / "masks") == [None, 1.0, 1.0]
+
+
+def test_a_data_set_with_scans_is_predictions_too(cases: Dataset) -> None:
+    assert perfect(cases, cases.root) == [None, 1.0, 1.0]
+
+
+def test_label_maps_are_read_by_the_dataset_json_beside_them(cases: Dataset, tmp_path: Path) -> None:
+    label_maps(cases, tmp_path / "maps")
+    labels = {"labels": {"background": 0, "liver": 1, "tumor": 2}}
+    (tmp_path / "maps" / "dataset.json").write_text(json.dumps(labels))
+    assert perfect(cases, tmp_path / "maps") == [None, 1.0, 1.0]
+
+
+def test_label_maps_are_read_in_the_values_of_the_truth(cases: Dataset, tmp_path: Path) -> None:
+    recipe = ConvertRecipe(structures=("liver", "liver_lesion"))
+    conversion = plan_conversion(cases, "nnunet", tmp_path / "Dataset001_Liver", recipe)
+    finish_conversion(conversion, [convert_case(case, conversion) for case in cases])
+    label_maps(cases, tmp_path / "maps")
+    assert perfect(open_dataset(tmp_path / "Dataset001_Liver"), tmp_path / "maps") == [None, 1.0, 1.0]
+
+
+def test_label_maps_that_nothing_explains_are_refused(cases: Dataset, tmp_path: Path) -> None:
+    label_maps(cases, tmp_path / "maps")
+    for case in cases:
+        shutil.copy(cases.root / case.id / "segmentations" / "liver.nii.gz",
+                    cases.root / case.id / "segmentations" / "spleen_lesion.nii.gz")  # fmt: skip
+    with pytest.raises(LayoutError, match=r"dataset\.json with labels"):
+        pair_cases(open_dataset(cases.root), tmp_path / "maps", RECIPE)
+
+
+def test_missing_predictions_are_refused_counted_or_left_out_and_extra_ones_named(
+    cases: Dataset, tmp_path: Path
+) -> None:
+    folder = predictions(tmp_path / "model", cases.root)
+    (folder / "c1").rename(folder / "stranger")
+    with pytest.raises(CaseError, match=r"1 of 3 cases have no prediction; found c1; .*missing=empty"):
+        pair_cases(cases, folder, RECIPE)
+    empty = pair_cases(cases, folder, RECIPE.with_changes(missing="empty"))
+    assert (empty.missing, empty.extra, len(empty.pairs)) == (("c1",), ("stranger",), 3)
+    row = score_pair(empty.pairs[1], empty.structures, RECIPE.with_changes(missing="empty"))["rows"][1]
+    assert (row["outcome"], row["dsc"], row["missed"]) == ("false negative", 0.0, 2)
+    out = pair_cases(cases, folder, RECIPE.with_changes(missing="leave_out"))
+    assert [pair.id for pair in out.pairs] == ["c0", "c2"]
+
+
+def test_predictions_of_other_cases_altogether_are_refused(cases: Dataset, tmp_path: Path) -> None:
+    folder = predictions(tmp_path / "model", cases.root)
+    for n in range(3):
+        (folder / f"c{n}").rename(folder / f"x{n}")
+    with pytest.raises(CaseError, match=r"no prediction in .* has the id of a case; found x0, x1, x2, expected c0"):
+        pair_cases(cases, folder, RECIPE.with_changes(missing="empty"))
+
+
+def test_groups_and_patients_come_from_the_catalog(cases: Dataset, tmp_path: Path) -> None:
+    rows = [describe_case(case) | {"patient": "same", "fingerprint": None} for case in cases]
+    write_catalog(rows, tmp_path / "catalog.parquet")
+    recipe = EvaluateRecipe(catalog=str(tmp_path / "catalog.parquet"), groups=("axes", "hospital"))
+    pairs = pair_cases(cases, cases.root, recipe)
+    found = score_pair(pairs.pairs[0], pairs.structures, recipe)
+    assert found["patient"] == "same"
+    assert found["attributes"] == {"axes": "LPS", "hospital": "A"}
+
+
+def test_one_scan_under_two_patients_is_refused(cases: Dataset, tmp_path: Path) -> None:
+    rows = [describe_case(case) for case in cases]
+    rows[1]["fingerprint"] = rows[0]["fingerprint"]
+    rows[1]["patient"] = "another"
+    write_catalog(rows, tmp_path / "catalog.parquet")
+    with pytest.raises(CaseError, match="one scan under two patients; found p1 and another"):
+        pair_cases(cases, cases.root, EvaluateRecipe(catalog=str(tmp_path / "catalog.parquet")))
