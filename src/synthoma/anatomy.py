@@ -135,12 +135,29 @@ def canonical_name(name: str) -> str:
     return plain
 
 
+def canonical_phase(name: str) -> str:
+    """Our spelling of a contrast phase; unknown ones are kept in it."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    return PHASE_ALIASES.get(plain, plain)
+
+
 def is_lesion(structure: str) -> bool:
     """Whether a structure (in our spelling) holds tumors."""
     return structure.endswith("_lesion")
 
 
 PHASES = ("unenhanced", "arterial", "portal")
+PHASE_ALIASES = {
+    "none": "unenhanced",
+    "native": "unenhanced",
+    "plain": "unenhanced",
+    "non_contrast": "unenhanced",
+    "noncontrast": "unenhanced",
+    "late_arterial": "arterial",
+    "portal_venous": "portal",
+    "venous": "portal",
+    "pv": "portal",
+}
 
 
 @dataclass(frozen=True)
@@ -199,23 +216,23 @@ class SitePrior:
 
     form: `mass` in tissue or `wall` of a hollow organ. depth_share: how far under the surface the center lies at
     least, in mean radii (negative: outside). free_surface: share of the tumor's surface without organ contact for
-    diameters < 20, 20-40, > 40 mm, if the site is drawn from it. bulges: may reach outside the organ, into fat.
-    outside_mm: how far out that fat is looked at when a site is chosen.
+    diameters < 20, 20-40, > 40 mm, if the site is drawn from it.
+    outside_mm: how far out that fat is looked at when a site is chosen. coarse_mm: of the tables that sites come from.
     """
 
     form: str
     depth_share: float = 1.0
     free_surface: tuple[float, float, float] | None = None
-    bulges: bool = True
     outside_mm: float = 0.0
+    coarse_mm: float = 2.5
 
 
 SITES = {
-    "liver": SitePrior("mass", 0.8),
+    "liver": SitePrior("mass", 0.8, coarse_mm=4.0),
     "pancreas": SitePrior("mass", 0.3, outside_mm=15.0),
     "kidney": SitePrior("mass", free_surface=(0.33, 0.45, 0.69), outside_mm=25.0),  # KiTS19
-    "colon": SitePrior("wall", bulges=False),
-    "esophagus": SitePrior("wall", bulges=False),
+    "colon": SitePrior("wall"),
+    "esophagus": SitePrior("wall"),
     "uterus": SitePrior("mass", 0.5, outside_mm=10.0),
 }
 FREE_SURFACE_SPREAD = 0.2  # SD, so that 5-95 % is about what KiTS19 shows (.16-.83 over all sizes)

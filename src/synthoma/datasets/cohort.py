@@ -34,7 +34,7 @@ class CohortRecipe(Recipe):
     cases: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     sex: Literal["any", "female", "male"] = "any"
-    phase: Literal["none", "arterial", "portal_venous"] = "portal_venous"
+    phase: Literal["unenhanced", "arterial", "portal"] = "portal"
     spacing_mm: float = Field(2.0, ge=0.4, le=10)
     slice_mm: float = Field(0.0, ge=0, le=10)
     noise_hu: float = Field(15.0, ge=0, le=100)

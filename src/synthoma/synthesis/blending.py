@@ -24,7 +24,7 @@ def blend(ct: Volume, tumor: Tumor) -> Array:
 
     Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores.
     """
-    before = np.ascontiguousarray(ct.data[tumor.box.slices])
+    before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
         return before
     new = grain(ct, tumor)
@@ -77,13 +77,14 @@ def grain(ct: Volume, tumor: Tumor) -> Floats:
 
 def _interpolate(values: Floats, at: list[Array]) -> Floats:
     """Linear interpolation at positions along each axis, in samples; the outermost samples go on outside."""
-    for axis, position in enumerate(at):
+    values = values.T  # the last axis taken is the fastest in memory, as in the scan
+    for axis, position in enumerate(reversed(at)):
         low = np.clip(np.floor(position).astype(np.intp), 0, max(values.shape[axis] - 2, 0))
         high = np.minimum(low + 1, values.shape[axis] - 1)
         weight = np.clip(position - low, 0, 1).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         start = values.take(low, axis)
         values = start + (values.take(high, axis) - start) * weight
-    return values
+    return values.T
 
 
 def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
@@ -91,16 +92,17 @@ def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
 
     Outside `free` alpha is 0; the largest piece that is left stays.
     """
-    if not (tumor.alpha[~free] > 0).any():
+    if not (tumor.alpha * ~free).any():
         return tumor
     import cc3d
 
-    alpha = tumor.alpha * ndimage.uniform_filter(free.astype(np.float32), 3) * free
+    # transposed: these libraries want the last axis fastest
+    alpha = tumor.alpha.T * ndimage.uniform_filter(free.T.astype(np.float32), 3) * free.T
     pieces = cc3d.connected_components(np.ascontiguousarray(alpha >= 0.5), connectivity=6)
     if pieces.max() > 1:
         largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
         alpha *= ndimage.binary_dilation(largest, np.ones((3, 3, 3)), iterations=2)
-    return replace(tumor, alpha=np.asarray(alpha, np.float32))
+    return replace(tumor, alpha=np.asarray(alpha, np.float32).T)
 
 
 def noise_sample(ct: Volume, center_mm: Vector) -> Array:
@@ -127,7 +129,7 @@ def _tile(sample: Array, plan: TumorPlan, box: Box) -> Floats:
     spectrum = np.abs(np.fft.rfftn(sample))
     noise = np.fft.irfftn(phases / np.maximum(np.abs(phases), 1e-12) * spectrum, s=sample.shape, axes=(0, 1, 2))
     index = [np.arange(n) % m for n, m in zip(box.shape, sample.shape, strict=True)]
-    return np.asarray(noise.astype(np.float32)[np.ix_(*index)])
+    return np.asarray(noise.astype(np.float32).T[np.ix_(*reversed(index))].T)
 
 
 def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
@@ -139,10 +141,10 @@ def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
 def _block_sums(hu: Array, block: tuple[int, int, int]) -> NDArray[np.int32]:
     """Sums over whole blocks of voxels; a rest at the upper end is filled up with the last voxels."""
     rest = [-n % b for n, b in zip(hu.shape, block, strict=True)]
-    whole = np.rint(hu).astype(np.int32, order="C")
+    whole = hu if hu.dtype == np.int16 else np.rint(hu).astype(np.int32)
     if any(rest):
         whole = np.pad(whole, [(0, r) for r in rest], mode="edge")
-    total = np.zeros([n // b for n, b in zip(whole.shape, block, strict=True)], np.int32)
+    total = np.zeros([n // b for n, b in zip(whole.shape, block, strict=True)], np.int32, order="F")
     for i in range(block[0]):
         for j in range(block[1]):
             for k in range(block[2]):

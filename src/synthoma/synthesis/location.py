@@ -19,7 +19,6 @@ from synthoma.synthesis.shape import Floats
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
-_COARSE_MM = 2.5
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _DEEP_MM = 9.0
@@ -90,6 +89,57 @@ def survey(
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
     missing or empty or the phase unknown, `GeometryError` if a mask lies on another grid.
     """
+    kind, prior = anatomy.organ(organ), anatomy.SITES[organ]
+    parts = _parts(ct, masks, organ, phase, case)
+    step = coarse_steps(ct.geometry, organ)
+    sparse = np.array(_thin(parts[0].data, step))
+    for part in parts[1:]:
+        sparse |= _thin(part.data, step)
+    around = Box.around(sparse)
+    if around is None:
+        raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
+    coarse = _coarse(ct.geometry, step)
+    box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
+    grid, inside = coarse.crop(box), np.ascontiguousarray(sparse[box.slices])
+    depth = _signed_distance(inside, grid, prior.outside_mm if prior.free_surface else 0.0)
+    hu = _sample(ct.data, box, step)
+    base, spread = _typical(hu, depth, organ)
+    free = inside | ((hu > FAT_HU[0]) & (hu < FAT_HU[1]))
+    if occupied is not None:
+        free &= ~occupied[box.slices]
+    reached = depth > -prior.outside_mm if prior.free_surface else inside
+    vessels = _vessels(masks, hu, base, box, step) if vessel_veto else np.zeros_like(inside)
+    cells, depths = _by_depth(reached & ~vessels, depth)
+    solid = prior.form == "mass" and depth.max() > _DEEP_MM
+    quiet = _even_place(grid, depth, hu) if solid else _even_place_elsewhere(ct, masks, step)
+    volume_mm3 = float(inside.sum() * grid.voxel_mm3)
+    # one mask of both kidneys (KiTS) is two parts
+    pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
+    lesion = masks.get(kind.lesion)
+    real = find_lesions(lesion, organ) if lesion is not None else []
+    return Host(
+        case=case,
+        organ=organ,
+        phase=phase,
+        parts=parts,
+        grid=grid,
+        free=free,
+        cells=cells,
+        depths_mm=depths,
+        volume_ml=volume_mm3 / 1000,
+        radius_mm=ball_diameter_mm(volume_mm3 / pieces) / 2,
+        base_hu=base,
+        spread_hu=spread,
+        blur_mm=blur_mm,
+        noise_from_mm=quiet,
+        noise_hu=float(noise_sample(ct, quiet).std()),
+        lesions=tuple((found.center_mm, _bounding_radius_mm(found)) for found in real),
+        touches_edge=any(bool(sparse.take(face, axis).any()) for axis in range(3) for face in (0, -1)),
+    )
+
+
+def _parts(ct: Volume, masks: Mapping[str, Volume], organ: str, phase: str, case: str) -> tuple[Volume, ...]:
+    """The organ's masks and that of its real tumors, after what must hold has been checked."""
     if phase not in anatomy.PHASES:
         raise CaseError(
             "the contrast phase is unknown",
@@ -106,55 +156,16 @@ def survey(
     parts = tuple(masks[name] for name in (*kind.structures, kind.lesion) if name in masks)
     for part in parts:
         ct.require_same_grid(part)
-    step = coarse_steps(ct.geometry)
-    sparse = np.logical_or.reduce([_thin(part.data, step) for part in parts])
-    around = Box.around(sparse)
-    if around is None:
-        raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
-    prior = anatomy.SITES[organ]
-    outside_mm = prior.outside_mm if prior.free_surface else 0.0
-    coarse = _coarse(ct.geometry, step)
-    box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
-    grid, inside = coarse.crop(box), np.ascontiguousarray(sparse[box.slices])
-    depth = _signed_distance(inside, grid, outside_mm)
-    hu = _sample(ct.data, box, step)
-    base, spread = _typical(hu, depth, organ)
-    open_ = depth > -outside_mm if outside_mm else inside
-    if vessel_veto:
-        open_ &= ~_vessels(masks, hu, base, box, step)
-    free = inside | ((hu > FAT_HU[0]) & (hu < FAT_HU[1]))
-    if occupied is not None:
-        free &= ~occupied[box.slices]
-    chosen = np.flatnonzero(open_)
-    order = np.argsort(np.round(depth.ravel()[chosen] * 4).astype(np.int16), kind="stable")
-    cells = np.stack(np.unravel_index(chosen[order], inside.shape), axis=1).astype(np.int16)
-    lesion = masks.get(kind.lesion)
-    solid = prior.form == "mass" and depth.max() > _DEEP_MM
-    quiet = _even_place(grid, depth, hu) if solid else _even_place_elsewhere(ct, masks, step)
-    volume_mm3 = float(inside.sum() * grid.voxel_mm3)
-    # one mask of both kidneys (KiTS) is two parts
-    pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
-    return Host(
-        case=case,
-        organ=organ,
-        phase=phase,
-        parts=parts,
-        grid=grid,
-        free=free,
-        cells=cells,
-        depths_mm=depth.ravel()[chosen[order]],
-        volume_ml=volume_mm3 / 1000,
-        radius_mm=ball_diameter_mm(volume_mm3 / pieces) / 2,
-        base_hu=base,
-        spread_hu=spread,
-        blur_mm=blur_mm,
-        noise_from_mm=quiet,
-        noise_hu=float(noise_sample(ct, quiet).std()),
-        lesions=()
-        if lesion is None
-        else tuple((found.center_mm, _bounding_radius_mm(found)) for found in find_lesions(lesion, organ)),
-        touches_edge=any(bool(sparse.take(face, axis).any()) for axis in range(3) for face in (0, -1)),
-    )
+    return parts
+
+
+def _by_depth(places: NDArray[np.bool_], depth_mm: Floats) -> tuple[NDArray[np.int16], Floats]:
+    """The places' indices (n, 3) and their depths to a quarter of a millimeter, by rising depth."""
+    chosen = np.flatnonzero(places)
+    quarters = np.round(depth_mm.ravel()[chosen] * 4).astype(np.int16)
+    order = np.argsort(quarters, kind="stable")
+    cells = np.stack(np.unravel_index(chosen[order], places.shape), axis=1).astype(np.int16)
+    return cells, quarters[order].astype(np.float32) * np.float32(0.25)
 
 
 def find_site(
@@ -217,9 +228,9 @@ def _roomiest(host: Host, index: NDArray[np.intp], places: NDArray[np.intp], rad
     return best
 
 
-def coarse_steps(geometry: Geometry) -> tuple[int, int, int]:
+def coarse_steps(geometry: Geometry, organ: str) -> tuple[int, int, int]:
     """How many voxels apart, along each axis, the tables sample a scan."""
-    i, j, k = (max(1, int(_COARSE_MM / spacing)) for spacing in geometry.spacing_mm)
+    i, j, k = (max(1, int(anatomy.SITES[organ].coarse_mm / spacing)) for spacing in geometry.spacing_mm)
     return i, j, k
 
 
@@ -258,9 +269,9 @@ def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: floa
     depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
     if outside_mm:
         depth = depth - edt.edt(~inside, anisotropy=grid.spacing_mm, black_border=False)
-    # distances run from center to center; the surface lies half a coarse voxel nearer
-    half = np.float32(0.5 * min(grid.spacing_mm))
-    return np.asarray(np.where(inside, np.maximum(depth - half, 0.1), depth + half), np.float32)
+    # distances run from center to center; the surface of a ball on a lattice lies about a quarter of a voxel nearer
+    nearer = np.float32(0.25 * min(grid.spacing_mm))
+    return np.asarray(np.where(inside, np.maximum(depth - nearer, 0.1), depth + nearer), np.float32)
 
 
 def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.painting import label_map
-from synthoma.datasets.writing import write_case
+from synthoma.datasets.writing import write_files
 from synthoma.engine import CaseRecord
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.manifest import MANIFEST, Manifest, Row, accepted, rows_of, versions, write_manifest
@@ -125,7 +125,7 @@ def _write(
             "phase": synthesis.phase,
             "tumors": accepted(rows),
         }
-        write_case(done, folder, lesions=_lesions(case, synthesis), provenance=provenance, copy=True)
+        write_files(done, folder, list(done.masks), provenance, _lesions(case, synthesis), copy=True)
         return _write_maps(done, synthesis, folder, maps)
     return []
 
@@ -133,15 +133,20 @@ def _write(
 def _sources(case: Case, synthesis: Synthesis, rows: Sequence[Row]) -> dict[str, Source]:
     """The masks with tumors; those that nothing changes stay the sources that they are."""
     lesions = lesions_of(rows)
-    boxes = [push.box for push in synthesis.pushes]
-    reach = reduce(Box.hull, boxes) if boxes else None
     sources: dict[str, Source] = {}
     for name in dict.fromkeys((*case.masks, *lesions)):
-        if name in lesions or (reach and case.read_mask(name, reach).data.any()):
+        if name in lesions or _is_pushed(case, synthesis, name):
             sources[name] = partial(mask_with_tumors, case, synthesis, name)
         else:
             sources[name] = case.masks[name]
     return sources
+
+
+def _is_pushed(case: Case, synthesis: Synthesis, structure: str) -> bool:
+    """Whether any voxel of a structure lies where tissue was pushed."""
+    own = synthesis.boxes.get(structure)
+    near = [push.box for push in synthesis.pushes if own and own.meets(push.box)]
+    return bool(near) and bool(case.read_mask(structure, reduce(Box.hull, near)).data.any())
 
 
 def _lesions(case: Case, synthesis: Synthesis) -> list[Lesion]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -53,7 +53,10 @@ class Inserted(Attempt):
 
 @dataclass(frozen=True, eq=False)
 class Synthesis:
-    """A case with tumors put in. notes: what was asked for and left out, and why."""
+    """A case with tumors put in.
+
+    notes: what was asked for and left out, and why. boxes: of the healthy case's masks, where their voxels lie.
+    """
 
     case: str
     scan_digest: str
@@ -62,6 +65,7 @@ class Synthesis:
     inserted: tuple[Inserted, ...]
     rejected: tuple[Attempt, ...] = ()
     notes: tuple[str, ...] = ()
+    boxes: Mapping[str, Box] = field(default_factory=dict)
 
     def tumors(self, organ: str) -> Volume:
         """bool mask of the tumors put into one organ."""
@@ -101,7 +105,8 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     if all fail, the first one's `CaseError` is raised.
     """
     scene = open_scene(case, recipe.organs)
-    phase = recipe.phase or case.attributes.get("phase") or contrast_phase(scene.ct, scene.volumes(), case.id)
+    said = str(case.attributes.get("phase") or "")
+    phase = recipe.phase or anatomy.canonical_phase(said) or contrast_phase(scene.ct, scene.volumes(), case.id)
     blur = scanner_blur_mm(scene.ct)
     inserted: list[Inserted] = []
     rejected: list[Attempt] = []
@@ -125,7 +130,14 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     if len(refusals) == len(recipe.organs):
         raise refusals[0]
     return Synthesis(
-        case.id, scan_digest(scene.original), phase, scene.ct, tuple(inserted), tuple(rejected), tuple(notes)
+        case=case.id,
+        scan_digest=scan_digest(scene.original),
+        phase=phase,
+        ct=scene.ct,
+        inserted=tuple(inserted),
+        rejected=tuple(rejected),
+        notes=tuple(notes),
+        boxes=scene.boxes,
     )
 
 
@@ -134,7 +146,7 @@ def replay(case: Case, plans: Sequence[TumorPlan]) -> Synthesis:
     scene = open_scene(case, tuple(dict.fromkeys(plan.organ for plan in plans)))
     done = [insert(scene, plan, JudgeRecipe(), index, 0, force=True) for index, plan in enumerate(plans)]
     inserted = tuple(tumor for tumor in done if isinstance(tumor, Inserted))
-    return Synthesis(case.id, scan_digest(scene.original), "", scene.ct, inserted)
+    return Synthesis(case.id, scan_digest(scene.original), "", scene.ct, inserted, boxes=scene.boxes)
 
 
 def open_scene(case: Case, organs: Sequence[str]) -> Scene:
@@ -142,8 +154,9 @@ def open_scene(case: Case, organs: Sequence[str]) -> Scene:
     scene = Scene(case.id, case.read_image())
     needed = {name for organ in organs for name in (*anatomy.organ(organ).structures, anatomy.organ(organ).lesion)}
     needed |= {*PHASE_ORGANS, *VESSELS}
-    for name, mask in case.each_mask():
-        scene.add_mask(name, mask, keep=name in needed)
+    with case.named():
+        for name, mask in case.each_mask():
+            scene.add_mask(name, mask, keep=name in needed)
     return scene
 
 
@@ -158,24 +171,24 @@ def insert(
     tumor = generator(plan.generator).render(scene.ct, organ, plan)
     tumor = blending.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
     changed = tumor.box if push is None else tumor.box.hull(push.box)
-    before = scene.hu[changed.slices].copy(order="C")
+    before = scene.hu[changed.slices].copy(order="K")
     if push is not None:
         scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
     blended = blending.blend(scene.ct, tumor)
-    verdict = quality.judge(blended, tumor, scene.geometry, recipe)
+    verdict = quality.judge(blended, tumor, scene.geometry, organ, recipe)
     if not (verdict.accepted or force):
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
     scene.settle(tumor.box, blended, tumor.mask, push)
-    after = scene.hu[changed.slices].copy(order="C")
+    after = scene.hu[changed.slices].copy(order="K")
     digest = voxel_digest(after, tumor.mask)
     return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after, digest)
 
 
 def voxel_digest(after: Array, mask: NDArray[np.bool_]) -> str:
-    """16 hexadecimal digits of a tumor's changed voxels and its mask, both in C order."""
-    digest = hashlib.blake2b(after.tobytes(), digest_size=8)
-    digest.update(np.packbits(mask).tobytes())
+    """16 hexadecimal digits of a tumor's changed voxels and its mask, both in Fortran order."""
+    digest = hashlib.blake2b(after.tobytes(order="F"), digest_size=8)
+    digest.update(np.packbits(mask.ravel(order="F")).tobytes())
     return digest.hexdigest()
 
 

@@ -30,12 +30,14 @@ class JudgeRecipe(Recipe):
     """When a tumor is rejected.
 
     volume_error: relative difference of label and plan, for masses; wall_volume_error: for wall tumors, which follow
-    the organ. contrast_to_noise: at least this; 0 keeps isodense tumors.
-    edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of the HU range.
+    the organ. on_wall: share of a wall tumor that must reach the wall. contrast_to_noise: at least this; 0 keeps
+    isodense tumors. edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of
+    the HU range.
     """
 
     volume_error: Share = 0.4
     wall_volume_error: Share = 0.6
+    on_wall: Share = 0.9
     contrast_to_noise: Annotated[float, Field(ge=0, le=20)] = 0.0
     edge_ratio: Annotated[float, Field(ge=1, le=10)] = 4.0
     saturated: Share = 0.01

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from synthoma.cases import ball_diameter_mm
+from synthoma.synthesis import wall
 from synthoma.synthesis.blending import HU_RANGE
 from synthoma.synthesis.plan import JudgeRecipe
 from synthoma.synthesis.tumor import Tumor, Verdict
-from synthoma.volume import Array, Geometry
+from synthoma.volume import Array, Geometry, Volume
 
 
-def judge(after: Array, tumor: Tumor, geometry: Geometry, recipe: JudgeRecipe) -> Verdict:
+def judge(after: Array, tumor: Tumor, geometry: Geometry, organ: Volume, recipe: JudgeRecipe) -> Verdict:
     """The verdict on a tumor that has been blended into its box.
 
-    after: HU (box) with the tumor. geometry: of the scan. Scores:
+    after: HU (box) with the tumor. geometry: of the scan. organ: its mask around the tumor. Scores:
       volume_ml, diameter_mm  of the label
       volume_ratio            label volume / planned volume: what neighbors, bone and gas left of it
       contrast_hu             mean inside the label's core - base_hu
@@ -22,6 +23,7 @@ def judge(after: Array, tumor: Tumor, geometry: Geometry, recipe: JudgeRecipe) -
       edge_mm                 10-90 % width of the border, scanner and voxel included
       edge_ratio              the same / the scanner's own
       saturated               share of the label at the limits of the HU range
+      lumen_left, on_wall     of wall tumors: open share of the narrowest section; share that reaches the wall
     Tissue statistics are nan for a label of under two voxels.
     """
     plan, mask = tumor.plan, tumor.mask
@@ -44,6 +46,9 @@ def judge(after: Array, tumor: Tumor, geometry: Geometry, recipe: JudgeRecipe) -
         "edge_ratio": float(np.hypot(scanner, plan.edge_mm)) / scanner,
         "saturated": float(((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1])).sum()) / max(voxels, 1),
     }
+    if plan.form == "wall":
+        scores["lumen_left"] = wall.lumen_left(plan, geometry, organ, tumor)
+        scores["on_wall"] = wall.on_wall(plan, geometry, organ, tumor)
     reason = _reason(scores, voxels, plan.form, recipe)
     return Verdict(not reason, reason, {key: round(value, 4) for key, value in scores.items()})
 
@@ -56,6 +61,8 @@ def _reason(scores: dict[str, float], voxels: int, form: str, recipe: JudgeRecip
     # a voxel more or less is no error of a tumor of a few voxels
     if error > (recipe.wall_volume_error if form == "wall" else recipe.volume_error) and error * voxels > 2:
         return f"volume is {scores['volume_ratio']:.2f} of the plan"
+    if scores.get("on_wall", 1.0) < recipe.on_wall:
+        return f"only {100 * scores['on_wall']:.0f} % hang on the wall"
     if scores["contrast_to_noise"] < recipe.contrast_to_noise:
         return f"contrast-to-noise is {scores['contrast_to_noise']:.2f}"
     if scores["edge_ratio"] > recipe.edge_ratio:

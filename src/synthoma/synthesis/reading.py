@@ -20,7 +20,7 @@ from synthoma.synthesis.overlay import OVERLAY
 from synthoma.synthesis.rendered import Rendering
 from synthoma.volume import Volume
 
-_MARGIN_MM = 30.0  # shown around a tumor
+_MARGIN_MM = 30.0  # around a tumor, and as much again as it is long
 
 
 def is_synthesis(folder: Path | str) -> bool:
@@ -69,7 +69,7 @@ class TumorView:
 
 
 def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -> TumorView:
-    """Tumor 1, 2, ... of a case of a synthesis, in the order they were put in, with 30 mm around it.
+    """Tumor 1, 2, ... of a case of a synthesis, in the order they were put in, with its surroundings.
 
     path: the output folder and the case's id. before: the healthy scan. Raises `CaseError` for a number that there
     is none of.
@@ -85,7 +85,9 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
         )
     tumor = synthesis.inserted[number - 1]
     geometry = synthesis.ct.geometry
-    box = tumor.box.grow([round(_MARGIN_MM / spacing) for spacing in geometry.spacing_mm]).clip(geometry.shape)
+    longest = max(n * spacing for n, spacing in zip(tumor.box.shape, geometry.spacing_mm, strict=True))
+    margin = [round((_MARGIN_MM + longest) / spacing) for spacing in geometry.spacing_mm]
+    box = tumor.box.grow(margin).clip(geometry.shape)
     mask = np.zeros(geometry.shape, bool)
     mask[tumor.box.slices] = tumor.mask
     scores, plan = tumor.verdict.scores, tumor.plan

@@ -29,6 +29,7 @@ class Scene:
         self.hu: Array = ct.data.copy(order="K")
         self.masks: dict[str, Array] = {}
         self.names: list[str] = []
+        self.boxes: dict[str, Box] = {}
         self.map: NDArray[np.uint8] | None = None
 
     @property
@@ -41,11 +42,13 @@ class Scene:
         self.original.require_same_grid(mask, f"{name} mask")
         if keep:
             self.masks[name] = mask.data
+        box = Box.around(mask.data)
+        if box is not None:
+            self.boxes[name] = box
         if name in _INFILTRATED or len(self.names) >= _REAL - 1:
             return
         self.names.append(name)
         number = _REAL if anatomy.is_lesion(name) else len(self.names)
-        box = Box.around(mask.data)
         if box is None:
             return
         if self.map is None:
@@ -71,7 +74,7 @@ class Scene:
 
     def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
         """The organ as it is now, surveyed for tumors; errors as `location.survey`."""
-        i, j, k = coarse_steps(self.geometry)
+        i, j, k = coarse_steps(self.geometry, organ)
         others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
         return survey(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
 
@@ -83,7 +86,7 @@ class Scene:
         others = np.ones(256, bool)
         own = [self.names.index(name) + 1 for name in anatomy.organ(organ).structures if name in self.names]
         others[[0, *own]] = False
-        return others[numbers]
+        return others[numbers.T].T
 
     def holds_tumor(self, box: Box) -> bool:
         """Whether any tumor, real or put in before, lies in a box."""
@@ -111,5 +114,5 @@ def scan_digest(ct: Volume) -> str:
     i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((ct.data.shape, ct.geometry.affine.round(3).tolist(), str(ct.data.dtype))).encode())
-    digest.update(np.ascontiguousarray(ct.data[::i, ::j, ::k]).tobytes())
+    digest.update(ct.data[::i, ::j, ::k].tobytes(order="F"))
     return digest.hexdigest()

@@ -82,7 +82,7 @@ def _map_directions(side: int) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A shape on a box of a grid. All arrays float32 (box).
+    """A shape on a box of a grid. All arrays float32 (box), the first axis fastest in memory.
 
     alpha: share of each voxel that is tumor, blurred by scanner and border. radius: 0 at the center, 1 at the
     surface, exact where `need_inside` was asked, else 0 deep inside. depth_mm: below the surface, likewise.
@@ -115,6 +115,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     matrix = to_unit @ geometry.affine[:3, :3]
     start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
 
+    # arrays are (K, J, I) here: scans lie in memory with the first axis fastest, and so does what is put into them
     center = _coordinates(matrix, start, box.shape)
     squared = center[0] ** 2 + center[1] ** 2 + center[2] ** 2
     near = squared < np.float32(outermost**2)
@@ -143,14 +144,14 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
         edge = scale * reach.ravel()[map_index(x, y, z, map_side)]
         share += coverage(distance * (distance - edge) / _quadratic(blur, x, y, z))
     alpha.ravel()[shell[border]] = share / np.float32(len(points))
-    radius, depth = np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32)
+    radius, depth = np.zeros_like(alpha), np.zeros_like(alpha)
     if need_inside:
         x, y, z = (axis.ravel()[shell] for axis in center)
         distance = _length(x, y, z)
         radius.ravel()[shell] = ratio
         steepness = _quadratic(np.diag(1 / half_axes**2), x, y, z)
         depth.ravel()[shell] = distance * distance * (1 / np.maximum(ratio, np.float32(1e-3)) - 1) / steepness
-    return Body(box, alpha, radius, depth)
+    return Body(box, alpha.T, radius.T, depth.T)
 
 
 def coverage(distance: Floats) -> Floats:
@@ -244,12 +245,12 @@ def _mean_cube(reach: Array) -> float:
 
 
 def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> list[Floats]:
-    """Unit coordinates of every voxel of a box: three arrays of `shape`."""
+    """Unit coordinates of every voxel of a box: three arrays (K, J, I)."""
     result = []
     for row, first in zip(matrix, start, strict=True):
         i, j, k = ((row[axis] * np.arange(shape[axis])).astype(np.float32) for axis in range(3))
-        plane = (i + np.float32(first))[:, None] + j
-        result.append(plane[:, :, None] + k)
+        plane = (k + np.float32(first))[:, None] + j
+        result.append(plane[:, :, None] + i)
     return result
 
 

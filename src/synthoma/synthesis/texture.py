@@ -17,7 +17,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
 
     The mean is set before the specks are added: a calcified lesion is not a denser one.
     """
-    field = np.zeros(body.box.shape, np.float32)
+    field = np.zeros_like(body.alpha)
     if plan.texture_hu > 0:
         field += np.float32(plan.texture_hu) * waves(plan.seed, "texture", plan.texture_mm, plan, geometry, body.box)
     if plan.rim_hu != 0:
@@ -27,7 +27,8 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
         inner = np.float32(plan.core_share) - body.radius + np.float32(0.08) * border
         field += np.float32(plan.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     full = body.alpha > 0.95
-    inside = field[full if full.any() else body.alpha >= 0.5]
+    # transposed: numpy picks along memory
+    inside = field.T[full.T if full.any() else body.alpha.T >= 0.5]
     mean = float(inside.mean(dtype=np.float64)) if inside.size else 0.0
     field += np.float32(plan.base_hu + plan.contrast_hu - mean)
     return _add_specks(field, plan, geometry, body.box)
@@ -45,14 +46,14 @@ def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geo
     steps = vectors @ geometry.affine[:3, :3]
     phases = phases + vectors @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
     i, j, k = (np.arange(n)[:, None] * steps[:, axis] for axis, n in enumerate(box.shape))
-    cos_i, sin_i, cos_j, sin_j = np.cos(i + phases), np.sin(i + phases), np.cos(j), np.sin(j)
-    cosine = cos_i[:, None] * cos_j - sin_i[:, None] * sin_j
-    sine = sin_i[:, None] * cos_j + cos_i[:, None] * sin_j
-    planes = np.concatenate([cosine, -sine], axis=-1).reshape(-1, 2 * _WAVES)
-    lines = np.concatenate([np.cos(k), np.sin(k)], axis=-1)
+    cos_k, sin_k, cos_j, sin_j = np.cos(k + phases), np.sin(k + phases), np.cos(j), np.sin(j)
+    planes = np.empty((len(k), len(j), 2 * _WAVES))
+    planes[..., :_WAVES] = cos_k[:, None] * cos_j - sin_k[:, None] * sin_j
+    planes[..., _WAVES:] = -sin_k[:, None] * cos_j - cos_k[:, None] * sin_j
+    lines = np.concatenate([np.cos(i), np.sin(i)], axis=-1) * np.sqrt(2 / _WAVES)
     # float64: sums in another order on another machine must not change a rounded HU
-    field = planes @ lines.T * np.sqrt(2 / _WAVES)
-    return np.asarray(field.reshape(box.shape), np.float32)
+    field = planes.reshape(-1, 2 * _WAVES) @ lines.T
+    return np.asarray(field.astype(np.float32).reshape(box.shape[::-1]).T)
 
 
 def _smooth_step(share: Array) -> Floats:

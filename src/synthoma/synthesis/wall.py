@@ -20,7 +20,7 @@ from synthoma.synthesis import shape, tracing, tube
 from synthoma.synthesis.location import Host, find_site
 from synthoma.synthesis.shape import Body, Floats
 from synthoma.synthesis.tube import Nodes, Tube
-from synthoma.synthesis.tumor import TumorPlan, Vector
+from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _TRIES = 12
@@ -176,7 +176,7 @@ def wall_body(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: b
     return Body(box, alpha, radius, whole(np.full(fine.shape, -9, np.float32), -outside_mm))
 
 
-def lumen_left(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body) -> float:
+def lumen_left(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
     """Share of the organ's section that the tumor leaves, where it leaves least; 0 is closed. The wall counts."""
     line = _trace(plan, organ)
     label = Volume(np.pad(body.alpha >= 0.5, 1), geometry.crop(body.box.grow(1)))
@@ -189,7 +189,7 @@ def lumen_left(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body) -
     return float((1 - tumor / np.maximum(area.sum(axis=(1, 2)), 1e-6)).min())
 
 
-def on_wall(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body) -> float:
+def on_wall(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
     """Share of the label in pieces that reach the organ's outer surface; nan if the label is empty."""
     label = body.alpha >= 0.5
     if not label.any():

@@ -38,7 +38,7 @@ class Scanner:
     slice_mm: float = 2.0
     blur_mm: float = 0.8
     noise_hu: float = 15.0
-    phase: str = "portal_venous"
+    phase: str = "portal"
     reach_mm: tuple[float, float] = (-168.0, 232.0)
     offset_hu: float = 0.0
 

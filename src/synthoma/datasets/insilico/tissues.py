@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.anatomy import STRUCTURES
-
-PHASES = ("none", "arterial", "portal_venous")
+from synthoma.anatomy import PHASES, STRUCTURES
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """HU without contrast, arterial and portal venous; SD of the fine texture in HU; the structures it is part of.
+    """HU in the phases of `anatomy.PHASES`; SD of the fine texture in HU; the structures it is part of.
 
     The first structure is the one a label map shows; annotators' masks of the others include the tissue too
     (a liver mask includes its veins).

@@ -1,0 +1,99 @@
+"""Verdicts: what is accepted, what is rejected, and the reason with its figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from phantoms import GRIDS, LIVER, fine, noise, plan_of
+
+from synthoma.synthesis import blending, wall
+from synthoma.synthesis.generators.rules import Rules
+from synthoma.synthesis.plan import JudgeRecipe
+from synthoma.synthesis.quality import judge
+from synthoma.synthesis.tumor import Tumor, TumorPlan, Verdict
+from synthoma.volume import Geometry, Volume
+
+
+def judged(
+    plan: TumorPlan, recipe: JudgeRecipe | None = None, geometry: Geometry | None = None, cut: float = 0
+) -> Verdict:
+    """The verdict on a tumor in an even organ; cut: the share of its box that is taken away."""
+    geometry = geometry or fine(44)
+    ct = Volume(np.rint(LIVER + noise(geometry, 10.0)).astype(np.int16), geometry)
+    organ = Volume(np.ones(geometry.shape, bool), geometry)
+    tumor = Rules().render(ct, organ, plan)
+    if cut:
+        alpha = tumor.alpha.copy()
+        alpha[: int(cut * len(alpha))] = 0
+        tumor = replace(tumor, alpha=alpha)
+    return judge(blending.blend(ct, tumor), tumor, geometry, organ, recipe or JudgeRecipe())
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_scores_are_those_of_the_tumor(grid: str) -> None:
+    verdict = judged(plan_of(24.0, contrast_hu=-45.0, noise_hu=10.0), geometry=GRIDS[grid](44))
+    assert verdict.accepted
+    assert verdict.reason == ""
+    assert verdict.scores["volume_ml"] == pytest.approx(4 / 3 * np.pi * 12**3 / 1000, rel=0.03)
+    assert verdict.scores["diameter_mm"] == pytest.approx(24, rel=0.01)
+    assert verdict.scores["volume_ratio"] == pytest.approx(1, abs=0.03)
+    assert verdict.scores["contrast_hu"] == pytest.approx(-45, abs=2)
+    assert verdict.scores["contrast_to_noise"] == pytest.approx(4.5, rel=0.15)
+    assert verdict.scores["saturated"] == 0
+    assert 1 <= verdict.scores["edge_ratio"] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "recipe", "cut", "reason"),
+    [
+        ({}, {}, 0.6, "volume is 0."),
+        ({"contrast_hu": -3.0}, {"contrast_to_noise": 1.0}, 0, "contrast-to-noise is 0."),
+        ({"edge_mm": 6.0}, {}, 0, "x as wide as the scanner's"),
+        ({"contrast_hu": -4000.0}, {}, 0, "100 % of the voxels leave the HU range"),
+    ],
+)
+def test_a_rejection_names_the_rule_and_the_figure(change: dict, recipe: dict, cut: float, reason: str) -> None:
+    verdict = judged(plan_of(24.0, **change), JudgeRecipe(**recipe), cut=cut)
+    assert not verdict.accepted
+    assert reason in verdict.reason
+
+
+def test_an_isodense_tumor_is_accepted_unless_the_recipe_says_otherwise() -> None:
+    assert judged(plan_of(24.0, contrast_hu=0.0)).accepted
+
+
+def test_a_tumor_of_no_voxel_is_rejected() -> None:
+    verdict = judged(plan_of(24.0), cut=1.0)
+    assert verdict.reason == "no voxel is half filled"
+    assert np.isnan(verdict.scores["contrast_hu"])
+
+
+def test_tiny_tumors_are_accepted_whatever_a_voxel_more_or_less() -> None:
+    accepted = {}
+    for name in ("1 mm", "0.7x0.7x5 mm"):
+        places = [tuple(np.random.default_rng(seed).uniform(-2.5, 2.5, 3)) for seed in range(20)]
+        verdicts = [judged(plan_of(4.5, center_mm=place), geometry=GRIDS[name](24)) for place in places]
+        accepted[name] = sum(verdict.accepted for verdict in verdicts)
+    assert accepted["1 mm"] == 20
+    # between two slices of 5 mm it fills neither to the half, and is drawn again elsewhere
+    assert 8 <= accepted["0.7x0.7x5 mm"] < 20
+
+
+def test_wall_tumors_have_a_tolerance_of_their_own_and_must_hang_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry, alpha = fine(20), np.zeros((10, 10, 10), np.float32)
+    organ = Volume(np.ones(geometry.shape, bool), geometry)
+    plan = replace(plan_of(8.0), form="wall", axes_mm=(6.0, 6.0, 6.0))
+    alpha[:6, :6, :6] = 1
+    tumor = Tumor(plan, geometry.box_around((0, 0, 0), 4.5), alpha, alpha)
+    assert plan.volume_mm3 / 216 == pytest.approx(2.09, abs=0.01)
+    after = np.full((10, 10, 10), 50, np.int16)
+    monkeypatch.setattr(wall, "lumen_left", lambda *_: 0.3)
+    monkeypatch.setattr(wall, "on_wall", lambda *_: 1.0)
+    assert judge(after, tumor, geometry, organ, JudgeRecipe()).accepted
+    assert not judge(after, tumor, geometry, organ, JudgeRecipe(wall_volume_error=0.4)).accepted
+    mass = replace(tumor, plan=replace(plan, form="mass", axes_mm=(5.0, 5.0, 5.0)))
+    assert not judge(after, mass, geometry, organ, JudgeRecipe()).accepted
+    monkeypatch.setattr(wall, "on_wall", lambda *_: 0.5)
+    assert "50 % hang on the wall" in judge(after, tumor, geometry, organ, JudgeRecipe()).reason
