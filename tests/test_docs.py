@@ -1,0 +1,88 @@
+"""What is documented exists, what exists is documented, and the examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from synthoma.cli import app
+from synthoma.clusters import ClusterRecipe
+from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
+from synthoma.datasets.conversion import ConvertRecipe
+from synthoma.datasets.splits import SplitRecipe
+from synthoma.datasets.validation import CODES, ValidateRecipe
+from synthoma.recipes import Recipe, read_recipe
+from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+RECIPES: list[tuple[type[Recipe], str]] = [
+    (SynthesisRecipe, "synthesis.md"),
+    (JudgeRecipe, "synthesis.md"),
+    (CohortRecipe, "datasets.md"),
+    (ConvertRecipe, "datasets.md"),
+    (SplitRecipe, "datasets.md"),
+    (ValidateRecipe, "datasets.md"),
+    (ClusterRecipe, "engine.md"),
+]
+
+
+@pytest.mark.parametrize(("kind", "page"), RECIPES)
+def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
+    assert [key for key in kind.model_fields if f"`{key}`" not in PAGES[page]] == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("synthesis", SynthesisRecipe), ("cohort", CohortRecipe), ("cluster", ClusterRecipe)]
+)
+def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:
+    files = sorted((ROOT / "recipes" / folder).glob("*.toml"))
+    assert files
+    for path in files:
+        read_recipe(kind, path)
+
+
+def test_every_command_is_documented() -> None:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    everything = "\n".join(PAGES.values())
+    assert [name for name in names if f"synthoma {name}" not in everything and name != "info"] == []
+
+
+def test_every_validation_code_is_documented() -> None:
+    assert [code for code in CODES if f"`{code}`" not in PAGES["datasets.md"]] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for name, text in PAGES.items():
+        folder = ROOT if name == "README.md" else ROOT / "docs"
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (folder / target).exists(), f"{name}: {target}"
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    tree = PAGES["README.md"].split("```\nsrc/synthoma/")[1].split("```")[0]
+    named = set(re.findall(r"(\w+\.py|\w+/)(?=[\s])", tree))
+    there = {path.name for path in (ROOT / "src/synthoma").glob("*.py") if not path.name.startswith("__")}
+    there |= {f"{path.parent.name}/" for path in (ROOT / "src/synthoma").glob("*/__init__.py")}
+    assert there <= named, there - named
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `demo/cohort` holds the embedded case, at 5 mm."""
+    folder = tmp_path_factory.mktemp("readme")
+    recipe = read_recipe(CohortRecipe, ROOT / "recipes/cohort/one.toml", ["spacing_mm=5"])
+    write_cohort_case(0, recipe, folder / "demo/cohort")
+    return folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "datasets.md"])
+def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo)
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
