@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synthoma.errors import CaseError
+from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.comparison import NOTHING, Comparison, Difference, compare
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
 
@@ -88,3 +88,8 @@ def test_runs_over_different_truths_are_refused() -> None:
         compare([model(0.0)], [other], ("a", "b"), RECIPE)
     with pytest.raises(CaseError, match="no case in common"):
         compare([model(0.0)[:3]], [model(0.0)[5:]], ("a", "b"), RECIPE)
+
+
+def test_a_primary_metric_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"no metric 'dice'.*dsc"):
+        compare([model(0.0)], [model(0.0)], ("a", "b"), RECIPE.with_changes(primary=("dice",)))

@@ -62,7 +62,8 @@ def test_label_maps_are_read_in_the_values_of_the_truth(cases: Dataset, tmp_path
     conversion = plan_conversion(cases, "nnunet", tmp_path / "Dataset001_Liver", recipe)
     finish_conversion(conversion, [convert_case(case, conversion) for case in cases])
     label_maps(cases, tmp_path / "maps")
-    assert perfect(open_dataset(tmp_path / "Dataset001_Liver"), tmp_path / "maps") == [None, 1.0, 1.0]
+    converted = open_dataset(tmp_path / "Dataset001_Liver")
+    assert perfect(converted, tmp_path / "maps", EvaluateRecipe()) == [None, 1.0, 1.0]
 
 
 def test_label_maps_that_nothing_explains_are_refused(cases: Dataset, tmp_path: Path) -> None:
@@ -114,3 +115,10 @@ def test_one_scan_under_two_patients_is_refused(cases: Dataset, tmp_path: Path) 
     write_catalog(rows, tmp_path / "catalog.parquet")
     with pytest.raises(CaseError, match="one scan under two patients; found p1 and another"):
         pair_cases(cases, cases.root, EvaluateRecipe(catalog=str(tmp_path / "catalog.parquet")))
+
+
+def test_structures_and_groups_that_no_case_has_are_refused(cases: Dataset) -> None:
+    with pytest.raises(CaseError, match="no case has the structure spleen; expected one of liver, liver_lesion"):
+        pair_cases(cases, cases.root, EvaluateRecipe(structures=("spleen",)))
+    with pytest.raises(CaseError, match="no case has the group clinic; expected one of dataset, hospital"):
+        pair_cases(cases, cases.root, EvaluateRecipe(groups=("clinic",)))

@@ -65,3 +65,9 @@ def test_a_region_within_another_is_what_both_have() -> None:
     first, second = balls(FLAT, ((0.5, 0.5, 0.5), 12)), balls(FLAT, ((0.6, 0.5, 0.5), 12))
     both = region_of(first).within(region_of(second))
     assert np.array_equal(both.read(whole(first)), first.data & second.data)
+
+
+def test_a_region_above_a_higher_threshold_is_part_of_it() -> None:
+    soft = Volume(np.random.default_rng(0).random(FLAT.shape).astype(np.float32), FLAT)
+    low = region_above(soft, 0.3)
+    assert np.array_equal(low.above(soft, 0.7).read(whole(soft)), soft.data >= 0.7)

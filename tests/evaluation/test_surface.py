@@ -123,6 +123,31 @@ def test_turning_index_axes_changes_nothing_but_the_cut_of_saddles(seed: int, ax
     assert five(after) == pytest.approx(five(before), rel=0.08, abs=0.05, nan_ok=True)
 
 
+@given(st.integers(0, 10**6), st.tuples(*[st.integers(0, 4)] * 3))
+def test_moving_both_masks_changes_nothing(seed: int, shift: tuple[int, int, int]) -> None:
+    first, second = pair(seed)
+    moved = []
+    for mask in (first, second):
+        data = np.pad(mask.data, [(by, 5 - by) for by in shift])
+        moved.append(Volume(data, Geometry.of(data.shape, mask.geometry.spacing_mm)))
+    assert five(scores(*moved)) == pytest.approx(five(scores(first, second)), abs=1e-9, nan_ok=True)
+
+
+def test_a_finer_grid_changes_little() -> None:
+    first, second = balls(FLAT, ((0.45, 0.5, 0.5), 14)), balls(FLAT, ((0.55, 0.5, 0.5), 12))
+    finer = FLAT.resampled([spacing / 2 for spacing in FLAT.spacing_mm])
+    coarse, fine = scores(first, second), scores(first.to(finer), second.to(finer))
+    assert fine.assd_mm == pytest.approx(coarse.assd_mm, abs=0.4)
+    assert fine.nsd[3.0] == pytest.approx(coarse.nsd[3.0], abs=0.15)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_mirroring_smooth_masks_changes_the_third_digit_at_most(axis: int) -> None:
+    first, second = balls(FLAT, ((0.45, 0.5, 0.5), 14)), balls(FLAT, ((0.55, 0.45, 0.5), 12))
+    mirrored = [Volume(np.flip(mask.data, axis), FLAT) for mask in (first, second)]
+    assert five(scores(*mirrored)) == pytest.approx(five(scores(first, second)), abs=0.005)
+
+
 def test_parts_far_apart_are_scored_as_one_mask() -> None:
     near, far = balls(FLAT, ((0.2, 0.2, 0.3), 8)), balls(FLAT, ((0.2, 0.2, 0.3), 8), ((0.85, 0.85, 0.8), 5))
     found = scores(near, far)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.errors import CaseError
-from synthoma.evaluation.figures import Scored, group_values, metric, ratios, structures_of
+from synthoma.errors import CaseError, RecipeError
+from synthoma.evaluation.figures import METRICS, Scored, group_values, metric, ratios, structures_of
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row
 from synthoma.evaluation.statistics import Interval, Ratio, bootstrap, holm, permutation_p, wilcoxon_p
 from synthoma.evaluation.summary import plain
@@ -76,9 +76,13 @@ def compare(
     """Every figure of two models, paired by patient over the cases that all runs scored.
 
     A difference is said to be one only if its interval leaves out zero and its corrected p is small enough. Raises
-    `CaseError` if no case is in all runs, or if they were scored against different truths.
+    `CaseError` if no case is in all runs, or if they were scored against different truths; `RecipeError` for a primary
+    metric that does not exist.
     """
     recipe = recipe or EvaluateRecipe()
+    unknown = [name for name in recipe.primary if name not in METRICS and not name.startswith("nsd_")]
+    if unknown:
+        raise RecipeError(f"primary: no metric {unknown[0]!r}", expected=f"nsd_2mm or the like, {', '.join(METRICS)}")
     models, left_out = _same_cases([*first, *second])
     models_of = models[: len(first)], models[len(first) :]
     differences = list(_differences(models_of, recipe, seed))

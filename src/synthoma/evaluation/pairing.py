@@ -73,6 +73,8 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
     structures = recipe.structures or _common(pairs)
     if not structures:
         raise CaseError("truth and predictions have no structure in common", expected=", ".join(kept[0].masks))
+    _refuse_unknown("structure", recipe.structures, (case.masks for case in kept))
+    _refuse_unknown("group", recipe.groups, ({"dataset": "", **case.attributes} for case in kept))
     return Pairs(pairs, structures, tuple(missing), tuple(extra), (*truth.faults, *faults))
 
 
@@ -83,6 +85,15 @@ def score_pair(pair: Pair, structures: tuple[str, ...], recipe: EvaluateRecipe) 
     scores = score_case(pair.truth, predicted, asked)
     groups = {name: _text(scores.attributes.get(name)) for name in recipe.groups}
     return CaseScores(scores.case, scores.patient, scores.rows, scores.lesions, scores.notes, groups).as_dict()
+
+
+def _refuse_unknown(what: str, names: Iterable[str], places: Iterable[Mapping[str, Any]]) -> None:
+    """A name that no case has is a slip of the pen."""
+    seen = list(places)
+    for name in names:
+        if not any(name in place for place in seen):
+            known = ", ".join(sorted({entry for place in seen for entry in place}))
+            raise CaseError(f"no case has the {what} {name}", expected=f"one of {known}")
 
 
 def _open_predictions(root: Path, truth: Dataset) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:

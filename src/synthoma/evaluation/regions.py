@@ -45,6 +45,13 @@ class Region:
             copy_overlap(block.mask, block.box, found, box)
         return found
 
+    def above(self, probability: Volume, threshold: float) -> Region:
+        """The voxels of the region whose probability, on its grid, is at least `threshold`."""
+        blocks: list[Block] = []
+        for block in self.blocks:
+            blocks += split(block.mask & (probability.data[block.box.slices] >= threshold), block.box.lower)
+        return Region(self.geometry, tuple(blocks))
+
     def within(self, allowed: Region) -> Region:
         """The voxels that the other region has too."""
         blocks: list[Block] = []

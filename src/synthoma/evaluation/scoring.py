@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -160,12 +160,16 @@ _COUNTED = {"empty": "counted as nothing found", "leave_out": "left out"}
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """The true and the predicted mask of one structure, on one grid with axes in one order."""
+    """The true and the predicted mask of one structure, on one grid with axes in one order.
+
+    candidates: of probabilities, what is above the lowest threshold of the curve.
+    """
 
     structure: str
     truth: Region
     predicted: Region
     probability: Volume | None = None
+    candidates: Region | None = None
     allowed: Region | None = None
 
     @classmethod
@@ -178,15 +182,16 @@ class _Pair:
             return cls(structure, ours, Region(ours.geometry, ()))
         volume = _on_grid(predicted.volume, truth.volume, structure, recipe).reorient(axes)
         if predicted.is_probability:
-            return cls(structure, ours, region_above(volume, recipe.threshold), volume)
+            candidates = region_above(volume, min((recipe.threshold, *recipe.curve)))
+            return cls(structure, ours, candidates.above(volume, recipe.threshold), volume, candidates)
         return cls(structure, ours, region_of(volume, predicted.values))
 
     def near(self, organ: Region, within_mm: float) -> _Pair:
         """The pair within a distance of the organ."""
         allowed = grown(organ, within_mm)
-        return _Pair(
-            self.structure, self.truth.within(allowed), self.predicted.within(allowed), self.probability, allowed
-        )
+        kept = {name: getattr(self, name) for name in ("truth", "predicted", "candidates")}
+        regions = {name: region and region.within(allowed) for name, region in kept.items()}
+        return replace(self, **regions, allowed=allowed)
 
     def scores(self, recipe: EvaluateRecipe) -> tuple[Row, list[Row]]:
         voxels = score_voxels(self.truth, self.predicted)
@@ -213,10 +218,9 @@ class _Pair:
     def _curve(self, matching: Matching, recipe: EvaluateRecipe) -> list[list[float]]:
         """Threshold, lesions found and false ones, for every threshold; masks have one."""
         points = {recipe.threshold: matching}
-        if self.probability is not None:
+        if self.probability is not None and self.candidates is not None:
             for threshold in recipe.curve:
-                region = region_above(self.probability, threshold)
-                region = region.within(self.allowed) if self.allowed else region
+                region = self.candidates.above(self.probability, threshold)
                 points.setdefault(threshold, self._match(region, recipe))
         return [[threshold, found.count("found"), found.count("false")] for threshold, found in sorted(points.items())]
 
