@@ -136,3 +136,13 @@ def test_grids_that_differ_are_named_with_their_distance() -> None:
     ct, mask = hu(ANISOTROPIC), Volume(np.zeros((9, 7, 5), bool), Geometry.of((9, 7, 5), (0.7, 0.9, 3)))
     with pytest.raises(GeometryError, match=r"liver's grid differs; found .* RAS, expected .* LPS .*resample"):
         ct.require_same_grid(mask, "liver")
+
+
+def test_boxes_are_shifted_joined_and_compared() -> None:
+    one, other = Box((0, 2, 4), (3, 5, 7)), Box((2, 0, 6), (9, 3, 8))
+    assert one.shift((10, -2, 0)) == Box((10, 0, 4), (13, 3, 7))
+    assert one.hull(other) == other.hull(one) == Box((0, 0, 4), (9, 5, 8))
+    assert one.meets(other)
+    assert other.meets(one)
+    assert not one.meets(other.shift((1, 0, 0)))  # side by side
+    assert not one.meets(Box((1, 3, 5), (1, 4, 6)))  # no voxel at all

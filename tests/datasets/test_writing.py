@@ -12,10 +12,10 @@ import pytest
 
 from datasets.builders import SHAPE, patient
 from grids import oblique
-from synthoma import disk
+from synthoma import disk, files
 from synthoma.cases import Case, find_lesions
 from synthoma.datasets.layouts import open_dataset, read_case
-from synthoma.datasets.writing import write_case
+from synthoma.datasets.writing import write_case, write_files
 from synthoma.errors import GeometryError
 from synthoma.volume import Geometry, Volume
 
@@ -81,3 +81,35 @@ def test_a_mask_on_another_grid_leaves_no_record(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="s1: the liver's grid differs"):
         write_case(case, tmp_path)
     assert not (tmp_path / "case.json").exists()
+
+
+def test_mask_files_as_we_write_them_are_copied_and_others_are_written_anew(tmp_path: Path) -> None:
+    case = patient(GRIDS[1], "s1")
+    packed = tmp_path / "in" / "liver.nii.gz"
+    files.write_volume(Volume(case.masks["liver"].data, GRIDS[1]), packed, level=3)  # other bytes than ours
+    for name in ("spleen.nii", "colon.nrrd"):
+        files.write_volume(Volume(case.masks[name.split(".")[0]].data, GRIDS[1]), tmp_path / "in" / name)
+    wide = Volume(case.masks["kidney"].data.astype(np.uint16), GRIDS[1])
+    files.write_volume(wide, tmp_path / "in" / "kidney.nii.gz")
+    sources = {path.name.split(".")[0]: path for path in (tmp_path / "in").iterdir()}
+    scan = files.read_geometry(packed)  # as a file stores it
+    held = replace(
+        case, image=Volume(case.image.data, scan), masks=sources | {"kidney_left": case.masks["kidney_left"]}
+    )
+    write_files(held, tmp_path / "out", list(held.masks), copy=True)
+    found = read_case(tmp_path / "out")
+    assert (tmp_path / "out" / "segmentations" / "liver.nii.gz").read_bytes() == packed.read_bytes()
+    assert nibabel.load(tmp_path / "out" / "segmentations" / "kidney.nii.gz").get_data_dtype() == np.uint8
+    for name, mask in found.each_mask():
+        assert np.array_equal(mask.data, case.masks[name].data), name
+
+
+def test_lesions_are_found_in_a_mask_that_could_be_copied(tmp_path: Path) -> None:
+    case = patient(GRIDS[0], "s1")
+    write_case(case, tmp_path / "in")
+    written = read_case(tmp_path / "in")
+    write_files(written, tmp_path / "out", list(written.masks), copy=True)
+    one, two = (json.loads((tmp_path / name / "case.json").read_text())["lesions"] for name in ("in", "out"))
+    assert sorted((lesion["organ"], lesion["voxels"]) for lesion in one) == sorted(
+        (lesion["organ"], lesion["voxels"]) for lesion in two
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
@@ -24,7 +24,6 @@ from synthoma.synthesis.plan import SynthesisRecipe
 from synthoma.synthesis.rendered import lesions_of, mask_with_tumors, replay_rows, synthetic_case
 from synthoma.volume import Box, Volume
 
-Write = Literal["full", "overlay", "plans"]
 WRITES = ("full", "overlay", "plans")
 
 # Label maps on request -> file. `instances`: 1, 2, ... by tumor; the others as `datasets.painting` has them.

@@ -67,7 +67,8 @@ class Rendering:
     @property
     def rows(self) -> list[Row]:
         """The case's rows."""
-        return _manifest_at(self.manifest, self.manifest.stat().st_mtime_ns).rows(self.healthy.id)
+        changed = self.manifest.stat().st_mtime_ns if self.manifest.exists() else 0
+        return _manifest_at(self.manifest, changed).rows(self.healthy.id)
 
     def synthesis(self) -> Synthesis:
         """The case with its tumors; `CaseError` if the healthy scan is not the one they were made on."""
