@@ -17,8 +17,13 @@ setup: .venv/ready ## .venv with synthoma and everything the tests need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
-demo: .venv/ready ## the main job on the embedded case; pictures and data under demo/
-	$(BIN)/python -m synthoma demo --out demo
+demo: .venv/ready ## draw a patient, check it, put a tumor into each of six organs; pictures and data in demo/
+	$(BIN)/synthoma cohort recipes/cohort/one.toml --out demo/cohort
+	$(BIN)/synthoma validate demo/cohort --out demo/validation
+	$(BIN)/synthoma show demo/cohort/insilico_0000 --out demo/case.png
+	$(BIN)/synthoma synthesize recipes/synthesis/six_organs.toml --data demo/cohort --out demo/synthetic --seed 1
+	$(BIN)/synthoma show demo/synthetic --out demo/gallery.png
+	@echo "Look at demo/case.png and demo/gallery.png; the labelled scan is in demo/synthetic/insilico_0000."
 
 test: .venv/ready ## all tests
 	$(BIN)/python -m pytest -n 2

@@ -218,6 +218,7 @@ class SitePrior:
     least, in mean radii (negative: outside). free_surface: share of the tumor's surface without organ contact for
     diameters < 20, 20-40, > 40 mm, if the site is drawn from it.
     outside_mm: how far out that fat is looked at when a site is chosen. coarse_mm: of the tables that sites come from.
+    even: its tissue shows the scan's noise and little else (no cortex and medulla, no lobules in fat).
     """
 
     form: str
@@ -225,15 +226,16 @@ class SitePrior:
     free_surface: tuple[float, float, float] | None = None
     outside_mm: float = 0.0
     coarse_mm: float = 2.5
+    even: bool = False
 
 
 SITES = {
-    "liver": SitePrior("mass", 0.8, coarse_mm=4.0),
+    "liver": SitePrior("mass", 0.8, coarse_mm=4.0, even=True),
     "pancreas": SitePrior("mass", 0.3, outside_mm=15.0),
     "kidney": SitePrior("mass", free_surface=(0.33, 0.45, 0.69), outside_mm=25.0),  # KiTS19
     "colon": SitePrior("wall"),
     "esophagus": SitePrior("wall"),
-    "uterus": SitePrior("mass", 0.5, outside_mm=10.0),
+    "uterus": SitePrior("mass", 0.5, outside_mm=10.0, even=True),
 }
 FREE_SURFACE_SPREAD = 0.2  # SD, so that 5-95 % is about what KiTS19 shows (.16-.83 over all sizes)
 

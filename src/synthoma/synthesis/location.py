@@ -23,7 +23,7 @@ FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _DEEP_MM = 9.0
 _TRIES = 64
-_SOLID = ("liver", "spleen", "kidney_left", "kidney_right", "pancreas", "uterus")
+_SOLID = ("liver", "spleen", "uterus", "kidney_left", "kidney_right", "pancreas")
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
 
 
@@ -110,8 +110,8 @@ def survey(
     reached = depth > -prior.outside_mm if prior.free_surface else inside
     vessels = _vessels(masks, hu, base, box, step) if vessel_veto else np.zeros_like(inside)
     cells, depths = _by_depth(reached & ~vessels, depth)
-    solid = prior.form == "mass" and depth.max() > _DEEP_MM
-    quiet = _even_place(grid, depth, hu) if solid else _even_place_elsewhere(ct, masks, step)
+    learns = prior.even and depth.max() > _DEEP_MM
+    quiet = _even_place(grid, depth, hu) if learns else _even_place_elsewhere(ct, masks, step)
     volume_mm3 = float(inside.sum() * grid.voxel_mm3)
     # one mask of both kidneys (KiTS) is two parts
     pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
