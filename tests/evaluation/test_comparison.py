@@ -82,6 +82,17 @@ def test_cases_that_only_one_run_has_are_left_out_and_named() -> None:
     assert (comparison.cases, of(comparison, "dsc").gap.n) == (17, 17)
 
 
+def test_a_scan_undefined_in_one_run_counts_in_none() -> None:
+    # without its two worst scans a model would look better than itself
+    worst = sorted(model(0.0), key=lambda each: each.rows[0]["dsc"])[:2]
+    missed = {each.case for each in worst}
+    holes = [
+        replace(each, rows=(each.rows[0] | {"dsc": None},)) if each.case in missed else each for each in model(0.0)
+    ]
+    found = of(compare([model(0.0)], [holes], ("a", "b"), RECIPE), "dsc")
+    assert (found.gap.value, found.gap.n, found.first) == (0.0, 18, found.second)
+
+
 def test_runs_over_different_truths_are_refused() -> None:
     other = [replace(each, rows=(each.rows[0] | {"truth_ml": 5.0},)) for each in model(0.0)]
     with pytest.raises(CaseError, match="another truth"):

@@ -62,6 +62,24 @@ def test_surfaces_agree_with_surface_distance_on_200_random_pairs() -> None:
         assert five(scores(*pair(seed))) == pytest.approx(reference(seed), abs=1e-6), seed
 
 
+def test_nsd_agrees_with_the_sub_voxel_one_of_monai() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra bench)")
+    metrics = pytest.importorskip("monai.metrics", reason="MONAI is not installed (extra bench)")
+    for seed in range(30):
+        # MONAI leaves surfaces open at the border
+        first, second = (np.pad(mask, 2) for mask in blob_pair(seed)[:2])
+        if not (first.any() and second.any()):
+            continue
+        geometry = Geometry.of(first.shape, blob_pair(seed)[2])
+        theirs = metrics.compute_surface_dice(
+            *(torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (second, first)),
+            class_thresholds=[2.0], include_background=True, spacing=geometry.spacing_mm, use_subvoxels=True,
+        )  # fmt: skip
+        assert scores(Volume(first, geometry), Volume(second, geometry)).nsd[2.0] == pytest.approx(
+            float(theirs), abs=1e-5
+        )
+
+
 def test_one_empty_mask_has_nsd_0_and_no_distance() -> None:
     some, none = balls(FLAT, ((0.5, 0.5, 0.5), 12)), Volume(np.zeros(FLAT.shape, bool), FLAT)
     for first, second in ((some, none), (none, some)):

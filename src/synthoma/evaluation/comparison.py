@@ -75,6 +75,7 @@ def compare(
 ) -> Comparison:
     """Every figure of two models, paired by patient over the cases that all runs scored.
 
+    A scan whose value is undefined in one run counts for that metric in none.
     A difference is said to be one only if its interval leaves out zero and its corrected p is small enough. Raises
     `CaseError` if no case is in all runs, or if they were scored against different truths; `RecipeError` for a primary
     metric that does not exist.
@@ -84,6 +85,7 @@ def compare(
     if unknown:
         raise RecipeError(f"primary: no metric {unknown[0]!r}", expected=f"nsd_2mm or the like, {', '.join(METRICS)}")
     models, left_out = _same_cases([*first, *second])
+    models = _defined_in_all(models)
     models_of = models[: len(first)], models[len(first) :]
     differences = list(_differences(models_of, recipe, seed))
     for family in (True, False):  # the primary ones, the others
@@ -183,6 +185,24 @@ def _same_cases(runs: Sequence[Sequence[CaseScores]]) -> tuple[list[list[CaseSco
                 "the runs scored another truth, patient or structures", case=case, fix="evaluate all in the same way"
             )
     return [[table[case] for case in shared] for table in tables], left_out
+
+
+def _defined_in_all(runs: list[list[CaseScores]]) -> list[list[CaseScores]]:
+    """The same cases with a value undefined in all runs if it is in one: a missed tumor has no HD95 to be better in."""
+    undefined = {
+        (row["case"], row["structure"], name)
+        for run in runs
+        for each in run
+        for row in each.rows
+        for name, value in row.items()
+        if value is None
+    }
+
+    def blanked(row: Row) -> Row:
+        key = row["case"], row["structure"]
+        return {name: None if (*key, name) in undefined else value for name, value in row.items()}
+
+    return [[replace(each, rows=tuple(map(blanked, each.rows))) for each in run] for run in runs]
 
 
 def _truth(scores: CaseScores, structures: set[str]) -> tuple[Any, ...]:

@@ -136,6 +136,7 @@ def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
     """Predicted less true volume against their mean, with the mean and the limits of agreement."""
     axes = _axes("mean of true and predicted volume, ml", "predicted less true, ml")
     axes.axhline(0, color="#bbbbbb", linewidth=0.8)
+    axes.update_datalim([(0, -0.1), (0, 0.1)], updatex=False)  # perfect volumes are not a plot of rounding
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         pairs = [(row["case"], row["truth_ml"], row["predicted_ml"]) for row in one.scored.rows]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from synthoma.evaluation.comparison import NOTHING, Comparison, Difference
+from synthoma import anatomy
+from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
 from synthoma.evaluation.plots import Plot
 from synthoma.evaluation.statistics import Interval
@@ -15,12 +16,13 @@ from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_a
 from synthoma.evaluation.worst import Picture
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 70em; margin: 2em auto; padding: 0 1.2em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 78em; margin: 2em auto; padding: 0 1.2em; }
 h1 { font-size: 1.6em; margin-bottom: 0.1em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1em; }
 table { border-collapse: collapse; font-size: 0.9em; font-variant-numeric: tabular-nums; margin: 0.6em 0 1.2em; }
 th, td { text-align: left; padding: 0.18em 1em 0.18em 0; border-bottom: 1px solid #e4e6ea; vertical-align: top; }
 th { font-weight: 600; border-bottom-color: #9aa1ab; } .n { text-align: right; white-space: nowrap; }
 .muted { color: #666; } .strong { font-weight: 600; }
+td:first-child { min-width: 11em; } td:last-child { min-width: 5em; }
 .plots { display: flex; flex-wrap: wrap; gap: 1.2em; } figure { margin: 0; max-width: 29em; } svg { max-width: 100%; }
 .plots svg { height: auto; } .worst figure { width: 18.5em; } .worst img { width: 100%; }
 figcaption { font-size: 0.83em; color: #555; }
@@ -33,6 +35,15 @@ HOW = (
     "one to one; one that lies mostly in a match of another is merged or split, and a merged one was not found."
 )
 
+COMPARED = (
+    "A scan whose value is undefined in one run counts for that metric in none, so means may differ from those of "
+    "each model's own report. A difference is named only if its interval leaves out zero and its p, corrected by "
+    "Holm, is small enough; else: no difference shown. The primary metrics are corrected for their own number "
+    "over all structures, everything else (secondary, sizes, groups) for the number of all of that. p: "
+    "permutation test, the models swapped patient by patient; AUC has its interval alone. Training seeds, if "
+    "several, are drawn anew with the patients in every resample."
+)
+
 
 def evaluation_page(
     title: str,
@@ -43,7 +54,7 @@ def evaluation_page(
 ) -> str:
     """The page of one run. plots, pictures: by structure; facts: how it was counted, a row each."""
     parts = [f"<p>{escape(_population(summary))}</p>"]
-    for structure in dict.fromkeys(figure.structure for figure in summary.figures):
+    for structure in _tumors_first(figure.structure for figure in summary.figures):
         parts += [f"<h2>{escape(structure)}</h2>", _figure_table(summary, structure), _froc_table(summary, structure)]
         parts += [_plots(plots.get(structure, ())), _group_table(summary, structure)]
         parts.append(_pictures(pictures.get(structure, ())))
@@ -69,7 +80,7 @@ def comparison_page(
         f"{escape(seeds) + '. ' if max(comparison.seeds) > 1 else ''}"
         f"Differences are {escape(second)} less {escape(first)}.</p>"
     ]
-    for structure in dict.fromkeys(one.structure for one in comparison.differences):
+    for structure in _tumors_first(one.structure for one in comparison.differences):
         own = [one for one in comparison.differences if one.structure == structure]
         parts.append(f"<h2>{escape(structure)}</h2>")
         main = [one for one in own if one.whole and one.metric in primary]
@@ -79,15 +90,13 @@ def comparison_page(
         rest = [one for one in own if not one.whole]
         if rest:
             parts += ["<h3>By size and group</h3>", _difference_table(rest, comparison)]
-    note = (
-        "A difference is named only if its interval leaves out zero and its p, corrected by Holm, is small enough; "
-        f"else: {NOTHING}. The primary metrics are corrected for their own number over all structures, everything else "
-        "(secondary, sizes, groups) for the number of all of that. p: permutation test, the models swapped patient by "
-        "patient; AUC has its interval alone. Training seeds, if several, are drawn anew with the patients in every "
-        "resample."
-    )
-    parts += ["<h2>How it was counted</h2>", f"<p>{note}</p>", f"<p>{HOW}</p>", _facts(facts)]
+    parts += ["<h2>How it was counted</h2>", f"<p>{COMPARED}</p>", f"<p>{HOW}</p>", _facts(facts)]
     return _page(title, parts)
+
+
+def _tumors_first(structures: Iterable[str]) -> list[str]:
+    """Each structure once, those with lesions before organs."""
+    return sorted(dict.fromkeys(structures), key=lambda name: not anatomy.is_lesion(name))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -153,7 +162,7 @@ def _difference_table(differences: Iterable[Difference], comparison: Comparison)
         ])  # fmt: skip
     first, second = map(escape, comparison.names)
     head = ["", first, second, "difference", "interval", "patients", "p", "Wilcoxon p", "p, Holm", ""]
-    return _table(head, rows, numeric=range(1, 10))
+    return _table(head, rows, numeric=range(1, 9))
 
 
 def _spread(value: float) -> str:
@@ -193,7 +202,10 @@ def _pictures(pictures: Sequence[Picture]) -> str:
         + f"<figcaption><b>{escape(one.case)}</b>: {escape(one.caption)}</figcaption></figure>"
         for one in pictures
     ]
-    head = "<h3>Lowest DSC, at the largest missed or false lesion</h3><p class=muted>Truth green, prediction red.</p>"
+    head = (
+        "<h3>The scans with the lowest DSC</h3><p class=muted>Truth green, prediction red; at the largest missed or "
+        "false lesion, else the largest of all, or through an organ's middle.</p>"
+    )
     return f'{head}<div class="plots worst">{"".join(figures)}</div>'
 
 
