@@ -122,3 +122,15 @@ def test_structures_and_groups_that_no_case_has_are_refused(cases: Dataset) -> N
         pair_cases(cases, cases.root, EvaluateRecipe(structures=("spleen",)))
     with pytest.raises(CaseError, match="no case has the group clinic; expected one of dataset, hospital"):
         pair_cases(cases, cases.root, EvaluateRecipe(groups=("clinic",)))
+
+
+def test_two_predictions_of_one_case_or_structure_are_refused(cases: Dataset, tmp_path: Path) -> None:
+    label_maps(cases, tmp_path / "maps")
+    shutil.copy(tmp_path / "maps" / "c1.nii.gz", tmp_path / "maps" / "c1.nii")
+    (tmp_path / "maps" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "tumor": 2}}))
+    with pytest.raises(CaseError, match="c1: two predictions of one id"):
+        pair_cases(cases, tmp_path / "maps", RECIPE)
+    folder = predictions(tmp_path / "model", cases.root) / "c2" / "segmentations"
+    shutil.copy(folder / "liver_lesion.nii.gz", folder / "liver_tumor.nii.gz")
+    with pytest.raises(CaseError, match="c2: two predictions of liver_lesion"):
+        pair_cases(cases, tmp_path / "model", RECIPE)

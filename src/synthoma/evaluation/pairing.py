@@ -99,11 +99,21 @@ def _refuse_unknown(what: str, names: Iterable[str], places: Iterable[Mapping[st
 def _open_predictions(root: Path, truth: Dataset) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
     listing = list_folder(root) if root.is_dir() else None
     if listing is not None and listing.images() and "imagesTr" not in listing.folders and _is_flat(root):
-        return dict(_label_maps(listing, truth)), ()
+        return _each_once(_label_maps(listing, truth)), ()
     if listing is not None and any((root / name / "segmentations").is_dir() for name in listing.folders):
-        return dict(_mask_folders(listing)), ()
+        return _each_once(_mask_folders(listing)), ()
     dataset = open_dataset(root)
     return {case.id: replace(case, masks=_complete(case.masks)) for case in dataset}, dataset.faults
+
+
+def _each_once(predictions: Iterable[tuple[str, Case]]) -> dict[str, Case]:
+    found: dict[str, Case] = {}
+    for name, case in predictions:
+        if name in found:
+            both = f"{found[name].image} and {case.image}"
+            raise CaseError("two predictions of one id", case=name, found=both, fix="remove one")
+        found[name] = case
+    return found
 
 
 def _is_flat(root: Path) -> bool:
@@ -144,9 +154,13 @@ def _as_truth(path: Path, truth: Case) -> dict[str, Source]:
 def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:
     for name in listing.folders:
         folder = list_folder(listing.path / name).within("segmentations")
-        masks: dict[str, Source] = {
-            anatomy.canonical_name(stem): folder.path / file for file, stem in folder.images().items()
-        }
+        masks: dict[str, Source] = {}
+        for file, stem in folder.images().items():
+            structure = anatomy.canonical_name(stem)
+            if structure in masks:
+                both = f"{masks[structure]} and {file}"
+                raise CaseError(f"two predictions of {structure}", case=case_id(name), found=both, fix="remove one")
+            masks[structure] = folder.path / file
         if masks:
             yield case_id(name), Case(case_id(name), folder.path, masks)
 
