@@ -301,3 +301,14 @@ def test_other_instructions_and_threads_give_the_same_bytes() -> None:
     if not features:
         pytest.skip("this CPU has nothing to switch off")
     assert run_elsewhere(NPY_DISABLE_CPU_FEATURES=" ".join(features), OPENBLAS_CORETYPE="Nehalem") == here
+
+
+def test_a_structure_that_covers_the_organ_does_not_stop_its_tumors() -> None:
+    case = ellipsoid_case(fine(60), (26, 26, 26), "liver")
+    liver = case.read_mask("liver")
+    body = Volume(np.ones_like(liver.data), liver.geometry)
+    for masks in ({"liver": liver, "body": body}, {"body": body, "liver": liver}):
+        made = synthesize(
+            replace(case, masks=masks), SynthesisRecipe(lesions=(1, 1), diameter_mm=(14, 14), phase="portal"), 1
+        )
+        assert len(made.inserted) == 1

@@ -140,12 +140,14 @@ def draw_plan(
     form = anatomy.SITES[host.organ].form
     roughness, spectrum, skew = _surface(shape, diameter_mm, rng)
     if form == "wall":
-        frame = wall.draw_frame(host, diameter_mm, taken, recipe.gap_mm, rng)
-        center, axes, orientation = frame.center_mm, frame.axes_mm, frame.orientation
+        patch = wall.draw_frame(host, diameter_mm, taken, recipe.gap_mm, rng)
+        center, relaxed, axes, orientation = patch.center_mm, patch.relaxed, patch.axes_mm, patch.orientation
     else:
         axes, orientation = _axes(shape, diameter_mm, rng), _rotation(rng)
         reach = float(max(axes)) * (1 + 1.5 * roughness)
-        center = find_site(host, _wanted_depth(host, diameter_mm, rng), reach, taken, recipe.gap_mm, rng).center_mm
+        wanted = _wanted_depth(host, diameter_mm, attempt, rng)
+        site = find_site(host, wanted, reach, taken, recipe.gap_mm, rng)
+        center, relaxed = site.center_mm, site.relaxed
     contrast = _contrast(host, recipe, rng)
     core = diameter_mm >= tissue.core_from_mm and rng.random() < tissue.core_share
     rim = rng.random() < tissue.rim_share
@@ -181,6 +183,7 @@ def draw_plan(
         core_share=round(rng.uniform(0.4, 0.75), 2) if core else 0.0,
         push_mm=round(min(_uniform(recipe.push_mm, rng), 0.4 * min(axes)), 2) if pushes else 0.0,
         calcifications=_specks(diameter_mm, tissue.speck_share, rng),
+        relaxed=relaxed,
         generator=recipe.generator,
     )
 
@@ -229,14 +232,17 @@ def _rotation(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return w, x, y, z
 
 
-def _wanted_depth(host: Host, diameter_mm: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Lowest and highest depth of the center, in mm under the organ's surface."""
+def _wanted_depth(host: Host, diameter_mm: float, attempt: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Lowest and highest depth of the center, in mm under the organ's surface.
+
+    A tumor that found no room outside is drawn deeper each time: without fat around, it has to grow inward.
+    """
     prior, radius = anatomy.SITES[host.organ], diameter_mm / 2
     if prior.free_surface is None:
         return prior.depth_share * radius, float("inf")
     mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
     free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
-    depth = host.radius_mm - _distance_for(free, radius, host.radius_mm)
+    depth = host.radius_mm - _distance_for(free, radius, host.radius_mm) + 0.2 * attempt * radius
     return depth - 0.1 * radius, depth + 0.1 * radius
 
 

@@ -30,6 +30,7 @@ class Scene:
         self.masks: dict[str, Array] = {}
         self.names: list[str] = []
         self.boxes: dict[str, Box] = {}
+        self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
         self.map: NDArray[np.uint8] | None = None
 
     @property
@@ -53,8 +54,12 @@ class Scene:
             return
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
-        part = self.map[box.slices]
-        part[mask.data[box.slices] & (part != _REAL)] = number
+        # of structures that overlap the smaller one shows: a body mask must not hide the organs
+        inside, part = mask.data[box.slices], self.map[box.slices]
+        if number != _REAL:
+            self.sizes[number] = np.count_nonzero(inside)
+            inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
+        part[inside] = number
 
     def volumes(self, names: Iterable[str] | None = None) -> dict[str, Volume]:
         """The kept masks, moved by the pushes so far."""

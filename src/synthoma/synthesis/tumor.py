@@ -42,6 +42,7 @@ class TumorPlan:
     push_mm, push_reach: how far the border pushes its neighbors, and where that ends, in radii.
     noise_hu, noise_from_mm: SD of the scan's grain there, and where to learn it for what replaces gas, stool, fat
       or vessels.
+    relaxed: how often the wish for a place was widened before the organ had one.
     seed: of the surface, the texture and the grain. details: what other generators need.
     """
 
@@ -69,6 +70,7 @@ class TumorPlan:
     push_mm: float = 0.0
     push_reach: float = PUSH_REACH
     calcifications: tuple[Calcification, ...] = ()
+    relaxed: int = 0
     generator: str = "rules"
     details: Mapping[str, Any] = field(default_factory=dict)
 
