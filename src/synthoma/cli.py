@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -111,7 +111,7 @@ def validate(
 @app.command()
 def convert(
     data: Annotated[Path, typer.Argument(help="Data set, in any known layout.", metavar="DIR")],
-    to: Annotated[str, typer.Option("--to", help="nnunet, msd or abdomenatlas.")],
+    to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout to write.")],
     out: Out,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Structures and names (TOML).")] = None,
     changes: Overrides = [],  # noqa: B006
@@ -147,6 +147,7 @@ def cohort(
     from functools import partial
 
     from synthoma import engine, runs
+    from synthoma.datasets.catalog import write_catalog
     from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
     from synthoma.recipes import read_recipe
 
@@ -156,6 +157,7 @@ def cohort(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,
             cluster=cluster, title="cohort", key=settings.case_id,
         )  # fmt: skip
+        write_catalog([record.result["row"] for record in records if record.status == "done"], out / "catalog.parquet")
     _finish(records, out)
 
 
@@ -165,7 +167,10 @@ def synthesize(
     data: Data,
     out: Out,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, other tumors.")] = 0,
-    write: Annotated[str, typer.Option("--write", help="full (NIfTI), overlay (changed boxes) or plans.")] = "full",
+    write: Annotated[
+        Literal["full", "overlay", "plans"],
+        typer.Option("--write", help="NIfTI, changed voxels, or the manifest alone."),
+    ] = "full",
     maps: Maps = [],  # noqa: B006
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
@@ -196,7 +201,7 @@ def replay(
     manifest: Annotated[Path, typer.Argument(help="manifest.parquet of a synthesize run.", metavar="MANIFEST")],
     data: Data,
     out: Out,
-    write: Annotated[str, typer.Option("--write", help="full (NIfTI) or overlay (changed boxes).")] = "full",
+    write: Annotated[Literal["full", "overlay"], typer.Option("--write", help="NIfTI, or changed voxels.")] = "full",
     maps: Maps = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,

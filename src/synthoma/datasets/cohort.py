@@ -14,9 +14,11 @@ from pydantic import Field
 
 from synthoma.anatomy import STRUCTURES
 from synthoma.cases import Case
+from synthoma.datasets.catalog import describe_case
 from synthoma.datasets.insilico.abdomen import Abdomen, draw_abdomen
 from synthoma.datasets.insilico.patient import Patient, draw_patient
 from synthoma.datasets.insilico.scanner import Scanner, field_of_view, scan
+from synthoma.datasets.layouts import read_case
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
@@ -115,5 +117,7 @@ def cohort_case(recipe: CohortRecipe, index: int) -> Case:
 
 
 def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, Any]:
-    """Draws case number `index` and writes it under `out`; what was written, as plain data."""
-    return write_case(cohort_case(recipe, index), out / recipe.case_id(index), provenance={"recipe": recipe.digest()})
+    """Draws case number `index` and writes it under `out`; what was written and its catalog row, as plain data."""
+    folder = out / recipe.case_id(index)
+    written = write_case(cohort_case(recipe, index), folder, provenance={"recipe": recipe.digest()})
+    return written | {"row": describe_case(read_case(folder))}

@@ -150,8 +150,11 @@ def replay(case: Case, plans: Sequence[TumorPlan]) -> Synthesis:
 
 
 def open_scene(case: Case, organs: Sequence[str]) -> Scene:
-    """The case's scan and masks, ready for tumors in these organs."""
-    scene = Scene(case.id, case.read_image())
+    """The case's scan and masks, ready for tumors in these organs; `CaseError` if the scan holds NaN or infinity."""
+    ct = case.read_image()
+    if ct.data.dtype != np.int16 and not np.isfinite(ct.data).all():
+        raise CaseError("the scan holds NaN or infinite HU", case=case.id, fix="replace them by -1024")
+    scene = Scene(case.id, ct)
     needed = {name for organ in organs for name in (*anatomy.organ(organ).structures, anatomy.organ(organ).lesion)}
     needed |= {*PHASE_ORGANS, *VESSELS}
     with case.named():

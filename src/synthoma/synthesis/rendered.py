@@ -48,8 +48,9 @@ def mask_with_tumors(healthy: Case, synthesis: Synthesis, structure: str) -> Vol
 
 
 def synthetic_case(healthy: Case, image: Source, masks: Mapping[str, Source], dataset: str) -> Case:
-    """The case as it is called with tumors in it: id, patient and attributes are the healthy one's."""
-    return Case(healthy.id, image, masks, healthy.patient, dataset, healthy.attributes)
+    """The case as it is called with tumors in it: id, patient and attributes are the healthy one's, save `healthy`."""
+    attributes = {name: value for name, value in healthy.attributes.items() if name != "healthy"}
+    return Case(healthy.id, image, masks, healthy.patient, dataset, attributes)
 
 
 @dataclass(frozen=True, eq=False)
