@@ -192,7 +192,9 @@ def synthesize(
             partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases,
             run=run, workers=workers, cluster=cluster, title="synthesize",
         )  # fmt: skip
-        run.note(**finish_synthesis(records, out, dataset.root, write))
+        made = finish_synthesis(records, out, dataset.root, write)
+        run.note(**made)
+    _tell(records, made)
     _finish(records, out, [str(fault) for fault in dataset.faults])
 
 
@@ -338,6 +340,17 @@ def _finish(records: list[CaseRecord], out: Path, faults: list[str] | None = Non
         typer.echo(line, err=True)
     typer.echo(f"{len(records) - len(failed)} cases done, {len(failed) + len(faults or [])} failed: {out}")
     raise typer.Exit(1 if failed or faults else 0)
+
+
+def _tell(records: list[CaseRecord], made: dict[str, Any], most: int = 10) -> None:
+    """How many tumors of each organ, and what was asked for and left out."""
+    tumors = ", ".join(f"{organ} {count}" for organ, count in made["tumors"].items()) or "none"
+    typer.echo(f"tumors: {tumors}; {made['rejected']} plans rejected")
+    notes = [f"{record.case}: {note}" for record in records for note in record.result.get("notes", ())]
+    for note in notes[:most]:
+        typer.echo(note, err=True)
+    if len(notes) > most:
+        typer.echo(f"and {len(notes) - most} more notes in records.jsonl", err=True)
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

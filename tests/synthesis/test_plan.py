@@ -226,5 +226,5 @@ def test_a_full_organ_gets_fewer_tumors_and_one_without_room_is_an_error() -> No
     plans = draw_plans(host, SynthesisRecipe(lesions=(9, 9), diameter_mm=(8, 9)), 0)
     assert 1 <= len(plans) < 9
     lesion = ((0.0, 0.0, 0.0), 20.0)
-    with pytest.raises(CaseError, match="no room for a tumor of"):
+    with pytest.raises(CaseError, match="no room in the liver"):
         draw_plans(replace(host, lesions=(lesion,)), SynthesisRecipe(lesions=(2, 2), diameter_mm=(8, 9)), 0)

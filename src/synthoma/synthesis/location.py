@@ -202,7 +202,7 @@ def find_site(
                 return Site((x, y, z), float(host.depths_mm[index[best]]), relaxed)
     deepest = float(host.depths_mm[-1]) if len(host.depths_mm) else 0.0
     raise CaseError(
-        f"no room for a tumor of {2 * radius_mm:.0f} mm in the {host.organ}",
+        f"no room in the {host.organ} for a tumor that reaches {radius_mm:.0f} mm from its center",
         case=host.case,
         found=f"{host.volume_ml:.0f} ml, at most {deepest:.0f} mm deep, {len(others)} lesions in it",
         fix="plan smaller or fewer tumors, or lower gap_mm",

@@ -55,9 +55,11 @@ def draw_frame(
     if there is no other the roomiest is taken. `CaseError` if there is none at all.
     """
     scan = host.parts[0].geometry
+    # the outermost coarse voxels of the organ, however coarse they are
+    surface_mm = max(_SURFACE_MM, *host.grid.spacing_mm)
     best: tuple[float, Frame] | None = None
     for tried in range(_TRIES):
-        site = find_site(host, (0.0, _SURFACE_MM), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
+        site = find_site(host, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
         organ = host.crop(scan.box_around(site.center_mm, _AROUND_MM))
         place = _place(organ, site.center_mm)
         if place is None:
