@@ -49,22 +49,23 @@ def grain(ct: Volume, tumor: Tumor) -> Floats:
     i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
     block, size = (i, j, k), i * j * k
     window = _window(np.multiply(block, geometry.spacing_mm), _GRAIN_MM)
-    outer = box.grow([n * b for n, b in zip(window, block, strict=True)]).clip(ct.data.shape)
-    sums = _block_sums(ct.data[outer.slices], block)
-    mean = sums / np.float32(size)
+    outer = _whole_blocks(box.grow([n * b for n, b in zip(window, block, strict=True)]), block, ct.data.shape)
+    mean = _block_sums(ct.data[outer.slices], block) / np.float32(size)
     tolerance = np.float32(0.5 * plan.noise_hu + 12)
     plain = np.abs(mean - np.float32(plan.base_hu)) < 2 * tolerance
-    count = _box_sum(plain.astype(np.int32), window)
-    low = _box_sum(np.where(plain, sums, 0), window) / np.maximum(count * size, 1).astype(np.float32)
+    # scalar sums in double precision: the same on any machine
+    share = ndimage.uniform_filter(plain.astype(np.float64), window, mode="nearest")
+    low = ndimage.uniform_filter(np.where(plain, mean, 0).astype(np.float64), window, mode="nearest")
+    low /= np.maximum(share, 1e-6)
     trust = np.clip(2 - np.abs(mean - low) / tolerance, 0, 1).astype(np.float32)
-    trust[~plain | (4 * count < window[0] * window[1] * window[2])] = 0
+    trust[~plain | (share < 0.25)] = 0
 
     at = [
         (np.arange(start, stop) - first - (n - 1) / 2) / n
         for start, stop, first, n in zip(box.lower, box.upper, outer.lower, block, strict=True)
     ]
     own = ct.data[box.slices] - _interpolate(low.astype(np.float32), at)
-    if (trust == 1).all():
+    if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
         return own
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
     trust[ndimage.minimum_filter(trust, 3, mode="nearest") == 0] = 0
@@ -152,13 +153,23 @@ def _block_sums(hu: Array, block: tuple[int, int, int]) -> NDArray[np.int32]:
     return total
 
 
-def _box_sum(values: NDArray[np.int32], window: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Sums over a window around each sample, edges repeated; whole numbers, so exact on any machine."""
-    for axis, size in enumerate(window):
-        half = size // 2
-        padded = np.pad(values, [(half + 1, half) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        sums = padded.cumsum(axis=axis, dtype=np.int32)
-        upper = tuple(slice(size, None) if a == axis else slice(None) for a in range(3))
-        lower = tuple(slice(None, -size) if a == axis else slice(None) for a in range(3))
-        values = sums[upper] - sums[lower]
-    return values
+def _whole_blocks(box: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> Box:
+    """The box inside the scan, moved or widened to whole blocks where the scan has room for them."""
+    lower, upper = [], []
+    for low, high, size, n in zip(*box.clip(shape), block, shape, strict=True):
+        length = min(-(-(high - low) // size) * size, n)
+        lower.append(min(low, n - length))
+        upper.append(lower[-1] + length)
+    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The blocks of the outer box that the tumor touches, and their neighbors."""
+    touched = np.zeros(shape, bool)
+    places = np.nonzero(tumor.alpha[:: block[0], :: block[1], :: block[2]])
+    index = [
+        (axis * n + low - first) // n
+        for axis, n, low, first in zip(places, block, tumor.box.lower, outer.lower, strict=True)
+    ]
+    touched[tuple(index)] = True
+    return np.asarray(ndimage.maximum_filter(touched, 3))

@@ -126,9 +126,11 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
         [axis.ravel()[shell] + np.float32(move) for axis, move in zip(center, matrix @ offset, strict=True)]
         for offset in _offsets(samples)
     ]
+    distances = [_length(x, y, z) for x, y, z in points]
+    edges = [reach.ravel()[map_index(x, y, z, map_side)] for x, y, z in points]
     ratio = np.zeros(len(shell), np.float32)
-    for x, y, z in points:
-        ratio += _length(x, y, z) / reach.ravel()[map_index(x, y, z, map_side)]
+    for distance, edge in zip(distances, edges, strict=True):
+        ratio += distance / edge
     ratio /= np.float32(len(points))
     scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
     ratio /= scale
@@ -138,11 +140,10 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     alpha.ravel()[shell[ratio < 1 - widest]] = 1
     border = np.flatnonzero(np.abs(ratio - 1) <= widest)
     share = np.zeros(len(border), np.float32)
-    for point in points:
+    for point, distance, edge in zip(points, distances, edges, strict=True):
         x, y, z = (axis[border] for axis in point)
-        distance = _length(x, y, z)
-        edge = scale * reach.ravel()[map_index(x, y, z, map_side)]
-        share += coverage(distance * (distance - edge) / _quadratic(blur, x, y, z))
+        from_center = distance[border]
+        share += coverage(from_center * (from_center - scale * edge[border]) / _quadratic(blur, x, y, z))
     alpha.ravel()[shell[border]] = share / np.float32(len(points))
     radius, depth = np.zeros_like(alpha), np.zeros_like(alpha)
     if need_inside:

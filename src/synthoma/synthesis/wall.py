@@ -56,7 +56,7 @@ def draw_frame(
     """
     scan = host.parts[0].geometry
     # the outermost coarse voxels of the organ, however coarse they are
-    surface_mm = max(_SURFACE_MM, *host.grid.spacing_mm)
+    surface_mm = max(_SURFACE_MM, min(host.grid.spacing_mm))
     best: tuple[float, Frame] | None = None
     for tried in range(_TRIES):
         site = find_site(host, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
