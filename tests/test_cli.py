@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,13 @@ def test_a_case_that_fails_is_a_row_and_exit_code_1(work: Path) -> None:
     assert "bad" in result.stderr
     assert (work / "partial/good/ct.nii.gz").exists()
     assert not (work / "partial/bad").exists()
+
+
+def test_predictions_are_scored_and_two_models_compared(work: Path) -> None:
+    liver = 'structures=["liver_lesion"]'
+    done("evaluate", "synthetic", "synthetic", "--out", "perfect", "--set", liver, cwd=work)
+    done("evaluate", "synthetic", "synthetic", "--out", "replayed", "--set", liver, cwd=work)
+    assert '"dsc"' in (work / "perfect/summary.json").read_text()
+    done("compare", "perfect", "replayed", "--out", "comparison", cwd=work)
+    page = (work / "comparison/report.html").read_text()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)

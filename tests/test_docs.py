@@ -13,6 +13,7 @@ from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
 from synthoma.datasets.conversion import ConvertRecipe
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
+from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.recipes import Recipe, read_recipe
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
 
@@ -26,6 +27,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (SplitRecipe, "datasets.md"),
     (ValidateRecipe, "datasets.md"),
     (ClusterRecipe, "engine.md"),
+    (EvaluateRecipe, "evaluation.md"),
 ]
 
 
