@@ -273,7 +273,11 @@ def _specks(diameter_mm: float, share: float, rng: np.random.Generator) -> tuple
         direction = rng.standard_normal(3)
         place = direction / np.linalg.norm(direction) * 0.75 * rng.random() ** (1 / 3)
         specks.append(
-            Calcification(_rounded(place, 3), round(rng.uniform(0.6, 2.0), 2), round(rng.uniform(180, 600), 0))
+            Calcification(
+                _rounded(place, 3),
+                round(min(rng.uniform(0.6, 2.0), 0.08 * diameter_mm), 2),
+                round(rng.uniform(180, 600), 0),
+            )
         )
     return tuple(specks)
 

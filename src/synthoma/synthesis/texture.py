@@ -75,6 +75,6 @@ def _add_specks(field: Floats, plan: TumorPlan, geometry: Geometry, box: Box) ->
         offset = (grid - at) @ geometry.affine[:3, :3].T
         # sums spelled out: a reduction's order differs between machines
         squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
-        share = _smooth_step(1.5 - np.sqrt(squared) / (2 * speck.radius_mm))
+        share = _smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm)
         field[place] += share * (np.float32(speck.hu) - field[place])
     return field
