@@ -119,7 +119,8 @@ def test_no_room_says_how_large_and_what_to_do() -> None:
     with pytest.raises(CaseError) as refusal:
         find_site(host, (0.0, np.inf), 10.0, full, 3.0, np.random.default_rng(0))
     assert re.fullmatch(
-        r"phantom: no room in the liver for a tumor that reaches 10 mm from its center; found 1\d ml, at most 1\d mm deep, 1 lesions in it; "
+        r"phantom: no room in the liver for a tumor that reaches 10 mm from its center"
+        r"; found 1\d ml, at most 1\d mm deep, 1 lesions in it; "
         r"plan smaller or fewer tumors, or lower gap_mm",
         str(refusal.value),
     )
