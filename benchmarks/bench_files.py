@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clock import seconds
 from synthoma import files
 from synthoma.volume import Geometry, Volume
 
@@ -100,16 +99,6 @@ def monai_seconds(ct: Volume) -> float:
     torch.set_num_threads(1)
     tensor = MetaTensor(torch.from_numpy(ct.data.astype(np.float32)[None]), affine=ct.geometry.affine)
     return seconds(lambda: Spacing((1.0, 1.0, 1.0), mode="bilinear")(tensor), repeats=1)
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The least CPU time, of all threads, of some repeats."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def print_row(figure: str, ours: float, theirs: float) -> None:

@@ -9,6 +9,7 @@ import tracemalloc
 import numpy as np
 from scipy import ndimage
 
+from clock import seconds
 from synthoma.cases import Case
 from synthoma.synthesis import shape
 from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, open_scene, replay, synthesize
@@ -36,16 +37,6 @@ def phantom() -> Case:
     hu = np.where(liver, 110, np.where(body, 20, -1000)) + noise
     ct = Volume(np.asfortranarray(np.clip(hu, -1024, 3000).astype(np.int16)), geometry)
     return Case("phantom", ct, {"liver": Volume(np.asfortranarray(liver & body), geometry)})
-
-
-def best(function, times: int = 3) -> float:  # type: ignore[no-untyped-def]
-    """The least CPU seconds of some runs: noise on a shared machine only adds."""
-    least = float("inf")
-    for _ in range(times):
-        start = time.process_time()
-        function()
-        least = min(least, time.process_time() - start)
-    return least
 
 
 def recipe_for(size: str, lesions: tuple[int, int] | None = None) -> SynthesisRecipe:
@@ -110,9 +101,9 @@ def memory(case: Case) -> None:
 def replay_and_flatness(case: Case) -> None:
     recipe = SynthesisRecipe(lesions=(3, 3), sizes={"small": 1.0, "medium": 1.0}, phase="portal")
     made: list[Synthesis] = []
-    drawing = best(lambda: made.append(synthesize(case, recipe, 1)))
+    drawing = seconds(lambda: made.append(synthesize(case, recipe, 1)))
     plans = [tumor.plan for tumor in made[-1].inserted]
-    again = best(lambda: replay(case, plans))
+    again = seconds(lambda: replay(case, plans))
     print(
         f"synthesize {drawing:.3f} s, replay {again:.3f} s: replay / synthesize {again / drawing:.2f} (goal: at most 1)"
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from clock import seconds
 from synthoma import files
 from synthoma.cases import Case
 from synthoma.datasets.layouts import read_case
@@ -140,16 +139,6 @@ def phantom() -> Case:
         masks[name] = Volume(mask, geometry)
     hu += rng.standard_normal(SHAPE, np.float32) * 12
     return Case("phantom", Volume(np.asfortranarray(np.rint(hu).astype(np.int16)), geometry), masks)
-
-
-def seconds(work: Callable[[], object], repeats: int = 2) -> float:
-    """The least CPU time, of all threads, of some repeats."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def print_row(figure: str, ours: float, theirs: float) -> None:

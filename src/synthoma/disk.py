@@ -32,11 +32,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         with suppress(OSError):  # what kept us from writing may keep us from removing
             part.unlink(missing_ok=True)
-        raise FileError(
-            f"cannot write {path}",
-            found=error.strerror or str(error),
-            fix="free space or choose another --out",
-        ) from error
+        raise _cannot_write(path, error) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -60,14 +56,16 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         part.replace(path)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise FileError(
-            f"cannot write {path}",
-            found=error.strerror or str(error),
-            fix="free space or choose another --out",
-        ) from error
+        raise _cannot_write(path, error) from error
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _cannot_write(path: Path, error: OSError) -> FileError:
+    return FileError(
+        f"cannot write {path}", found=error.strerror or str(error), fix="free space or choose another --out"
+    )
 
 
 def write_text(path: Path | str, text: str) -> None:
