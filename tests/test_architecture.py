@@ -19,7 +19,9 @@ FLOORS = {
     "cases": 3, "pictures": 4, "slices": 4,
     "clusters": 5, "processes": 5, "progress": 5, "engine": 5,
     "datasets": 6,
-    "synthesis": 8, "evaluation": 8,
+    "learning": 7,
+    "segmentation": 8, "synthesis": 8, "evaluation": 8,
+    "scaling": 9,
     "cli": 10, "__main__": 11,
 }  # fmt: skip
 SAME_FLOOR = {0: True, 4: True, 5: True}  # rooms that may use each other, without cycles

@@ -14,6 +14,8 @@ EXTRAS = {
     "itk": "SimpleITK",
     "cluster": "distributed",
     "kubernetes": "dask_kubernetes",
+    "train": "torch",
+    "export": "onnx",
 }
 
 

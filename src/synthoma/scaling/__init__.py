@@ -1,0 +1,1 @@
+"""How many real annotations the synthetic tumors replaced: studies, fits, plans and their report."""
