@@ -1,1 +1,1 @@
-"""What everything trained here shares: cached cases, patches, networks, losses, models, and the parts of a training loop."""
+"""What everything trained here shares: cached cases, patches, networks, losses, models, and parts of a loop."""
