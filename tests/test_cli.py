@@ -43,7 +43,7 @@ def test_info_is_json_and_imports_no_torch(tmp_path: Path) -> None:
     facts = json.loads(done("info", "--json", cwd=tmp_path))
     assert facts["organs"] == ["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
     assert "rules" in facts["generators"]
-    code = "import sys, synthoma.cli; print('torch' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, synthoma.cli.main; print('torch' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

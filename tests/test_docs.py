@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synthoma.cli import app
+from synthoma.cli.main import app
 from synthoma.clusters import ClusterRecipe
 from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
 from synthoma.datasets.conversion import ConvertRecipe

@@ -1,6 +1,6 @@
 """`python -m synthoma` is the command `synthoma`."""
 
-from synthoma.cli import main
+from synthoma.cli.main import main
 
 if __name__ == "__main__":
     main()

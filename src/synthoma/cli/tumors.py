@@ -1,0 +1,94 @@
+"""Commands about tumors: put them in, and put the same ones in again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from synthoma.cli.app import Cluster, Data, Maps, Out, Overrides, RecipePath, Workers, app, finish, input_facts
+
+if TYPE_CHECKING:
+    from synthoma.engine import CaseRecord
+
+
+@app.command()
+def synthesize(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other tumors.")] = 0,
+    write: Annotated[
+        Literal["full", "overlay", "plans"],
+        typer.Option("--write", help="NIfTI, changed voxels, or the manifest alone."),
+    ] = "full",
+    maps: Maps = [],  # noqa: B006
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Put tumors into the cases of a data set; the manifest can replay every one of them."""
+    from functools import partial
+
+    from synthoma import engine, runs
+    from synthoma.recipes import read_recipe
+    from synthoma.synthesis.outputs import finish_synthesis, synthesize_case
+    from synthoma.synthesis.plan import SynthesisRecipe
+    from synthoma.synthesis.reading import open_dataset
+
+    settings = read_recipe(SynthesisRecipe, recipe, changes)
+    dataset = open_dataset(data)
+    with runs.open_run(
+        out, "synthesize", settings, seed, input_facts(dataset, write=write, maps=" ".join(maps))
+    ) as run:
+        records = engine.map_cases(
+            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases,
+            run=run, workers=workers, cluster=cluster, title="synthesize",
+        )  # fmt: skip
+        made = finish_synthesis(records, out, dataset.root, write)
+        run.note(**made)
+    tell(records, made)
+    finish(records, out, [str(fault) for fault in dataset.faults])
+
+
+@app.command()
+def replay(
+    manifest: Annotated[Path, typer.Argument(help="manifest.parquet of a synthesize run.", metavar="MANIFEST")],
+    data: Data,
+    out: Out,
+    write: Annotated[Literal["full", "overlay"], typer.Option("--write", help="NIfTI, or changed voxels.")] = "full",
+    maps: Maps = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
+    from functools import partial
+
+    from synthoma import disk, engine, runs
+    from synthoma.recipes import Recipe
+    from synthoma.synthesis.manifest import read_manifest
+    from synthoma.synthesis.outputs import finish_synthesis, replay_case
+    from synthoma.synthesis.reading import open_dataset
+
+    table = read_manifest(manifest)
+    dataset = open_dataset(data)
+    inputs = input_facts(dataset, manifest=disk.digest(manifest), write=write, maps=" ".join(maps))
+    with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
+        records = engine.map_cases(
+            partial(replay_case, manifest=table, out=out, write=write, maps=maps), table.cases_in(dataset), run=run,
+            workers=workers, cluster=cluster, title="replay",
+        )  # fmt: skip
+        run.note(**finish_synthesis(records, out, dataset.root, write))
+    finish(records, out)
+
+
+def tell(records: list[CaseRecord], made: dict[str, Any], most: int = 10) -> None:
+    """How many tumors of each organ, and what was asked for and left out."""
+    tumors = ", ".join(f"{organ} {count}" for organ, count in made["tumors"].items()) or "none"
+    typer.echo(f"tumors: {tumors}; {made['rejected']} plans rejected")
+    notes = [f"{record.case}: {note}" for record in records for note in record.result.get("notes", ())]
+    for note in notes[:most]:
+        typer.echo(note, err=True)
+    if len(notes) > most:
+        typer.echo(f"and {len(notes) - most} more notes in records.jsonl", err=True)
