@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # What tumors are called in data sets beside `*_lesion`
 TUMOR_WORDS = ("tumor", "tumour", "lesion", "cancer", "carcinoma", "sarcoma", "metasta", "neoplas", "gtv")
-TUMOR_COLOR = "#ff3b30"
+TUMOR_COLOR, TRUTH_COLOR = "#ff3b30", "#3ddc84"
 # Muted, and distinct where organs touch
 ORGAN_COLORS = {
     "liver": "#e0c060", "spleen": "#c08be0", "kidney_left": "#45c4cf", "kidney_right": "#7fd6a4",
@@ -96,10 +96,9 @@ def show_lesion(
     Centered on the largest lesion of the mask; beyond the scan is dark gray. All three volumes share one grid,
     else `GeometryError`; `CaseError` if the mask is empty.
     """
-    view = _view(before, after, mask)
-    rows: Rows = {"before": (before, ()), "after": (after, ()), "label": (after, (view.outline,))}
+    lesion, outline, view = _view(before, after, mask)
+    rows: Rows = {"before": (before, ()), "after": (after, ()), "label": (after, (outline,))}
     columns = [_Column(f"{plane}  {position(plane, view.center_mm)}", plane, view, rows) for plane in PLANES]
-    lesion = view.lesion
     size = f"diameter {lesion.diameter_mm:.1f} mm   {lesion.volume_ml:.2f} ml"
     captions = [caption] * bool(caption) + _facts(size, before.geometry, window)
     _save_grid(path, columns, LESION_PANEL, captions, window)
@@ -114,10 +113,28 @@ def show_gallery(items: Sequence[Item], path: Path | str, window: Window = SOFT_
         raise ValueError("a gallery needs an item")
     columns = []
     for title, before, after, mask in items:
-        view = _view(before, after, mask)
-        rows: Rows = {"before": (before, ()), "after": (after, (view.outline,))}
+        _, outline, view = _view(before, after, mask)
+        rows: Rows = {"before": (before, ()), "after": (after, (outline,))}
         columns.append(_Column(title, "axial", view, rows))
     _save_grid(path, columns, GALLERY_PANEL, [f"axial   {window}"], window)
+
+
+def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Path | str) -> None:
+    """Training patches side by side, as a PNG: each alone, with the truth in green, with the prediction in red.
+
+    items: title, image, true mask, predicted mask on one grid each. The axial slice with most of the truth shows, or
+    of the prediction, or the middle one.
+    """
+    if not items:
+        raise ValueError("a picture of patches needs one")
+    columns = []
+    for title, image, truth, predicted in items:
+        view = _patch_view(image, truth, predicted)
+        wanted = Outline("truth", truth, TRUTH_COLOR, 1.2)
+        given = Outline("prediction", predicted, TUMOR_COLOR, 1.2)
+        rows: Rows = {"patch": (image, ()), "truth": (image, (wanted,)), "prediction": (image, (given,))}
+        columns.append(_Column(title, "axial", view, rows))
+    _save_grid(path, columns, GALLERY_PANEL, [f"axial   {SOFT_TISSUE}"], SOFT_TISSUE)
 
 
 def _outlines(case: Case, image: Volume) -> list[Outline]:
@@ -179,15 +196,36 @@ def _snapped(geometry: Geometry, mm: ArrayLike) -> Array:
 
 
 class _View(NamedTuple):
-    """Where to look at a lesion: the square of `half_mm` to each side of `center_mm`."""
+    """Where to look: the square of `half_mm` to each side of `center_mm`."""
 
-    lesion: Lesion
-    outline: Outline
     center_mm: Array
     half_mm: float
 
 
-def _view(before: Volume, after: Volume, mask: Volume) -> _View:
+class _LesionView(NamedTuple):
+    """Where to look at a lesion, and its border."""
+
+    lesion: Lesion
+    outline: Outline
+    view: _View
+
+
+def _patch_view(image: Volume, truth: Volume, predicted: Volume) -> _View:
+    """All of the patch, in the axial slice with most to see."""
+    image.require_same_grid(truth, "truth")
+    image.require_same_grid(predicted, "prediction")
+    grid = image.geometry
+    axis = grid.axes.translate(str.maketrans("RLAPSI", "001122")).index("2")
+    others = tuple(other for other in range(3) if other != axis)
+    center = (np.asarray(grid.shape) - 1) / 2
+    shown = truth if truth.data.any() else predicted
+    if shown.data.any():
+        center[axis] = int(shown.data.sum(axis=others).argmax())
+    half_mm = max(grid.shape[other] * grid.spacing_mm[other] for other in others) / 2
+    return _View(_snapped(grid, grid.to_mm(center)), half_mm)
+
+
+def _view(before: Volume, after: Volume, mask: Volume) -> _LesionView:
     """The view of the mask's largest lesion, with room around it."""
     before.require_same_grid(after, "scan with the lesion")
     before.require_same_grid(mask)
@@ -197,16 +235,12 @@ def _view(before: Volume, after: Volume, mask: Volume) -> _View:
     lesions = find_lesions(part, "")
     extent_mm = max(n * spacing for n, spacing in zip(lesions[0].box.shape, mask.geometry.spacing_mm, strict=True))
     center_mm = _snapped(mask.geometry, lesions[0].center_mm)
-    return _View(
-        lesions[0],
-        Outline("label", part, TUMOR_COLOR, 1.2),
-        center_mm,
-        max(25.0, 1.5 * extent_mm),
-    )
+    view = _View(center_mm, max(25.0, 1.5 * extent_mm))
+    return _LesionView(lesions[0], Outline("label", part, TUMOR_COLOR, 1.2), view)
 
 
 class _Column(NamedTuple):
-    """A column of a grid of lesions."""
+    """A column of a grid of panels."""
 
     title: str
     plane: str
