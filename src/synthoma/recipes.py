@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -61,10 +61,17 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
             raise RecipeError(f"{path} is not TOML", found=str(error)) from error
     for override in overrides:
         _apply(settings, override)
+    return make_recipe(kind, settings, path)
+
+
+def make_recipe(
+    kind: type[RecipeType], settings: Mapping[str, Any], source: Path | str | None = None
+) -> RecipeType:
+    """The recipe with these settings, checked; source: what a `RecipeError` says they are from."""
     try:
         return kind.model_validate(settings)
     except pydantic.ValidationError as error:
-        raise _explain(kind, path, error) from error
+        raise _explain(kind, source, error) from error
 
 
 def _apply(settings: dict[str, Any], override: str) -> None:
