@@ -56,7 +56,7 @@ def draw_plots(series: Mapping[str, Series], structure: str, recipe: EvaluateRec
 def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: EvaluateRecipe) -> Plot:
     """Lesion sensitivity in each bin of diameters, with intervals."""
     names = [name for name, _, _ in size_bins(recipe.sizes_mm)][2:]
-    axes = _axes("diameter of the true lesion", "lesion sensitivity")
+    axes = new_axes("diameter of the true lesion", "lesion sensitivity")
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         shift = 0.16 * (place - (len(series) - 1) / 2)
@@ -78,12 +78,12 @@ def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: Ev
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.04, 1.06), xticks=range(len(names)), xticklabels=names)
     _legend(axes, list(series))
     caption = "Lesion sensitivity by diameter, with bootstrap intervals by patient; numbers are lesions."
-    return Plot("sensitivity_by_size", caption, _svg(axes), tuple(rows))
+    return Plot("sensitivity_by_size", caption, to_svg(axes), tuple(rows))
 
 
 def froc(series: Mapping[str, Series], structure: str) -> Plot:
     """Lesion sensitivity against false lesions per scan."""
-    axes = _axes("false lesions per scan", "lesion sensitivity")
+    axes = new_axes("false lesions per scan", "lesion sensitivity")
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         points = one.summary.froc.get(structure, [])
@@ -95,12 +95,12 @@ def froc(series: Mapping[str, Series], structure: str) -> Plot:
     axes.minorticks_off()
     _legend(axes, list(series))
     caption = "FROC: each point is a threshold on the predicted probability; masks have one point."
-    return Plot("froc", caption, _svg(axes), tuple(rows))
+    return Plot("froc", caption, to_svg(axes), tuple(rows))
 
 
 def roc(series: Mapping[str, Series], structure: str) -> Plot:
     """Patient sensitivity against the rate of false alarms; empty if all patients are alike."""
-    axes = _axes("1 - specificity", "sensitivity")
+    axes = new_axes("1 - specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=0.8)
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
@@ -114,12 +114,12 @@ def roc(series: Mapping[str, Series], structure: str) -> Plot:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     _legend(axes, list(series))
     caption = "Patient-level ROC over the strongest lesion's score (probability; of masks, volume in ml)."
-    return Plot("roc", caption, _svg(axes), tuple(rows))
+    return Plot("roc", caption, to_svg(axes), tuple(rows))
 
 
 def dsc_by_diameter(series: Mapping[str, Series], structure: str) -> Plot:
     """DSC of each true lesion with the prediction matched to it, against its diameter."""
-    axes = _axes("diameter of the true lesion, mm", "DSC of the lesion")
+    axes = new_axes("diameter of the true lesion, mm", "DSC of the lesion")
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         truth = [row for row in one.scored.lesions if row["side"] == "truth"]
@@ -129,12 +129,12 @@ def dsc_by_diameter(series: Mapping[str, Series], structure: str) -> Plot:
     axes.set(ylim=(-0.04, 1.04))
     _legend(axes, list(series))
     caption = "DSC of each true lesion with its match against its diameter; missed lesions lie at 0."
-    return Plot("dsc_by_diameter", caption, _svg(axes), tuple(rows))
+    return Plot("dsc_by_diameter", caption, to_svg(axes), tuple(rows))
 
 
 def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
     """Predicted less true volume against their mean, with the mean and the limits of agreement."""
-    axes = _axes("mean of true and predicted volume, ml", "predicted less true, ml")
+    axes = new_axes("mean of true and predicted volume, ml", "predicted less true, ml")
     axes.axhline(0, color="#bbbbbb", linewidth=0.8)
     axes.update_datalim([(0, -0.1), (0, 0.1)], updatex=False)  # perfect volumes are not a plot of rounding
     rows: list[Row] = []
@@ -151,7 +151,7 @@ def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
                 axes.axhline(height, color=COLORS[place], linewidth=0.9, linestyle=style)
     _legend(axes, list(series))
     caption = "Bland-Altman plot of volumes: the mean difference, and 1.96 standard deviations around it."
-    return Plot("bland_altman", caption, _svg(axes), tuple(rows))
+    return Plot("bland_altman", caption, to_svg(axes), tuple(rows))
 
 
 def _in_bin(scored: Scored, name: str, recipe: EvaluateRecipe) -> int:
@@ -163,7 +163,8 @@ def _row(**values: Any) -> Row:
     return {name: plain(value) for name, value in values.items()}
 
 
-def _axes(across: str, up: str) -> Axes:
+def new_axes(across: str, up: str) -> Axes:
+    """Plain axes of a small figure with their labels."""
     from matplotlib.figure import Figure
 
     figure = Figure((4.2, 3.2), layout="constrained")
@@ -191,7 +192,8 @@ def _legend(axes: Axes, models: Sequence[str]) -> None:
             text.set_parse_math(False)
 
 
-def _svg(axes: Axes) -> str:
+def to_svg(axes: Axes) -> str:
+    """The figure as SVG, the same bytes for the same numbers."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

@@ -10,23 +10,11 @@ from typing import Any
 from synthoma import anatomy
 from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
+from synthoma.evaluation.page import fact_table, number, page, plot_figures, table
 from synthoma.evaluation.plots import Plot
 from synthoma.evaluation.statistics import Interval
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
 from synthoma.evaluation.worst import Picture
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 78em; margin: 2em auto; padding: 0 1.2em; }
-h1 { font-size: 1.6em; margin-bottom: 0.1em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1em; }
-table { border-collapse: collapse; font-size: 0.9em; font-variant-numeric: tabular-nums; margin: 0.6em 0 1.2em; }
-th, td { text-align: left; padding: 0.18em 1em 0.18em 0; border-bottom: 1px solid #e4e6ea; vertical-align: top; }
-th { font-weight: 600; border-bottom-color: #9aa1ab; } .n { text-align: right; white-space: nowrap; }
-.muted { color: #666; } .strong { font-weight: 600; }
-td:first-child { min-width: 11em; } td:last-child { min-width: 5em; }
-.plots { display: flex; flex-wrap: wrap; gap: 1.2em; } figure { margin: 0; max-width: 29em; } svg { max-width: 100%; }
-.plots svg { height: auto; } .worst figure { width: 18.5em; } .worst img { width: 100%; }
-figcaption { font-size: 0.83em; color: #555; }
-"""
 
 HOW = (
     "Intervals: BCa bootstrap by patient. DSC, IoU and NSD are 0 where one mask is empty and undefined where both are "
@@ -56,10 +44,10 @@ def evaluation_page(
     parts = [f"<p>{escape(_population(summary))}</p>"]
     for structure in _tumors_first(figure.structure for figure in summary.figures):
         parts += [f"<h2>{escape(structure)}</h2>", _figure_table(summary, structure), _froc_table(summary, structure)]
-        parts += [_plots(plots.get(structure, ())), _group_table(summary, structure)]
+        parts += [plot_figures(plots.get(structure, ())), _group_table(summary, structure)]
         parts.append(_pictures(pictures.get(structure, ())))
-    parts += ["<h2>How it was counted</h2>", f"<p>{HOW}</p>", _facts(facts)]
-    return _page(title, parts)
+    parts += ["<h2>How it was counted</h2>", f"<p>{HOW}</p>", fact_table(facts)]
+    return page(title, parts)
 
 
 def comparison_page(
@@ -84,26 +72,19 @@ def comparison_page(
         own = [one for one in comparison.differences if one.structure == structure]
         parts.append(f"<h2>{escape(structure)}</h2>")
         main = [one for one in own if one.whole and one.metric in primary]
-        parts += [_difference_table(main, comparison), _plots(plots.get(structure, ()))]
+        parts += [_difference_table(main, comparison), plot_figures(plots.get(structure, ()))]
         others = [one for one in own if one.whole and one.metric not in primary]
         parts += ["<h3>Secondary figures</h3>", _difference_table(others, comparison)]
         rest = [one for one in own if not one.whole]
         if rest:
             parts += ["<h3>By size and group</h3>", _difference_table(rest, comparison)]
-    parts += ["<h2>How it was counted</h2>", f"<p>{COMPARED}</p>", f"<p>{HOW}</p>", _facts(facts)]
-    return _page(title, parts)
+    parts += ["<h2>How it was counted</h2>", f"<p>{COMPARED}</p>", f"<p>{HOW}</p>", fact_table(facts)]
+    return page(title, parts)
 
 
 def _tumors_first(structures: Iterable[str]) -> list[str]:
     """Each structure once, those with lesions before organs."""
     return sorted(dict.fromkeys(structures), key=lambda name: not anatomy.is_lesion(name))
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure as it is read: three digits, a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _interval(interval: Interval) -> str:
@@ -121,7 +102,7 @@ def _figure_table(summary: Summary, structure: str) -> str:
         for one in summary.figures
         if one.structure == structure and not one.group
     ]  # fmt: skip
-    return _table(["", "value", "interval", "patients", "undefined scans"], rows, numeric=(1, 2, 3, 4))
+    return table(["", "value", "interval", "patients", "undefined scans"], rows, numeric=(1, 2, 3, 4))
 
 
 def _froc_table(summary: Summary, structure: str) -> str:
@@ -130,7 +111,7 @@ def _froc_table(summary: Summary, structure: str) -> str:
         return ""
     found = [number(sensitivity_at(curve, rate)) for rate in OPERATING_POINTS]
     head = ["false lesions per scan, at most", *(f"{rate:g}" for rate in OPERATING_POINTS)]
-    return _table(head, [["lesion sensitivity", *found]], numeric=range(1, len(head)))
+    return table(head, [["lesion sensitivity", *found]], numeric=range(1, len(head)))
 
 
 def _group_table(summary: Summary, structure: str) -> str:
@@ -146,7 +127,7 @@ def _group_table(summary: Summary, structure: str) -> str:
         + [f"{number(cells[group, name].value)} ({_interval(cells[group, name])})" for group in groups]
         for name in names
     ]
-    return "<h3>By group</h3>" + _table(["", *map(escape, groups)], rows)
+    return "<h3>By group</h3>" + table(["", *map(escape, groups)], rows)
 
 
 def _difference_table(differences: Iterable[Difference], comparison: Comparison) -> str:
@@ -162,7 +143,7 @@ def _difference_table(differences: Iterable[Difference], comparison: Comparison)
         ])  # fmt: skip
     first, second = map(escape, comparison.names)
     head = ["", first, second, "difference", "interval", "patients", "p", "Wilcoxon p", "p, Holm", ""]
-    return _table(head, rows, numeric=range(1, 9))
+    return table(head, rows, numeric=range(1, 9))
 
 
 def _spread(value: float) -> str:
@@ -184,15 +165,6 @@ def _population(summary: Summary) -> str:
     return f"{counts['cases']} cases of {counts['patients']} patients. Scans by structure: {outcomes}."
 
 
-def _plots(plots: Sequence[Plot]) -> str:
-    # inline in HTML an SVG is its element alone
-    figures = [
-        f"<figure>{plot.svg[plot.svg.index('<svg') :]}<figcaption>{escape(plot.caption)}</figcaption></figure>"
-        for plot in plots
-    ]
-    return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
-
-
 def _pictures(pictures: Sequence[Picture]) -> str:
     if not pictures:
         return ""
@@ -207,33 +179,3 @@ def _pictures(pictures: Sequence[Picture]) -> str:
         "false lesion, else the largest of all, or through an organ's middle.</p>"
     )
     return f'{head}<div class="plots worst">{"".join(figures)}</div>'
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
-    return _table(["", ""], [[escape(name), escape(_said(value))] for name, value in facts.items()])
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name}: {_said(entry)}" for name, entry in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[int] = ()) -> str:
-    right = set(numeric)
-
-    def line(kind: str, cells: Sequence[str]) -> str:
-        marked = (f"<{kind}{' class=n' if n in right else ''}>{cell}</{kind}>" for n, cell in enumerate(cells))
-        return f"<tr>{''.join(marked)}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
-
-
-def _page(title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )

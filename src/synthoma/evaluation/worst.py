@@ -63,7 +63,7 @@ def _picture(row: Row, pair: Pair, lesions: Sequence[Row], recipe: EvaluateRecip
     except SynthomaError as error:  # a report without a picture is still a report
         return Picture(row["case"], f"{caption}; no picture: {error}", "")
     half_mm = None if row.get("lesions") is None else HALF_MM
-    return Picture(row["case"], caption, _png(image, outlines, _center_mm(row, lesions, outlines), half_mm))
+    return Picture(row["case"], caption, slice_png(image, outlines, _center_mm(row, lesions, outlines), half_mm))
 
 
 def _mask(case: Case, structure: str, image: Volume, recipe: EvaluateRecipe) -> Volume | None:
@@ -95,7 +95,8 @@ def _center_mm(row: Row, lesions: Sequence[Row], outlines: Sequence[Outline]) ->
     return mask.geometry.to_mm((np.asarray(mask.data.shape) - 1) / 2)
 
 
-def _png(image: Volume, outlines: Sequence[Outline], center_mm: Array, half_mm: float | None) -> str:
+def slice_png(image: Volume, outlines: Sequence[Outline], center_mm: Array, half_mm: float | None) -> str:
+    """An axial slice with outlines as PNG, in base64. half_mm: half a side of the square shown; None shows all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
