@@ -1,0 +1,105 @@
+"""The loss: Dice, cross-entropy and focal loss of independent classes, where a case may not annotate all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+import torch
+from monai.losses import DiceLoss, FocalLoss
+from pydantic import Field, model_validator
+from torch.nn import functional
+
+from synthoma.recipes import Recipe
+
+Weight = Annotated[float, Field(ge=0, le=1000)]
+
+
+class LossRecipe(Recipe):
+    """What the terms of the loss weigh, and how they treat rare classes.
+
+    smooth: voxels added above and below in the Dice term, so that an empty target is learned too: a prediction of n
+    voxels where there is nothing costs n / (n + smooth), and none costs nothing.
+    """
+
+    dice: Weight = 1.0
+    cross_entropy: Weight = 1.0
+    focal: Weight = 0.0
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
+    positive_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    batch_dice: bool = False
+    smooth: Annotated[float, Field(gt=0, le=1000)] = 1.0
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.dice or self.cross_entropy or self.focal):
+            raise ValueError("one of dice, cross_entropy and focal needs a weight above 0")
+        return self
+
+
+def loss(
+    logits: torch.Tensor | Sequence[torch.Tensor],
+    target: torch.Tensor,
+    annotated: torch.Tensor,
+    recipe: LossRecipe,
+    classes: Sequence[str],
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss to minimize, and its unweighted terms by class at full resolution (`dice_liver`), detached.
+
+    logits: (B, C, I, J, K), or a list of them from deep supervision, full resolution first; each counts half as much
+    as the one before (arXiv:1904.08128), and a coarse one is compared with the share of target in its voxels.
+    target: (B, C, I, J, K), bool or 0 and 1. annotated: (B, C) bool, best on the CPU (a GPU is waited for); where it
+    is False the target is not looked at and the gradient is exactly zero. classes: C names.
+
+    The loss is a mean over all B x C, the annotated ones or not: a scan with few annotated classes weighs less, and
+    the mean over processes that share a batch is the loss of the whole batch (except with `batch_dice`, which is each
+    process's own). Nothing annotated gives 0 with a graph. A class that no sample annotates has no terms.
+    Float32, also inside autocast. Raises `ValueError` if shapes do not fit.
+    """
+    heads = [logits] if isinstance(logits, torch.Tensor) else list(logits)
+    if heads[0].shape != target.shape or tuple(annotated.shape) != (len(target), len(classes)):
+        shapes = f"logits {tuple(heads[0].shape)}, target {tuple(target.shape)}, annotated {tuple(annotated.shape)}"
+        raise ValueError(f"{shapes} and {len(classes)} classes do not fit each other")
+    truth, known = target.float(), annotated.bool().cpu()
+    weights = [0.5**level for level in range(len(heads))]
+    total, terms = truth.new_zeros(()), dict[str, torch.Tensor]()
+    with torch.autocast(truth.device.type, enabled=False):
+        for head, weight in zip(heads, weights, strict=True):
+            share = truth if head.shape == truth.shape else functional.adaptive_avg_pool3d(truth, head.shape[2:])
+            value, found = _at_one_resolution(head.float(), share, known, recipe, classes)
+            total = total + weight / sum(weights) * value
+            terms = terms or found
+    return total, terms
+
+
+def _at_one_resolution(
+    logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor, recipe: LossRecipe, classes: Sequence[str]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    total = logits[:0].sum()  # an empty sum is 0 even where a logit is not finite, and keeps the graph
+    found = {}
+    for name, logit, truth, rows in zip(classes, logits.unbind(1), target.unbind(1), known.unbind(1), strict=True):
+        if not rows.any():
+            continue
+        if not rows.all():
+            logit, truth = logit[rows], truth[rows]
+        for term, weight, value in _terms(logit[:, None], truth[:, None], recipe):
+            total = total + weight * len(logit) / known.numel() * value
+            found[f"{term}_{name}"] = value.detach()
+    return total, found
+
+
+def _terms(logits: torch.Tensor, target: torch.Tensor, recipe: LossRecipe) -> list[tuple[str, float, torch.Tensor]]:
+    """Name, weight and mean of each term that counts, for one class (B, 1, I, J, K)."""
+    terms = []
+    if recipe.dice:
+        smooth = recipe.smooth
+        # soft_label: the same as without where the target is 0 or 1, and right for the shares of coarse voxels
+        dice = DiceLoss(sigmoid=True, batch=recipe.batch_dice, smooth_nr=smooth, smooth_dr=smooth, soft_label=True)
+        terms.append(("dice", recipe.dice, dice(logits, target)))
+    if recipe.cross_entropy:
+        positive = logits.new_tensor(recipe.positive_weight)
+        value = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=positive)
+        terms.append(("cross_entropy", recipe.cross_entropy, value))
+    if recipe.focal:
+        terms.append(("focal", recipe.focal, FocalLoss(gamma=recipe.focal_gamma)(logits, target)))
+    return terms
