@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import ndimage
 from synthoma.seeds import rng_for
 from synthoma.synthesis.shape import Floats
 from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Array, Box, Geometry, Triple, Volume
 
 HU_RANGE = (-1024, 3071)
 _GRAIN_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
@@ -19,15 +20,15 @@ _BLOCK_MM = 2.4
 _SAMPLE_MM = (20.0, 20.0, 20.0)
 
 
-def blend(ct: Volume, tumor: Tumor) -> Array:
+def blend(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Array:
     """The voxels of the tumor's box after it has been put in, in the type of `ct`.
 
-    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores.
+    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. quiet: as in `grain`.
     """
     before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
         return before
-    new = grain(ct, tumor)
+    new = grain(ct, tumor, quiet)
     new += tumor.hu
     new -= before
     new *= tumor.alpha
@@ -39,18 +40,17 @@ def blend(ct: Volume, tumor: Tumor) -> Array:
     return new.astype(before.dtype)
 
 
-def grain(ct: Volume, tumor: Tumor) -> Floats:
+def grain(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
     Own grain is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
     noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
+    quiet: the scan, or the part of it, that holds the reference site; `ct` unless told.
     """
     plan, geometry, box = tumor.plan, ct.geometry, tumor.box
-    i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
-    block, size = (i, j, k), i * j * k
-    window = _window(np.multiply(block, geometry.spacing_mm), _GRAIN_MM)
+    block, window = _block(geometry)
     outer = _whole_blocks(box.grow([n * b for n, b in zip(window, block, strict=True)]), block, ct.data.shape)
-    mean = _block_sums(ct.data[outer.slices], block) / np.float32(size)
+    mean = _block_sums(ct.data[outer.slices], block) / np.float32(math.prod(block))
     tolerance = np.float32(0.5 * plan.noise_hu + 12)
     plain = np.abs(mean - np.float32(plan.base_hu)) < 2 * tolerance
     # scalar sums in double precision: the same on any machine
@@ -72,8 +72,25 @@ def grain(ct: Volume, tumor: Tumor) -> Floats:
     weight = _interpolate(trust, at)
     if (weight[tumor.alpha > 0] == 1).all():
         return own
-    learned = _tile(noise_sample(ct, plan.noise_from_mm), plan, box)
+    learned = _tile(noise_sample(quiet or ct, plan.noise_from_mm), plan, box)
     return np.asarray(weight * own + np.sqrt(1 - weight * weight) * learned, np.float32)
+
+
+def reach(geometry: Geometry) -> tuple[int, int, int]:
+    """How many voxels around a tumor's box `grain` looks at, along each axis."""
+    i, j, k = ((n + 1) * b for b, n in zip(*_block(geometry), strict=True))
+    return i, j, k
+
+
+def noise_block(ct: Volume, center_mm: Vector) -> Volume:
+    """The part of a scan that `noise_sample` looks at; of it, it gives the same."""
+    return ct.crop(_noise_box(ct.geometry, center_mm))
+
+
+def _block(geometry: Geometry) -> tuple[Triple, Triple]:
+    """The voxels of a block, and how many blocks a mean is taken over."""
+    i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
+    return (i, j, k), _window(np.multiply((i, j, k), geometry.spacing_mm), _GRAIN_MM)
 
 
 def _interpolate(values: Floats, at: list[Array]) -> Floats:
@@ -108,12 +125,7 @@ def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
 
 def noise_sample(ct: Volume, center_mm: Vector) -> Array:
     """The noise of a 20 mm block around a place of even tissue, float64, its slow part taken away."""
-    geometry = ct.geometry
-    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
-    center = np.round(geometry.to_ijk(center_mm)).astype(int)
-    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, ct.data.shape, strict=True)]
-    i, j, k = (slice(low, low + n) for low, n in zip(lower, size, strict=True))
-    block = ct.data[i, j, k].astype(np.float64)
+    block = ct.data[_noise_box(ct.geometry, center_mm).slices].astype(np.float64)
     for axis in range(3):
         # a plane through the block: organs brighten slowly from one side to the other
         at = np.arange(block.shape[axis]) - (block.shape[axis] - 1) / 2
@@ -122,6 +134,14 @@ def noise_sample(ct: Volume, center_mm: Vector) -> Array:
             slope = (block * at.reshape(shape)).sum() / ((at**2).sum() * block.size / block.shape[axis])
             block = block - slope * at.reshape(shape)
     return np.asarray(block - block.mean())
+
+
+def _noise_box(geometry: Geometry, center_mm: Vector) -> Box:
+    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
+    center = np.round(geometry.to_ijk(center_mm)).astype(int)
+    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, geometry.shape, strict=True)]
+    i, j, k = (min(low + n, m) for low, n, m in zip(lower, size, geometry.shape, strict=True))
+    return Box((lower[0], lower[1], lower[2]), (i, j, k))
 
 
 def _tile(sample: Array, plan: TumorPlan, box: Box) -> Floats:

@@ -31,17 +31,18 @@ VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava"
 class Host:
     """One organ of one scan, as the tables that planning needs. Made by `survey`.
 
-    parts: its masks on the scan's grid. grid: the coarse grid of the tables. free: on it, the organ and the fat around
-    it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the organ's surface;
-    negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume (one kidney's).
-    base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur. noise_from_mm,
-    noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and radii in mm.
-    touches_edge: cut by the field of view.
+    scan: the scan's grid. parts: the organ's masks on it. grid: the coarse grid of the tables. free: on it, the organ
+    and the fat around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the
+    organ's surface; negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume
+    (one kidney's). base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur.
+    noise_from_mm, noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and
+    radii in mm. touches_edge: cut by the field of view.
     """
 
     case: str
     organ: str
     phase: str
+    scan: Geometry
     parts: tuple[Volume, ...]
     grid: Geometry
     free: NDArray[np.bool_]
@@ -121,6 +122,7 @@ def survey(
         case=case,
         organ=organ,
         phase=phase,
+        scan=ct.geometry,
         parts=parts,
         grid=grid,
         free=free,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,11 @@ class Push:
     box: Box
     source: Floats
 
+    @cached_property
+    def nearest(self) -> tuple[NDArray[np.intp], ...]:
+        """Index of the voxel that each voxel of the box comes from."""
+        return tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in self.source)
+
 
 def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
     """The displacement around a mass: `push_mm` outward at its border, none from `push_reach` radii on.
@@ -38,11 +44,7 @@ def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
         raise ValueError(f"push_mm is {plan.push_mm}; it must be under 0.9 x {min(plan.axes_mm)} mm")
     half_axes = np.asarray(plan.axes_mm)
     to_unit = plan.rotation.T / half_axes[:, None]
-    back = np.linalg.inv(geometry.affine[:3, :3])
-    half = np.linalg.norm(back @ np.linalg.inv(to_unit), axis=1) * plan.push_reach
-    center = geometry.to_ijk(plan.center_mm)
-    lower, upper = np.floor(center - half).astype(int), np.ceil(center + half).astype(int) + 1
-    box = Box(tuple(lower.tolist()), tuple(upper.tolist())).clip(geometry.shape)
+    box, center = push_box(plan, geometry), geometry.to_ijk(plan.center_mm)
 
     index = [
         np.arange(n, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -55,6 +57,16 @@ def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
     share = np.float32(plan.push_mm) * np.where(rho < 1, rho, fading) / np.maximum(distance_mm, np.float32(1e-6))
     source = np.stack([np.clip(i - share * step, 0, n - 1) for i, step, n in zip(index, away, box.shape, strict=True)])
     return Push(box, source)
+
+
+def push_box(plan: TumorPlan, geometry: Geometry) -> Box:
+    """The voxels that a push can reach, cut to the scan."""
+    to_mm = plan.rotation * np.asarray(plan.axes_mm)
+    half = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]) @ to_mm, axis=1) * plan.push_reach
+    center = geometry.to_ijk(plan.center_mm)
+    i, j, k = np.floor(center - half).astype(int).tolist()
+    m, n, o = (np.ceil(center + half).astype(int) + 1).tolist()
+    return Box((i, j, k), (m, n, o)).clip(geometry.shape)
 
 
 def _length(matrix: Array, steps: list[Floats]) -> Floats:
@@ -74,7 +86,7 @@ def move_image(hu: Array, field: Push) -> Array:
     old = hu.astype(np.float32)
     slow = ndimage.uniform_filter(old, 3, mode="nearest")
     moved = ndimage.map_coordinates(slow, field.source, np.float32, order=1, mode="nearest")
-    moved += (old - slow)[_nearest(field)]
+    moved += (old - slow)[field.nearest]
     if hu.dtype == np.int16:
         moved = np.rint(moved)
     return np.where(_still(field), hu, moved.astype(hu.dtype))
@@ -82,11 +94,7 @@ def move_image(hu: Array, field: Push) -> Array:
 
 def move_mask(mask: Array, field: Push) -> Array:
     """The field's box of a mask or label map after the push, each voxel from where it was."""
-    return np.asarray(mask[_nearest(field)])
-
-
-def _nearest(field: Push) -> tuple[NDArray[np.intp], ...]:
-    return tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in field.source)
+    return np.asarray(mask[field.nearest])
 
 
 def _still(field: Push) -> NDArray[np.bool_]:

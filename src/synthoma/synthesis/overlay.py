@@ -17,7 +17,7 @@ from synthoma import disk
 from synthoma.errors import CaseError, FileError
 from synthoma.synthesis import mass_effect
 from synthoma.synthesis.manifest import Row, accepted, versions
-from synthoma.synthesis.pipeline import Inserted, Synthesis, voxel_digest
+from synthoma.synthesis.pipeline import Inserted, Synthesis
 from synthoma.synthesis.scene import scan_digest
 from synthoma.synthesis.tumor import TumorPlan, Verdict
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -86,10 +86,10 @@ def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
         after = np.ascontiguousarray(bits.view(hu.dtype).reshape(region.shape, order="F"))
         hu[region.slices] = after
         scores = {name: math.nan if value is None else value for name, value in row["scores"].items()}
-        digest = voxel_digest(after, mask)
-        require_digest(row, digest, case)
         verdict = Verdict(True, row["reason"], scores)
-        inserted.append(Inserted(plan, verdict, row["index"], row["number"], box, mask, region, before, after, digest))
+        tumor = Inserted(plan, verdict, row["index"], row["number"], box, mask, region, before, after)
+        require_digest(row, tumor.digest, case)
+        inserted.append(tumor)
     return Synthesis(case, header["scan_digest"], header["phase"], Volume(hu, scan.geometry), tuple(inserted))
 
 

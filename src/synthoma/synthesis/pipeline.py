@@ -40,7 +40,7 @@ class Attempt:
 class Inserted(Attempt):
     """A tumor in the scan. changed: the box it or its push touched, with the voxels `before` and `after`.
 
-    mask: bool on `box`. digest: of voxels and mask, to compare with a replay's.
+    mask: bool on `box`.
     """
 
     box: Box
@@ -48,7 +48,11 @@ class Inserted(Attempt):
     changed: Box
     before: Array
     after: Array
-    digest: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Of voxels and mask, to compare with a replay's."""
+        return voxel_digest(self.after, self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +109,7 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     if all fail, the first one's `CaseError` is raised.
     """
     scene = open_scene(case, recipe.organs)
-    said = str(case.attributes.get("phase") or "")
-    phase = recipe.phase or anatomy.canonical_phase(said) or contrast_phase(scene.ct, scene.volumes(), case.id)
+    phase = phase_of(case, scene, recipe)
     blur = scanner_blur_mm(scene.ct)
     inserted: list[Inserted] = []
     rejected: list[Attempt] = []
@@ -141,6 +144,12 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     )
 
 
+def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:
+    """The recipe's, the case's attribute, or told from the HU; `CaseError` if it cannot be told."""
+    said = str(case.attributes.get("phase") or "")
+    return recipe.phase or anatomy.canonical_phase(said) or contrast_phase(scene.ct, scene.volumes(), case.id)
+
+
 def replay(case: Case, plans: Sequence[TumorPlan]) -> Synthesis:
     """The case with exactly these tumors, in this order; nothing is drawn and nothing rejected."""
     scene = open_scene(case, tuple(dict.fromkeys(plan.organ for plan in plans)))
@@ -164,28 +173,36 @@ def open_scene(case: Case, organs: Sequence[str]) -> Scene:
 
 
 def insert(
-    scene: Scene, plan: TumorPlan, recipe: JudgeRecipe, index: int, number: int, force: bool = False
+    scene: Scene,
+    plan: TumorPlan,
+    recipe: JudgeRecipe,
+    index: int,
+    number: int,
+    force: bool = False,
+    quiet: Volume | None = None,
 ) -> Attempt | Inserted:
-    """One plan rendered, pushed, blended and judged; the scene changes only if it is accepted or `force`."""
+    """One plan rendered, pushed, blended and judged; the scene changes only if it is accepted or `force`.
+
+    quiet: the part of the healthy scan to learn noise from, where the scene is only a part of it and may lack it.
+    """
     push = mass_effect.push(plan, scene.geometry)
     if push is not None and scene.holds_tumor(push.box):
         plan, push = dataclasses.replace(plan, push_mm=0.0), None
-    organ = scene.organ(plan.organ, plan.center_mm, _reach_mm(plan))
+    organ = scene.organ(plan.organ, plan.center_mm, reach_mm(plan))
     tumor = generator(plan.generator).render(scene.ct, organ, plan)
     tumor = blending.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
     changed = tumor.box if push is None else tumor.box.hull(push.box)
     before = scene.hu[changed.slices].copy(order="K")
     if push is not None:
         scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
-    blended = blending.blend(scene.ct, tumor)
+    blended = blending.blend(scene.ct, tumor, quiet or scene.original)
     verdict = quality.judge(blended, tumor, scene.geometry, organ, recipe)
     if not (verdict.accepted or force):
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
-    scene.settle(tumor.box, blended, tumor.mask, push)
+    scene.settle(tumor.box, blended, tumor.mask, plan.organ, push)
     after = scene.hu[changed.slices].copy(order="K")
-    digest = voxel_digest(after, tumor.mask)
-    return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after, digest)
+    return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after)
 
 
 def voxel_digest(after: Array, mask: NDArray[np.bool_]) -> str:
@@ -228,6 +245,6 @@ def _insert_all(
                 break
 
 
-def _reach_mm(plan: TumorPlan) -> float:
+def reach_mm(plan: TumorPlan) -> float:
     """How far from its center a plan needs to know the organ."""
     return wall.reach_mm(plan) if plan.form == "wall" else 1.2 * bounding_radius_mm(plan) + 5.0

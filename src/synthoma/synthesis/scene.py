@@ -14,7 +14,16 @@ from synthoma.synthesis import mass_effect
 from synthoma.synthesis.location import Host, coarse_steps, survey
 from synthoma.volume import Array, Box, Geometry, Volume
 
-_SYNTHETIC, _REAL = 255, 254
+# numbers in the map of tumors, real ones and those put in; other structures have the numbers below
+_TUMORS = {kind.lesion: 255 - index for index, kind in enumerate(anatomy.ORGANS.values())}
+_OTHER_TUMOR = 255 - len(_TUMORS)
+# structures are numbered from 1 on as they come, so these, as they are listed, keep their ids of a label map
+_STRUCTURES = [name for name in anatomy.STRUCTURES if not anatomy.is_lesion(name)]
+_NUMBERS = np.zeros(256, np.uint8)  # id -> number
+_LABELS = np.zeros(256, np.uint8)  # number -> id
+for _name, _id in anatomy.STRUCTURES.items():
+    _NUMBERS[_id] = _TUMORS.get(_name, _id)
+    _LABELS[_NUMBERS[_id]] = _id
 # tumors grow around these: lying on them is not lying in another organ
 _INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
 
@@ -33,6 +42,24 @@ class Scene:
         self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
         self.map: NDArray[np.uint8] | None = None
 
+    @classmethod
+    def of_labels(cls, case: str, ct: Volume, labels: NDArray[np.uint8], organs: Iterable[str]) -> Scene:
+        """A scan, or a part of one, and its structures as one label map: ids of `anatomy.STRUCTURES`.
+
+        organs: which of them tumors will be put into; an organ holds its real tumors.
+        """
+        scene = cls(case, ct)
+        scene.names = list(_STRUCTURES)
+        scene.map = _NUMBERS[labels.T].T
+        for organ in organs:
+            scene.masks[organ] = organ_of_labels(labels, organ)
+        return scene
+
+    def labels(self, box: Box) -> NDArray[np.uint8]:
+        """The label map of a box as it is now, of a scene that was made from one."""
+        assert self.map is not None
+        return np.asarray(_LABELS[self.map[box.slices].T].T)
+
     @property
     def ct(self) -> Volume:
         """The scan with the tumors so far."""
@@ -46,17 +73,17 @@ class Scene:
         box = Box.around(mask.data)
         if box is not None:
             self.boxes[name] = box
-        if name in _INFILTRATED or len(self.names) >= _REAL - 1:
+        if name in _INFILTRATED or len(self.names) >= _OTHER_TUMOR - 1:
             return
         self.names.append(name)
-        number = _REAL if anatomy.is_lesion(name) else len(self.names)
+        number = _TUMORS.get(name, _OTHER_TUMOR) if anatomy.is_lesion(name) else len(self.names)
         if box is None:
             return
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
         # of structures that overlap the smaller one shows: a body mask must not hide the organs
         inside, part = mask.data[box.slices], self.map[box.slices]
-        if number != _REAL:
+        if number < _OTHER_TUMOR:
             self.sizes[number] = np.count_nonzero(inside)
             inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
         part[inside] = number
@@ -95,9 +122,11 @@ class Scene:
 
     def holds_tumor(self, box: Box) -> bool:
         """Whether any tumor, real or put in before, lies in a box."""
-        return self.map is not None and bool((self.map[box.slices] >= _REAL).any())
+        return self.map is not None and bool((self.map[box.slices] >= _OTHER_TUMOR).any())
 
-    def settle(self, box: Box, voxels: Array, mask: NDArray[np.bool_], push: mass_effect.Push | None) -> None:
+    def settle(
+        self, box: Box, voxels: Array, mask: NDArray[np.bool_], organ: str, push: mass_effect.Push | None
+    ) -> None:
         """Take a tumor's voxels as part of the scan, and move every mask by its push."""
         self.hu[box.slices] = voxels
         if push is not None:
@@ -111,7 +140,15 @@ class Scene:
                 self.map[push.box.slices] = mass_effect.move_mask(self.map[push.box.slices], push)
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
-        self.map[box.slices][mask] = _SYNTHETIC
+        self.map[box.slices][mask] = _TUMORS[anatomy.organ(organ).lesion]
+
+
+def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
+    """An organ with its tumors in a label map of `anatomy.STRUCTURES`."""
+    kind = anatomy.organ(organ)
+    table = np.zeros(256, bool)
+    table[[anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]] = True
+    return np.asarray(table[labels.T].T)
 
 
 def scan_digest(ct: Volume) -> str:

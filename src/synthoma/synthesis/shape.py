@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from synthoma.seeds import rng_for
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Array, Box, Geometry
+from synthoma.volume import Array, Box, Geometry, Triple
 
 Floats = NDArray[np.float32]
 DEGREES = range(3, 21)
@@ -28,16 +28,29 @@ _SAMPLE_MM = 1.25  # voxels longer than this, and than a fifth of the tumor's ra
 
 def surface(plan: TumorPlan) -> Array:
     """g over directions: the octahedral map (n, n) of the log radius, of zero mean or nearly so."""
-    if plan.roughness == 0:
+    return _surface(plan.seed, plan.roughness, plan.spectrum, plan.skew)
+
+
+@lru_cache(maxsize=16)
+def _radius(seed: int, roughness: float, spectrum: float, skew: float) -> Array:
+    """exp g, scaled to the volume of the unit ball; kept, since a tumor's box asks for it as well as the tumor."""
+    reach = np.exp(_surface(seed, roughness, spectrum, skew))
+    reach /= _mean_cube(reach) ** (1 / 3)
+    reach.flags.writeable = False
+    return reach
+
+
+def _surface(seed: int, roughness: float, spectrum: float, skew: float) -> Array:
+    if roughness == 0:
         return np.zeros((_MAP, _MAP))
     basis, degree = _harmonics(_MAP)
-    shares = np.array([float(l) ** -plan.spectrum for l in DEGREES])
+    shares = np.array([float(l) ** -spectrum for l in DEGREES])
     deviations = np.sqrt(shares / shares.sum())
     # orthonormal harmonics: a coefficient's variance times (2 l + 1) / (4 pi) is what its degree adds at any point
     scale = deviations[degree - DEGREES.start] * np.sqrt(4 * np.pi / (2 * degree + 1))
-    weights = rng_for(plan.seed, "surface").standard_normal(len(degree)) * scale
+    weights = rng_for(seed, "surface").standard_normal(len(degree)) * scale
     n = (weights @ basis).reshape(_MAP, _MAP)
-    return np.asarray(plan.roughness * (n - plan.skew * (n * n - 1)))
+    return np.asarray(roughness * (n - skew * (n * n - 1)))
 
 
 @lru_cache(maxsize=2)
@@ -68,6 +81,7 @@ def _harmonics(side: int) -> tuple[Array, NDArray[np.int64]]:
     return np.array(rows), np.array(degrees)
 
 
+@lru_cache(maxsize=2)
 def _map_directions(side: int) -> tuple[Array, Array, Array]:
     """Unit vectors of the map's nodes; the outer edge is included, so neighbors across it are equal."""
     a, b = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
@@ -101,14 +115,9 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     and the grid.
     """
     half_axes = np.asarray(plan.axes_mm)
-    to_unit = plan.rotation.T / half_axes[:, None]
-    table = surface(plan)
-    table = np.exp(table) / _mean_cube(np.exp(table)) ** (1 / 3)
+    to_unit, table, samples, blur, margin = _frame(plan, geometry)
     map_side, fine = refine(table, _map_factor(plan, geometry))
     reach = fine.astype(np.float32)
-    samples = _samples(plan, geometry)
-    blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
-    margin = 2.5 * float(np.sqrt(np.linalg.eigvalsh(blur)[-1]))
     outermost = _SLACK * float(table.max()) + margin
     innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
     box = _box(plan, geometry, to_unit, table, margin)
@@ -153,6 +162,21 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
         steepness = _quadratic(np.diag(1 / half_axes**2), x, y, z)
         depth.ravel()[shell] = distance * distance * (1 / np.maximum(ratio, np.float32(1e-3)) - 1) / steepness
     return Body(box, alpha.T, radius.T, depth.T)
+
+
+def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:
+    """The box of a plan's `mass`, at a fraction of its cost."""
+    to_unit, table, _, _, margin = _frame(plan, geometry)
+    return _box(plan, geometry, to_unit, table, margin)
+
+
+def _frame(plan: TumorPlan, geometry: Geometry) -> tuple[Array, Array, Triple, Array, float]:
+    """RAS+ mm to the tumor's unit frame, the radius over directions, sub-samples, and the blur and its reach there."""
+    to_unit = plan.rotation.T / np.asarray(plan.axes_mm)[:, None]
+    samples = _samples(plan, geometry)
+    blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
+    margin = 2.5 * float(np.sqrt(np.linalg.eigvalsh(blur)[-1]))
+    return to_unit, _radius(plan.seed, plan.roughness, plan.spectrum, plan.skew), samples, blur, margin
 
 
 def coverage(distance: Floats) -> Floats:

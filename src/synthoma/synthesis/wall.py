@@ -54,7 +54,7 @@ def draw_frame(
     The volume is that of a ball of `diameter_mm`. Places on the organ's end, or without room along it, are given up;
     if there is no other the roomiest is taken. `CaseError` if there is none at all.
     """
-    scan = host.parts[0].geometry
+    scan = host.scan
     # the outermost coarse voxels of the organ, however coarse they are
     surface_mm = max(_SURFACE_MM, min(host.grid.spacing_mm))
     best: tuple[float, Frame] | None = None

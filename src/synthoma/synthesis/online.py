@@ -1,0 +1,230 @@
+"""Tumors drawn afresh in every epoch, or those of a manifest again: what a training loader asks of synthesis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import anatomy, disk
+from synthoma.cases import Case
+from synthoma.errors import CaseError
+from synthoma.seeds import rng_for, seed_for
+from synthoma.synthesis import crops
+from synthoma.synthesis.blending import noise_block
+from synthoma.synthesis.crops import Drawn, Voxels
+from synthoma.synthesis.manifest import MANIFEST, Manifest, read_manifest
+from synthoma.synthesis.overlay import require_scan
+from synthoma.synthesis.pipeline import open_scene, phase_of
+from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
+from synthoma.synthesis.scan import scanner_blur_mm
+from synthoma.synthesis.scene import organ_of_labels
+from synthoma.synthesis.tables import StoredHost, pack, pack_host, unpack, unpack_host
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Array, Box, Geometry, Volume
+
+_FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
+_KEPT = 8  # cases whose tables stay in memory, in each loader worker
+
+
+class Entry(Voxels, Protocol):
+    """A cached case, as far as synthesis needs to know it."""
+
+    @property
+    def annotated(self) -> Sequence[str]:
+        """The structures that have a mask, an empty one too."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Of the case: `healthy`, ..."""
+        ...
+
+    def tables(self, name: str) -> Mapping[str, Array]:
+        """What `prepare` returned for this case."""
+        ...
+
+
+def may_host(entry: Entry, organ: str) -> bool:
+    """Whether it is known where real tumors of the organ are: they are annotated, or the case is healthy.
+
+    Elsewhere a synthetic tumor could stand beside a real one that counts as healthy tissue.
+    """
+    return anatomy.organ(organ).lesion in entry.annotated or bool(entry.attributes.get("healthy"))
+
+
+@dataclass(frozen=True, eq=False)
+class Online:
+    """Tumors of a recipe, drawn afresh for every case in every epoch; everything follows from seed, case and epoch.
+
+    probability: that a case gets any. The recipe's `retries` do not count: a rejected tumor is left out.
+    """
+
+    recipe: SynthesisRecipe
+    probability: float
+    seed: int = 0
+    _kept: OrderedDict[str, tuple[Entry, dict[str, StoredHost]]] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"a probability lies between 0 and 1, not at {self.probability}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Online, (self.recipe, self.probability, self.seed)
+
+    @cached_property
+    def name(self) -> str:
+        """Of the tables: recipes that need the same ones share them."""
+        return _name("online", [self.recipe.organs, self.recipe.phase, self.recipe.vessel_veto])
+
+    def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
+        """What drawing needs to know of a case, as arrays; ct, masks (bool): on the training grid.
+
+        Organs that cannot host tumors are left out, with the reason (see `refusals`).
+        """
+        gridded = Case(case.id, ct, masks, attributes=case.attributes)
+        scene = open_scene(gridded, self.recipe.organs)
+        blur = scanner_blur_mm(ct)
+        refused: dict[str, str] = {}
+        arrays: dict[str, Array] = {}
+        for organ in self.recipe.organs:
+            try:
+                phase = phase_of(gridded, scene, self.recipe)
+                host = scene.host(organ, phase, blur, self.recipe.vessel_veto)
+            except CaseError as error:
+                refused[organ] = error.what
+            else:
+                arrays |= {f"{organ}_{key}": array for key, array in pack_host(host, ct).items()}
+        return {"refused": pack(refused), **arrays}
+
+    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+        """The tumors of a case in an epoch; () with probability 1 - p, and if the case can host none."""
+        if rng_for(self.seed, entry.case, "online", epoch).random() >= self.probability:
+            return ()
+        seed = seed_for(self.seed, "online", epoch)
+        drawn: list[Drawn] = []
+        for organ, host in self._hosts(entry).items():
+            if may_host(entry, organ):
+                try:
+                    plans = draw_plans(host, self.recipe, seed)
+                except CaseError:
+                    continue  # no room for what was drawn in this epoch
+                drawn += (Drawn(plan, index, host.quiet) for index, plan in enumerate(plans))
+        return tuple(drawn)
+
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+        """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
+        return crops.render(entry, box, drawn, self.recipe.judge)
+
+    def refusals(self, entry: Entry) -> dict[str, str]:
+        """Why a case can host no tumors in organs of the recipe."""
+        found: dict[str, str] = dict(unpack(entry.tables(self.name)["refused"]))
+        unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
+        return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")
+
+    def _hosts(self, entry: Entry) -> dict[str, StoredHost]:
+        kept = self._kept.get(entry.case)
+        if kept is not None and kept[0] is entry:
+            self._kept.move_to_end(entry.case)
+            return kept[1]
+        tables = entry.tables(self.name)
+        hosts: dict[str, StoredHost] = {
+            organ: unpack_host(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
+            for organ in self.recipe.organs
+            if f"{organ}_cells" in tables
+        }
+        self._kept[entry.case] = entry, hosts
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return hosts
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """The tumors of a manifest, the same in every epoch: the offline twin. Nothing is drawn and nothing rejected.
+
+    manifest: a file, the output folder of a synthesis, or what was read from it.
+    """
+
+    manifest: Path | str | Manifest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (self.path,)
+
+    @cached_property
+    def path(self) -> Path:
+        """Of the manifest."""
+        path = self.manifest.path if isinstance(self.manifest, Manifest) else Path(self.manifest)
+        return path / MANIFEST if path.is_dir() else path
+
+    @cached_property
+    def name(self) -> str:
+        """Of the tables: another manifest has others."""
+        return _name("fixed", disk.digest(self.path))
+
+    def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
+        """The plans of a case, and the parts of its scan that noise is learned from; nothing if it has none.
+
+        Raises `CaseError` if the plans were made on another scan.
+        """
+        del masks
+        manifest = _manifest(self.path)
+        plans = manifest.plans(case.id) if case.id in manifest else []
+        if not plans:
+            return {"plans": pack([])}
+        require_scan(case.read_image(), manifest.rows(case.id)[0]["scan_digest"], case.id)
+        places = list(dict.fromkeys(plan.noise_from_mm for plan in plans))
+        quiet = [noise_block(ct, place) for place in places]
+        return {
+            "plans": pack([[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans]),
+            "grids": pack([[block.geometry.shape, block.geometry.affine.tolist()] for block in quiet]),
+            **{f"quiet_{index}": block.data for index, block in enumerate(quiet)},
+        }
+
+    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+        """The tumors of a case, whatever the epoch; () if the manifest has none for it."""
+        del epoch
+        tables = entry.tables(self.name)
+        plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
+        if not plans:
+            return ()
+        quiet = [
+            Volume(tables[f"quiet_{index}"], Geometry(tuple(shape), np.array(affine)))
+            for index, (shape, affine) in enumerate(unpack(tables["grids"]))
+        ]
+        return tuple(
+            Drawn(plan, index, quiet[place]) for index, (plan, place) in enumerate(plans) if may_host(entry, plan.organ)
+        )
+
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+        """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
+        return crops.render(entry, box, drawn)
+
+
+def _name(kind: str, what: Any) -> str:
+    digest = hashlib.blake2b(json.dumps([_FORMAT, what]).encode(), digest_size=6)
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def _of(organ: str, tables: Mapping[str, Array]) -> dict[str, Array]:
+    """An organ's own tables."""
+    return {key.removeprefix(f"{organ}_"): tables[key] for key in tables if key.startswith(f"{organ}_")}
+
+
+def _read_organ(entry: Voxels, organ: str, box: Box) -> Array:
+    return organ_of_labels(np.asfortranarray(entry.read_labels(box)), organ)
+
+
+@lru_cache(maxsize=2)
+def _manifest(path: Path) -> Manifest:
+    return read_manifest(path)
