@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from synthoma import disk
 from synthoma.cases import Case
@@ -30,13 +31,23 @@ class SplitRecipe(Recipe):
 
     test: share of patients held out of everything. folds: of the rest, each validated on once; with 1, a
     single division with the share `val`. by: keep the mix of an attribute (`hospital`) or of a structure's
-    status (`liver_lesion`; needs catalog rows) alike on all sides; cases that lack it are a kind of their own.
+    status (`liver_lesion`; needs catalog rows) alike on all sides, of several if separated by commas; cases that lack
+    it are a kind of their own. outside: `hospital=c` and the like; patients of whom a case has such an attribute are
+    tested on only, as out of distribution.
     """
 
     test: float = Field(0.0, ge=0, lt=1)
     folds: int = Field(5, ge=1)
     val: float = Field(0.2, gt=0, lt=1)
     by: str = ""
+    outside: tuple[str, ...] = ()
+
+    @field_validator("outside")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[^=]+=.+", one) for one in value):
+            raise ValueError("expected attribute=value, such as hospital=c")
+        return value
 
 
 @dataclass(frozen=True)
@@ -49,13 +60,15 @@ class Fold:
 
 @dataclass(frozen=True)
 class Splits:
-    """Folds and the held-out test cases. patients: case -> patient, for all of them."""
+    """Folds and the held-out test cases. patients: case -> patient, for all of them. ood: test cases that are out of
+    distribution, of other hospitals for instance; none of `test`."""
 
     folds: tuple[Fold, ...]
     test: tuple[str, ...] = ()
     patients: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    ood: tuple[str, ...] = ()
 
     def content(self) -> dict[str, Any]:
         """JSON data, all but the hash."""
@@ -64,6 +77,7 @@ class Splits:
             "seed": self.seed,
             "recipe": dict(self.recipe),
             "test": list(self.test),
+            **({"ood": list(self.ood)} if self.ood else {}),
             "folds": [{"train": list(fold.train), "val": list(fold.val)} for fold in self.folds],
             "patients": dict(sorted(self.patients.items())),
         }
@@ -100,14 +114,19 @@ def draw_splits(
     recipe = recipe or SplitRecipe()
     patients: dict[str, str] = {}
     kinds: dict[str, str | None] = {}
+    strange: set[str] = set()
     for case in cases:
-        name, patient, kind = _member(case, recipe.by)
+        name, patient, kind, attributes = _member(case, recipe.by)
         if name in patients:
             raise CaseError("two cases of one id", case=name, fix="rename one")
         patients[name], kinds[name] = patient, kind
+        if any(str(attributes.get(key)) == value for key, value in (one.split("=", 1) for one in recipe.outside)):
+            strange.add(name)
     if recipe.by and set(kinds.values()) <= {None}:
         raise CaseError(f"no case has {recipe.by!r}", expected="an attribute, or with catalog rows a structure")
     groups = _groups(patients, duplicates)
+    outside = [group for group in groups if strange & set(groups[group])]
+    ood, groups = _cases(groups, outside), {name: groups[name] for name in groups if name not in set(outside)}
     sides = max(2, recipe.folds) + (recipe.test > 0)
     if len(groups) < sides:
         raise CaseError(
@@ -126,7 +145,7 @@ def draw_splits(
     folds = tuple(
         Fold(_cases(groups, [group for group in rest if group not in set(val)]), _cases(groups, val)) for val in held
     )
-    return Splits(folds, _cases(groups, test), patients, seed, recipe.as_dict())
+    return Splits(folds, _cases(groups, test), patients, seed, recipe.as_dict(), ood)
 
 
 def write_splits(splits: Splits, path: Path | str) -> None:
@@ -152,7 +171,8 @@ def read_splits(path: Path | str) -> Splits:
         if data["version"] != VERSION:
             raise FileError(f"{path} is of another version", found=data["version"], expected=VERSION)
         folds = tuple(Fold(tuple(fold["train"]), tuple(fold["val"])) for fold in data["folds"])
-        splits = Splits(folds, tuple(data["test"]), data["patients"], data["seed"], data["recipe"])
+        splits = Splits(folds, tuple(data["test"]), data["patients"], data["seed"], data["recipe"],
+                        tuple(data.get("ood", ())))  # fmt: skip
         written = data["hash"]
     except (KeyError, TypeError) as error:
         raise FileError(f"{path} holds no splits", found=f"no {error}", fix="draw them again") from error
@@ -192,10 +212,10 @@ def check_leaks(splits: Splits, duplicates: Iterable[Sequence[Any]] = ()) -> lis
     pairs = [(cases[0], case, "one patient") for cases in by_patient.values() for case in cases[1:]]
     pairs += [(pair[0], pair[1], "one scan") for pair in duplicates]
     leaks = []
-    tested = set(splits.test)
+    held = dict.fromkeys(splits.test, "test") | dict.fromkeys(splits.ood, "ood")
     for first, second, why in pairs:
-        if (first in tested) != (second in tested):
-            sides = [("test" if case in tested else "train and val") for case in (first, second)]
+        if held.get(first) != held.get(second):
+            sides = [held.get(case, "train and val") for case in (first, second)]
             leaks.append(Leak(first, second, None, (sides[0], sides[1]), why))
     for index, fold in enumerate(splits.folds):
         side = dict.fromkeys(fold.train, "train") | dict.fromkeys(fold.val, "val")
@@ -206,15 +226,19 @@ def check_leaks(splits: Splits, duplicates: Iterable[Sequence[Any]] = ()) -> lis
     return leaks
 
 
-def _member(case: Case | Mapping[str, Any], by: str) -> tuple[str, str, str | None]:
-    """Id, patient and kind, None if not known, of a case or a catalog row."""
+def _member(case: Case | Mapping[str, Any], by: str) -> tuple[str, str, str | None, Mapping[str, Any]]:
+    """Id, patient, kind, None if not known, and attributes of a case or a catalog row."""
     if isinstance(case, Case):
         row: Mapping[str, Any] = {"id": case.id, "patient": case.patient, "attributes": case.attributes}
     else:
         row = case
-    status = row.get("structures", {}).get(by, {}).get("status")
-    kind = row["attributes"].get(by, status)
-    return row["id"], row["patient"], None if kind is None else str(kind)
+    attributes = row["attributes"]
+    kinds = [
+        attributes.get(name, row.get("structures", {}).get(name, {}).get("status"))
+        for name in map(str.strip, by.split(","))
+    ]
+    known = [str(kind) for kind in kinds if kind is not None]
+    return row["id"], row["patient"], ", ".join(known) if known else None, attributes
 
 
 def _kind(cases: Iterable[str], kinds: Mapping[str, str | None]) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthoma.anatomy import STRUCTURES
 from synthoma.datasets.insilico import body, bowel, organs, skeleton, tissues, trees, vessels
 from synthoma.datasets.insilico.canvas import Canvas
+from synthoma.datasets.insilico.findings import Finding, half_filled
+from synthoma.datasets.insilico.grids import block_mean, divided
 from synthoma.datasets.insilico.patient import Patient
 from synthoma.datasets.insilico.shapes import Curve
 from synthoma.volume import Box, Geometry, Volume
@@ -27,7 +30,7 @@ class Abdomen:
 
     main, under: the tissue ids (`tissues.TISSUES`) that fill most of each fine voxel; share: what part `main`
     fills, in 1/255. Each voxel of `geometry` holds `parts` fine voxels along its axes: one where it is nearly
-    a cube, several along a slice thicker than that.
+    a cube, several along a slice thicker than that. findings: what is not healthy tissue, laid over it.
     """
 
     patient: Patient
@@ -36,40 +39,40 @@ class Abdomen:
     main: Array
     under: Array
     share: Array
+    findings: tuple[Finding, ...] = ()
 
     @property
     def fine(self) -> Geometry:
         """The grid of the fine voxels."""
-        return _divided(self.geometry, self.parts)
+        return divided(self.geometry, self.parts)
 
     def mask(self, structure: str) -> Volume:
-        """One structure as an annotator draws it: a liver includes its veins, a bowel its contents."""
+        """One structure as an annotator draws it: a liver includes its veins and tumors, a bowel its contents.
+
+        A tumor's voxels are those that it fills to at least half; they belong to its organ and to no other.
+        """
+        organ = structure.removesuffix("_lesion")
+        if organ != structure:
+            return Volume(self._filled(lambda tumor: tumor.organ == organ), self.geometry)
         inside = tissues.members(structure)[self.main]
         if self.parts != (1, 1, 1):
             inside = block_mean(inside.astype(np.float32), self.parts) >= 0.5
+        if any(finding.tumor for finding in self.findings):
+            others = self._filled(lambda tumor: tumor.host != structure)
+            inside = (inside & ~others) | self._filled(lambda tumor: tumor.host == structure)
         return Volume(inside, self.geometry)
+
+    def _filled(self, wanted: Callable[[Finding], bool]) -> Array:
+        tumors = [finding for finding in self.findings if finding.tumor and wanted(finding)]
+        return half_filled(tumors, self.fine.shape, self.parts)
 
     def labels(self) -> Volume:
         """uint8 label map of `anatomy.STRUCTURES`; where structures overlap, the finer one shows."""
-        return Volume(tissues.label_by_id()[self.main], self.fine).to(self.geometry, labels="majority")
-
-
-def block_mean(values: Array, parts: tuple[int, int, int]) -> Array:
-    """Means over blocks of `parts` voxels."""
-    for axis, count in enumerate(parts):
-        if count > 1:
-            shape = list(values.shape)
-            shape[axis : axis + 1] = [shape[axis] // count, count]
-            values = values.reshape(shape).mean(axis=axis + 1)
-    return values
-
-
-def _divided(geometry: Geometry, parts: tuple[int, int, int]) -> Geometry:
-    affine = geometry.affine.copy()
-    affine[:3, :3] /= parts
-    affine[:3, 3] = geometry.to_mm((1 / np.asarray(parts) - 1) / 2)
-    i, j, k = (n * count for n, count in zip(geometry.shape, parts, strict=True))
-    return Geometry((i, j, k), affine)
+        labels = Volume(tissues.label_by_id()[self.main], self.fine).to(self.geometry, labels="majority")
+        for organ in sorted({finding.organ for finding in self.findings if finding.tumor}):
+            lesion = f"{organ}_lesion"
+            labels = Volume(np.where(self.mask(lesion).data, np.uint8(STRUCTURES[lesion]), labels.data), self.geometry)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def draw_abdomen(patient: Patient, geometry: Geometry) -> Abdomen:
     limit = max(_CUBE_MM, min(geometry.spacing_mm))
     # an odd number of parts has a majority
     i, j, k = (1 + 2 * int(np.ceil((spacing / limit - 1) / 2 - 1e-6)) for spacing in geometry.spacing_mm)
-    fine = _divided(geometry, (i, j, k))
+    fine = divided(geometry, (i, j, k))
     main, under, share = (np.empty(fine.shape, np.uint8) for _ in range(3))
     courses = Courses(
         bowel.small_bowel(patient),

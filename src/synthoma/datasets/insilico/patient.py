@@ -7,7 +7,7 @@ fine details.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -71,6 +71,7 @@ class Patient:
 
     scale: world mm per template mm along x, y, z. subcutaneous_mm: fat under the skin at the flank.
     visceral: 0 lean to 1 much fat between the organs. sizes and shifts_mm: per organ. traits: see `TRAITS`.
+    shift_hu: by tissue, what age and habit changed (`ageing`).
     """
 
     seed: int
@@ -82,6 +83,7 @@ class Patient:
     sizes: dict[str, float]
     shifts_mm: dict[str, tuple[float, float, float]]
     traits: dict[str, float]
+    shift_hu: dict[str, float] = field(default_factory=dict)
 
     def to_template(self, world: Points) -> Points:
         """Template positions of world positions; the three arrays may broadcast against each other."""
@@ -128,14 +130,14 @@ class Patient:
         return rng_for(self.seed, *keys)
 
 
-def draw_patient(seed: int, sex: Sex | Literal["any"] = "any") -> Patient:
-    """A healthy adult; the same seed gives the same adult."""
+def draw_patient(seed: int, sex: Sex | Literal["any"] = "any", habitus: float = 0.0) -> Patient:
+    """A healthy adult; the same seed gives the same adult. habitus: mean weight of those drawn from, in SD."""
     rng = rng_for(seed, "patient")
     drawn: Sex = "female" if rng.random() < 0.5 else "male"
     if sex != "any":
         drawn = sex
     height = rng.normal(0.98 if drawn == "female" else 1.04, 0.035)
-    weight = float(np.clip(rng.normal(0, 1), -1.8, 2.2))
+    weight = float(np.clip(rng.normal(0, 1) + habitus, -1.8, 2.2))
     scale = (
         height * (1 + 0.035 * weight) * rng.normal(1, 0.02),
         0.94 * height * (1 + 0.055 * weight) * rng.normal(1, 0.03),

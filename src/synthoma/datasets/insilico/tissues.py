@@ -6,6 +6,7 @@ scans named in docs/datasets.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +107,28 @@ TISSUES = {
 TISSUE_ID = {name: number for number, name in enumerate(TISSUES)}
 
 
-def hu_by_id(phase: str) -> NDArray[np.float32]:
-    """HU of each tissue id in this phase."""
-    column = PHASES.index(phase)
-    return np.array([tissue.hu[column] for tissue in TISSUES.values()], np.float32)
+def weights_of(phase: str) -> tuple[float, float, float]:
+    """The weights of the phases' HU in a scan that meets one of them exactly."""
+    first, second, third = (float(phase == one) for one in PHASES)
+    return first, second, third
+
+
+def hu_by_id(contrast: Sequence[float] | NDArray[Any]) -> NDArray[np.float32]:
+    """HU of each tissue id; contrast: weights of the HU in the phases of `anatomy.PHASES`."""
+    by_phase = np.array([tissue.hu for tissue in TISSUES.values()])
+    hu: NDArray[np.float32] = (by_phase @ np.asarray(contrast)).astype(np.float32)
+    return hu
+
+
+def shift_by_id(shift_hu: Mapping[str, float]) -> NDArray[np.float32]:
+    """HU that a patient's tissues differ from the table, by tissue id."""
+    return np.array([shift_hu.get(name, 0.0) for name in TISSUES], np.float32)
+
+
+def structure_of(number: int) -> str:
+    """The first structure that a tissue id is part of; empty if there is none."""
+    structures = list(TISSUES.values())[number].structures
+    return structures[0] if structures else ""
 
 
 def texture_by_id() -> NDArray[np.float32]:
