@@ -1,0 +1,107 @@
+"""Batches of patches as torch tensors, made ahead by worker processes; the same for any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from synthoma.errors import RecipeError, RunError
+from synthoma.learning.patches import Patch, Patches
+
+Batch = dict[str, Any]
+Position = tuple[int, int]  # epoch, index
+
+
+def loader(
+    patches: Patches,
+    epoch: int,
+    start: int = 0,
+    batch: int = 2,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    epochs: int = 1,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """The batches of an epoch from step `start` on, and of the epochs after it: `epochs` in all.
+
+    image: float32 (B, 1, I, J, K). target: uint8 (B, C, I, J, K). annotated: bool (B, C). synthetic: bool (B,).
+    case: ids. box: where each lies. index: of each in the epoch. epoch, step: of the batch. batch: patches of this
+    process; rank `rank` of `world` takes every `world`-th of a step, so that all together see what one process
+    with a batch of `batch * world` sees. workers: processes that make patches ahead; 0 makes them here. pin: in
+    page-locked memory, for CUDA. An error in a worker is raised here, with its traceback and the case's id.
+    """
+    steps = steps_per_epoch(patches, batch, world)
+    positions = [
+        [(now, (step * batch + place) * world + rank) for place in range(batch)]
+        for now in range(epoch, epoch + epochs)
+        for step in range(start if now == epoch else 0, steps)
+    ]
+    data = DataLoader(
+        _Stream(patches),
+        batch_sampler=positions,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_settle,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # its own: the global one belongs to the training loop
+    )
+    try:
+        for batches, where in zip(data, positions, strict=True):
+            batches["epoch"], first = where[0]
+            batches["step"] = first // (batch * world)
+            yield batches
+    except RuntimeError as error:
+        if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
+            raise RunError(
+                "a process that makes patches was killed, most likely for want of memory",
+                found=str(error).splitlines()[0],
+                fix="use fewer workers or smaller patches; in a container give it more shared memory (--shm-size)",
+            ) from error
+        raise
+
+
+def steps_per_epoch(patches: Patches, batch: int, world: int = 1) -> int:
+    """How many batches an epoch has; patches that do not fill one are not made. `RecipeError` if there is none."""
+    steps = patches.recipe.per_epoch // (batch * world)
+    if steps == 0:
+        raise RecipeError(
+            "an epoch has less patches than a batch",
+            found=f"per_epoch {patches.recipe.per_epoch}",
+            expected=batch * world,
+        )
+    return steps
+
+
+def collate(items: list[tuple[int, Patch]]) -> Batch:
+    """Patches with their indices as one batch; see `loader`."""
+    patches = [patch for _, patch in items]
+    return {
+        "image": torch.from_numpy(np.stack([patch.image for patch in patches])),
+        "target": torch.from_numpy(np.stack([patch.target for patch in patches])),
+        "annotated": torch.from_numpy(np.stack([patch.annotated for patch in patches])),
+        "synthetic": torch.tensor([patch.synthetic for patch in patches]),
+        "case": [patch.case for patch in patches],
+        "box": [patch.box for patch in patches],
+        "index": [index for index, _ in items],
+    }
+
+
+class _Stream(Dataset[tuple[int, Patch]]):
+    def __init__(self, patches: Patches) -> None:
+        self.patches = patches
+
+    def __getitem__(self, position: Position) -> tuple[int, Patch]:
+        epoch, index = position
+        return index, self.patches.draw(epoch, index)
+
+
+def _settle(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # workers are as many as there are cores; OpenCV's own threads do not survive a fork

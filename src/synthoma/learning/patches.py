@@ -1,0 +1,221 @@
+"""Training patches: every one a pure function of seed, epoch and index, whoever makes it and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import Field
+
+from synthoma import anatomy
+from synthoma.cases import Case
+from synthoma.errors import RecipeError
+from synthoma.learning.augmentation import (
+    Augmentation,
+    AugmentationRecipe,
+    draw_augmentation,
+    resample,
+    source_box,
+    to_image,
+)
+from synthoma.learning.entry import Entry
+from synthoma.learning.sampling import Balance, Drawn, Places, choose, find_all, turn_of
+from synthoma.recipes import Recipe
+from synthoma.seeds import rng_for
+from synthoma.volume import Array, Box, Volume
+
+_JITTER = 0.25  # of the patch's size: how far from its middle the voxel that it was chosen for may lie
+
+
+class PatchRecipe(Recipe):
+    """What a training patch is, and what it is centered on.
+
+    size: voxels. spacing_mm: of the training grid; 0 keeps each scan's own. window_hu: shown as 0 to 1, after
+    synthesis. per_epoch: patches. lesion_share, organ_share: of patches centered on a tumor, and on an organ; the
+    rest lies anywhere in the body. size_balance: 0 centers on size classes as often as they have tumors, 1 on all
+    alike. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if there are both
+    hosts and other cases.
+    """
+
+    size: tuple[int, int, int] = (96, 96, 96)
+    spacing_mm: float = Field(1.5, ge=0, le=10)
+    window_hu: tuple[float, float] = (-175.0, 250.0)
+    per_epoch: int = Field(500, ge=1)
+    lesion_share: float = Field(0.5, ge=0, le=1)
+    organ_share: float = Field(0.35, ge=0, le=1)
+    size_balance: float = Field(0.5, ge=0, le=1)
+    hosts: Literal["healthy", "all"] = "healthy"
+    synthetic_share: float = Field(0.5, ge=0, le=1)
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        if min(self.size) < 8:
+            raise ValueError(f"size {self.size} is less than 8 voxels")
+        if self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError(f"window_hu {self.window_hu} is not a range")
+        if self.lesion_share + self.organ_share > 1:
+            raise ValueError("lesion_share and organ_share are more than 1 together")
+        return self
+
+
+class Augment(Protocol):
+    """Online synthesis, as patches see it; it pickles. name: a digest of what `prepare` depends on.
+
+    organs: those that tumors are put into. All follows from its seed, the case and the epoch; a tumor's voxels do
+    not depend on the box that is rendered.
+    """
+
+    name: str
+    organs: tuple[str, ...]
+
+    def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
+        """What `draw` and `render` need of a case, once for all; kept in the cache. Volumes on the training grid."""
+
+    def draw(self, entry: Entry, epoch: int) -> Sequence[Drawn]:
+        """The tumors of a case in an epoch; none by chance, or if the case can host none."""
+
+    def render(self, entry: Entry, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, Array]:
+        """int16 HU and uint8 labels of a box, which may reach outside, with the tumors that meet it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """One training patch. box: where it lies in the case, before rotation and scaling.
+
+    image: float32 (1, I, J, K) in [0, 1]. target: uint8 0 or 1 (C, I, J, K). annotated: bool (C,); where it is
+    False the target is unknown. synthetic: whether a synthetic tumor reaches into it.
+    """
+
+    image: NDArray[np.float32]
+    target: NDArray[np.uint8]
+    annotated: NDArray[np.bool_]
+    case: str
+    box: Box
+    synthetic: bool
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """All patches of a training: `draw(epoch, index)` gives one, the same wherever and in whatever order.
+
+    classes: output channels; an organ (its tumors are part of it), or an organ's lesion. Raises `RecipeError` for
+    a class of neither kind, `CaseError` if no case has anything to learn from (see `sampling.find_all`).
+    """
+
+    entries: Sequence[Entry]
+    recipe: PatchRecipe
+    classes: tuple[str, ...]
+    augment: Augment | None = None
+    seed: int = 0
+    places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = [name for organ in anatomy.ORGANS.values() for name in (organ.name, organ.lesion)]
+        if strange := [name for name in self.classes if name not in known]:
+            raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
+        organs = self.augment.organs if self.augment else ()
+        places = find_all(self.entries, self.classes, organs, self.recipe.hosts)
+        object.__setattr__(self, "places", places)
+
+    def draw(self, epoch: int, index: int) -> Patch:
+        """Patch `index` of an epoch. An error names the case it happened in."""
+        rng = rng_for(self.seed, "patch", epoch, index)
+        turn = turn_of(index, float(rng_for(self.seed, "turn", epoch).random()))
+        entry: Entry | None = None
+
+        def tumors(of: Entry) -> Sequence[Drawn]:
+            nonlocal entry
+            entry = of
+            return self.augment.draw(of, epoch) if self.augment else ()
+
+        try:
+            site = choose(self.places, self.entries, self._balance, tumors, turn, rng)
+            entry = self.entries[site.entry]
+            box = _box_around(site.center, self.recipe.size, entry.geometry.shape, rng)
+            return self._cut(entry, box, site.drawn, draw_augmentation(self.recipe.augmentation, rng))
+        except Exception as error:
+            error.add_note(f"in patch {index} of epoch {epoch}, case {entry.case if entry else 'unknown'}")
+            raise
+
+    def annotated(self, entry: Entry) -> NDArray[np.bool_]:
+        """Which classes a case annotates (C,)."""
+        return np.array([entry.annotates(name) for name in self.classes], bool)
+
+    def _cut(self, entry: Entry, box: Box, drawn: Sequence[Drawn], augmentation: Augmentation) -> Patch:
+        spacing = entry.geometry.spacing_mm
+        source = source_box(augmentation, box, spacing)
+        near = [tumor for tumor in drawn if _reaches(tumor, entry, source)]
+        if near and self.augment:
+            hu, labels = self.augment.render(entry, source, near)
+        else:
+            hu, labels = entry.read_hu(source), entry.read_labels(source)
+        hu, labels = resample(hu, labels, augmentation, box.shape, spacing)
+        return Patch(
+            image=to_image(hu, augmentation, self.recipe.window_hu, spacing)[None],
+            target=class_masks(labels, self.classes),
+            annotated=self.annotated(entry),
+            case=entry.case,
+            box=box,
+            synthetic=bool(near),
+            augmentation=augmentation,
+        )
+
+    @cached_property
+    def _balance(self) -> Balance:
+        shares: dict[str, Any] = {name: getattr(self.recipe, name) for name in Balance.__dataclass_fields__}
+        return Balance(**shares)
+
+
+def draw_patch(
+    entries: Sequence[Entry],
+    recipe: PatchRecipe,
+    classes: Sequence[str],
+    augment: Augment | None,
+    seed: int,
+    epoch: int,
+    index: int,
+) -> Patch:
+    """One patch of a training; `Patches` gives many without looking at all entries anew."""
+    return Patches(entries, recipe, tuple(classes), augment, seed).draw(epoch, index)
+
+
+def class_masks(labels: Array, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """1 where a voxel belongs to each class, else 0 (C, I, J, K); labels: ids of `anatomy.STRUCTURES`."""
+    import cv2
+
+    flat = np.ascontiguousarray(labels).reshape(len(labels), -1)
+    return np.stack([cv2.LUT(flat, _table(name)) for name in classes]).reshape(-1, *labels.shape)
+
+
+@lru_cache
+def _table(name: str) -> NDArray[np.uint8]:
+    """Structure id -> 1 if it belongs to the class; an organ's tumors belong to the organ as well."""
+    organ = anatomy.organ(name.removesuffix("_lesion"))
+    structures = [organ.lesion] if anatomy.is_lesion(name) else [*organ.parts, organ.lesion]
+    table = np.zeros(256, np.uint8)
+    table[[anatomy.STRUCTURES[structure] for structure in structures]] = 1
+    return table
+
+
+def _box_around(
+    center: tuple[int, int, int], size: tuple[int, int, int], shape: tuple[int, int, int], rng: np.random.Generator
+) -> Box:
+    """A box of this size that holds the voxel, inside the scan as far as it fits."""
+    lower = []
+    for at, length, room in zip(center, size, shape, strict=True):
+        start = round(at - length / 2 + float(rng.uniform(-_JITTER, _JITTER)) * length)
+        # a scan that is smaller than the patch lies in its middle
+        lower.append(min(max(start, 0), room - length) if room > length else (room - length) // 2)
+    i, j, k = lower
+    return Box((i, j, k), (i + size[0], j + size[1], k + size[2]))
+
+
+def _reaches(tumor: Drawn, entry: Entry, box: Box) -> bool:
+    return entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box)

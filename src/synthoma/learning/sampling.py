@@ -1,0 +1,230 @@
+"""Where training patches are centered: on tumors of every size, on every organ, and anywhere in the body."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from synthoma import anatomy
+from synthoma.cases import Lesion
+from synthoma.errors import CaseError
+from synthoma.learning.entry import Entry
+from synthoma.volume import Array
+
+SIZES_MM = (10.0, 20.0, 50.0)  # the classes between which tumors are balanced: those of the evaluation
+_TRIES = 16  # hosts asked for a tumor before a patch is centered on an organ instead
+_GOLDEN = 0.6180339887498949
+
+Kind = Literal["lesion", "organ", "anywhere"]
+T = TypeVar("T")
+
+
+class Drawn(Protocol):
+    """A synthetic tumor, as far as placing patches goes. reach_mm: no voxel further from the center changes."""
+
+    @property
+    def organ(self) -> str: ...
+    @property
+    def center_mm(self) -> tuple[float, float, float]: ...
+    @property
+    def diameter_mm(self) -> float: ...
+    @property
+    def reach_mm(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """The voxel that a patch is to hold, in which entry, and the synthetic tumors of that entry in this epoch."""
+
+    entry: int
+    center: tuple[int, int, int]
+    drawn: tuple[Drawn, ...] = ()
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How often what is centered on; the keys of `PatchRecipe`."""
+
+    lesion_share: float
+    organ_share: float
+    size_balance: float
+    synthetic_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Some of the entries, by what can be centered on in them.
+
+    lesions: organ -> size class -> entry -> its real tumors. organs: organ -> entries that show it.
+    """
+
+    entries: tuple[int, ...]
+    lesions: dict[str, dict[int, dict[int, list[Lesion]]]] = field(default_factory=dict)
+    organs: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """All there is to center on. plain: the cases shown as they are; hosts: those that get synthetic tumors.
+
+    ill: the organs whose tumors are to be learned.
+    """
+
+    plain: Pool
+    hosts: Pool
+    ill: tuple[str, ...] = ()
+
+
+def find_all(
+    entries: Sequence[Entry], classes: Sequence[str], synthetic: Sequence[str] = (), hosts: str = "healthy"
+) -> Places:
+    """What there is in the entries for these classes.
+
+    synthetic: the organs that tumors are put into; empty without synthesis. A case can host them if it shows such
+    an organ and its tumors are annotated (or it is known to have none); with hosts `healthy` only one without real
+    tumors, which is then never shown as plain; with `all` one with real tumors is both. Raises `CaseError` for no
+    entries, and if tumors are to be put in but no case can host them.
+    """
+    if not entries:
+        raise CaseError("there is no case to train on")
+    organs = [name for name in classes if not anatomy.is_lesion(name)]
+    ill = [name.removesuffix("_lesion") for name in classes if anatomy.is_lesion(name)]
+    asked = list(dict.fromkeys([*organs, *ill]))
+    able = [n for n, entry in enumerate(entries) if _can_host(entry, synthetic, hosts)]
+    if synthetic and not able:
+        raise CaseError(
+            "no case can host synthetic tumors",
+            found=f"{len(entries)} cases, of which {sum(bool(entry.lesions) for entry in entries)} have real tumors",
+            expected=f"one that shows {' or '.join(synthetic)} and is known to have no tumor there",
+            fix="say which cases are healthy, or let tumor-bearing ones host as well (hosts = 'all')",
+        )
+    hosting = set(able)
+    plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]
+    return Places(_pool(entries, plain, asked, ill), _pool(entries, able, asked, ill), tuple(ill))
+
+
+def choose(
+    places: Places,
+    entries: Sequence[Entry],
+    balance: Balance,
+    draw: Callable[[Entry], Sequence[Drawn]],
+    turn: float,
+    rng: np.random.Generator,
+) -> Site:
+    """One place. turn: in [0, 1), decides between lesion, organ and anywhere.
+
+    Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
+    evenly, a tumor evenly. Without a tumor to be had it is an organ, without an organ anywhere in the body.
+    """
+    share = balance.synthetic_share if places.plain.entries else 1.0
+    hosting = bool(places.hosts.entries) and rng.random() < share
+    pool = places.hosts if hosting else places.plain
+    kind = _kind(balance, turn)
+    if kind == "lesion":
+        site = _on_drawn(places, entries, balance, draw, rng) if hosting else _on_real(pool, entries, balance, rng)
+        if site is not None:
+            return site
+    if kind != "anywhere" and pool.organs:
+        organ = _one(list(pool.organs), rng)
+        entry, place = _one(pool.organs[organ], rng), organ
+    else:
+        entry, place = _one(pool.entries, rng), "body"
+    drawn = tuple(draw(entries[entry])) if hosting else ()
+    return Site(entry, _voxel(entries[entry], place, rng), drawn)
+
+
+def turn_of(index: int, offset: float) -> float:
+    """A number in [0, 1) for every patch, so even that any few in a row hold the kinds in their shares."""
+    return (offset + index * _GOLDEN) % 1.0
+
+
+def size_class(diameter_mm: float) -> int:
+    """0 for < 10 mm, 1 for 10-20, 2 for 20-50, 3 for more."""
+    return bisect_right(SIZES_MM, diameter_mm)
+
+
+def _kind(balance: Balance, turn: float) -> Kind:
+    if turn < balance.lesion_share:
+        return "lesion"
+    return "organ" if turn < balance.lesion_share + balance.organ_share else "anywhere"
+
+
+def _can_host(entry: Entry, synthetic: Sequence[str], hosts: str) -> bool:
+    if hosts == "healthy" and entry.lesions:
+        return False
+    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in synthetic)
+
+
+def _shows(entry: Entry, organ: str) -> bool:
+    start, stop = entry.spans.get(organ, (0, 0))
+    return stop > start
+
+
+def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str], ill: Sequence[str]) -> Pool:
+    lesions: dict[str, dict[int, dict[int, list[Lesion]]]] = {}
+    for n in chosen:
+        for lesion in entries[n].lesions:
+            if lesion.organ in ill:
+                by_size = lesions.setdefault(lesion.organ, {}).setdefault(size_class(lesion.diameter_mm), {})
+                by_size.setdefault(n, []).append(lesion)
+    shown = {organ: [n for n in chosen if _shows(entries[n], organ)] for organ in organs}
+    return Pool(tuple(chosen), lesions, {organ: there for organ, there in shown.items() if there})
+
+
+def _on_real(pool: Pool, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator) -> Site | None:
+    if not pool.lesions:
+        return None
+    by_size = pool.lesions[_one(list(pool.lesions), rng)]
+    sizes = sorted(by_size)
+    size = _weighted(sizes, [sum(map(len, by_size[size].values())) for size in sizes], balance, rng)
+    entry = _one(list(by_size[size]), rng)
+    lesion = _one(by_size[size][entry], rng)
+    place = f"{anatomy.organ(lesion.organ).lesion} {lesion.index}"
+    return Site(entry, _voxel(entries[entry], place, rng))
+
+
+def _on_drawn(
+    places: Places,
+    entries: Sequence[Entry],
+    balance: Balance,
+    draw: Callable[[Entry], Sequence[Drawn]],
+    rng: np.random.Generator,
+) -> Site | None:
+    for _ in range(_TRIES):
+        n = _one(places.hosts.entries, rng)
+        drawn = tuple(draw(entries[n]))
+        organs = sorted({tumor.organ for tumor in drawn}.intersection(places.ill))
+        if organs:
+            organ = _one(organs, rng)
+            tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.diameter_mm)
+            groups = [list(group) for _, group in groupby(tumors, lambda tumor: size_class(tumor.diameter_mm))]
+            tumor = _one(_weighted(groups, [len(group) for group in groups], balance, rng), rng)
+            center = np.rint(entries[n].geometry.to_ijk(tumor.center_mm)).astype(int)
+            return Site(n, _triple(center), drawn)
+    return None
+
+
+def _voxel(entry: Entry, place: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    points = entry.points(place)
+    if len(points) == 0:
+        return _triple(rng.integers(entry.geometry.shape))
+    return _triple(points[int(rng.integers(len(points)))])
+
+
+def _weighted(items: Sequence[T], counts: Sequence[int], balance: Balance, rng: np.random.Generator) -> T:
+    weights = np.asarray(counts, float) ** (1 - balance.size_balance)
+    return items[int(rng.choice(len(items), p=weights / weights.sum()))]
+
+
+def _one(items: Sequence[T], rng: np.random.Generator) -> T:
+    return items[int(rng.integers(len(items)))]
+
+
+def _triple(values: Array) -> tuple[int, int, int]:
+    i, j, k = (int(value) for value in values)
+    return i, j, k
