@@ -163,11 +163,11 @@ def _row(**values: Any) -> Row:
     return {name: plain(value) for name, value in values.items()}
 
 
-def new_axes(across: str, up: str) -> Axes:
+def new_axes(across: str, up: str, inches: tuple[float, float] = (4.2, 3.2)) -> Axes:
     """Plain axes of a small figure with their labels."""
     from matplotlib.figure import Figure
 
-    figure = Figure((4.2, 3.2), layout="constrained")
+    figure = Figure(inches, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(across, fontsize=9)
     axes.set_ylabel(up, fontsize=9)

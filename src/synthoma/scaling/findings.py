@@ -70,6 +70,7 @@ class StudyFit:
     real: str
     patients: int
     seeds: int
+    confidence: float
     levels: tuple[Level, ...]
     arms: tuple[ArmFit, ...]
     best: dict[int, tuple[str, float, tuple[str, ...]]]

@@ -29,6 +29,7 @@ def fit_study(points: Sequence[Point], real: str, recipe: FitRecipe | None = Non
         real,
         table.patients,
         len(table.seeds),
+        study.recipe.confidence,
         tuple(study.level(arm, place) for arm, place in places if study.there[arm, place]),
         tuple(study.arm(arm) for arm in range(len(table.arms))),
         {cases: study.best(place) for place, cases in enumerate(table.cases) if study.there[:, place].sum() > 1},
