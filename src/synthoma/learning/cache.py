@@ -40,7 +40,8 @@ _CHUNK, _BLOCK = 64, 16
 class Preparing(Protocol):
     """The part of an augment that the cache calls. name: a digest of what `prepare` depends on."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """What drawing and rendering tumors in this case takes, once for all; volumes on the training grid."""

@@ -67,12 +67,11 @@ class PatchRecipe(Recipe):
 class Augment(Protocol):
     """Online synthesis, as patches see it; it pickles. name: a digest of what `prepare` depends on.
 
-    organs: those that tumors are put into. All follows from its seed, the case and the epoch; a tumor's voxels do
-    not depend on the box that is rendered.
+    All follows from its seed, the case and the epoch; a tumor's voxels do not depend on the box that is rendered.
     """
 
-    name: str
-    organs: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """What `draw` and `render` need of a case, once for all; kept in the cache. Volumes on the training grid."""
@@ -120,8 +119,7 @@ class Patches:
         known = [name for organ in anatomy.ORGANS.values() for name in (organ.name, organ.lesion)]
         if strange := [name for name in self.classes if name not in known]:
             raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
-        organs = self.augment.organs if self.augment else ()
-        places = find_all(self.entries, self.classes, organs, self.recipe.hosts)
+        places = find_all(self.entries, self.classes, self.augment is not None, self.recipe.hosts)
         object.__setattr__(self, "places", places)
 
     def draw(self, epoch: int, index: int) -> Patch:
@@ -151,9 +149,8 @@ class Patches:
     def _cut(self, entry: Entry, box: Box, drawn: Sequence[Drawn], augmentation: Augmentation) -> Patch:
         spacing = entry.geometry.spacing_mm
         source = source_box(augmentation, box, spacing)
-        near = [tumor for tumor in drawn if _reaches(tumor, entry, source)]
-        if near and self.augment:
-            hu, labels = self.augment.render(entry, source, near)
+        if drawn and self.augment:
+            hu, labels = self.augment.render(entry, source, drawn)
         else:
             hu, labels = entry.read_hu(source), entry.read_labels(source)
         hu, labels = resample(hu, labels, augmentation, box.shape, spacing)
@@ -163,7 +160,7 @@ class Patches:
             annotated=self.annotated(entry),
             case=entry.case,
             box=box,
-            synthetic=bool(near),
+            synthetic=_shows_any(drawn, entry, source, labels),
             augmentation=augmentation,
         )
 
@@ -217,5 +214,8 @@ def _box_around(
     return Box((i, j, k), (i + size[0], j + size[1], k + size[2]))
 
 
-def _reaches(tumor: Drawn, entry: Entry, box: Box) -> bool:
-    return entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box)
+def _shows_any(drawn: Sequence[Drawn], entry: Entry, box: Box, labels: Array) -> bool:
+    """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
+    near = [tumor for tumor in drawn if entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box)]
+    lesions = {anatomy.STRUCTURES[anatomy.organ(tumor.organ).lesion] for tumor in near}
+    return any(bool((labels == lesion).any()) for lesion in lesions)

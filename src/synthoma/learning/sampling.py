@@ -81,26 +81,26 @@ class Places:
 
 
 def find_all(
-    entries: Sequence[Entry], classes: Sequence[str], synthetic: Sequence[str] = (), hosts: str = "healthy"
+    entries: Sequence[Entry], classes: Sequence[str], synthesis: bool = False, hosts: str = "healthy"
 ) -> Places:
     """What there is in the entries for these classes.
 
-    synthetic: the organs that tumors are put into; empty without synthesis. A case can host them if it shows such
-    an organ and its tumors are annotated (or it is known to have none); with hosts `healthy` only one without real
-    tumors, which is then never shown as plain; with `all` one with real tumors is both. Raises `CaseError` for no
-    entries, and if tumors are to be put in but no case can host them.
+    synthesis: whether tumors are put in. A case can host them if it shows an organ whose tumors are a class and
+    are annotated there (or it is known to have none); with hosts `healthy` only one without real tumors, which is
+    then never shown as plain; with `all` one with real tumors is both. Raises `CaseError` for no entries, and if
+    tumors are to be put in but no case can host them.
     """
     if not entries:
         raise CaseError("there is no case to train on")
     organs = [name for name in classes if not anatomy.is_lesion(name)]
     ill = [name.removesuffix("_lesion") for name in classes if anatomy.is_lesion(name)]
     asked = list(dict.fromkeys([*organs, *ill]))
-    able = [n for n, entry in enumerate(entries) if _can_host(entry, synthetic, hosts)]
-    if synthetic and not able:
+    able = [n for n, entry in enumerate(entries) if synthesis and _can_host(entry, ill, hosts)]
+    if synthesis and not able:
         raise CaseError(
             "no case can host synthetic tumors",
             found=f"{len(entries)} cases, of which {sum(bool(entry.lesions) for entry in entries)} have real tumors",
-            expected=f"one that shows {' or '.join(synthetic)} and is known to have no tumor there",
+            expected=f"one that shows {' or '.join(ill) or 'an organ whose tumors are a class'} without real tumors",
             fix="say which cases are healthy, or let tumor-bearing ones host as well (hosts = 'all')",
         )
     hosting = set(able)
@@ -154,10 +154,10 @@ def _kind(balance: Balance, turn: float) -> Kind:
     return "organ" if turn < balance.lesion_share + balance.organ_share else "anywhere"
 
 
-def _can_host(entry: Entry, synthetic: Sequence[str], hosts: str) -> bool:
+def _can_host(entry: Entry, ill: Sequence[str], hosts: str) -> bool:
     if hosts == "healthy" and entry.lesions:
         return False
-    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in synthetic)
+    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in ill)
 
 
 def _shows(entry: Entry, organ: str) -> bool:
