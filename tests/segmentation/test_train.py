@@ -1,0 +1,189 @@
+"""Training end to end on small scans: it learns, resumes bit for bit, and refuses what it cannot learn from."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ill import scan
+
+from synthoma.cases import Case
+from synthoma.cli.training import make_augment, score_validation
+from synthoma.errors import CaseError, FileError, RecipeError, RunError
+from synthoma.learning.loop import Team
+from synthoma.learning.models import MODEL, Model, load_model
+from synthoma.recipes import make_recipe
+from synthoma.runs import open_run, read_run
+from synthoma.segmentation.train import CHECKPOINT, TrainRecipe, train
+
+TINY: dict[str, Any] = {
+    "steps": 12, "network": {"width": 4, "depth": 3}, "average": 0.9, "log_every": 1, "validate_every": 0,
+    "pictures_every": 0, "tensorboard": False, "optimizer": {"rate": 0.03, "warmup": 5},
+    "patches": {"size": [16, 16, 16], "spacing_mm": 4.0, "per_epoch": 8, "augmentation": {"rotation_probability": 1.0}},
+}  # fmt: skip
+ILL = scan("ill", 40.0)
+ALONE = Team(torch.device("cpu"))
+
+
+def recipe(**changes: Any) -> TrainRecipe:
+    return make_recipe(TrainRecipe, {**TINY, **changes, "patches": {**TINY["patches"], **changes.get("patches", {})}})
+
+
+def learn(folder: Path, settings: TrainRecipe, cases: Sequence[Case] = (ILL,), **others: Any) -> Model:
+    validation = others.pop("validation", ())
+    augment = make_augment(settings, 0)
+    with open_run(folder, "train", settings) as run:
+        return train(
+            settings, cases, validation, run, ALONE, cache=folder.parent / "cache", augment=augment,
+            score=score_validation, **others,
+        )  # fmt: skip
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in metrics(folder) if "loss" in line]
+
+
+def weights(model: Model) -> list[torch.Tensor]:
+    return list(model.net.state_dict().values())
+
+
+def same(first: Model, second: Model) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(weights(first), weights(second), strict=True))
+
+
+def test_it_learns_one_tumor_by_heart(tmp_path: Path) -> None:
+    settings = recipe(
+        steps=120, network={"width": 8, "depth": 3}, validate_every=100, pictures_every=100,
+        patches={"size": [24, 24, 24], "per_epoch": 40, "augmentation": {"flip": [0, 0, 0]}},
+    )  # fmt: skip
+    model = learn(tmp_path / "run", settings, validation=[ILL])
+    assert metrics(tmp_path / "run")[-1]["validation_lesion_dsc"] > 0.9
+    assert model.record["figures"]["latest"]["lesion_dsc"] > 0.9
+    assert model.record["data"]["training"] == ["ill"]
+    assert (tmp_path / "run/pictures/epoch_0006.png").stat().st_size > 10_000
+    assert same(model, load_model(tmp_path / "run"))
+
+
+def test_without_a_tumor_label_it_finds_a_tumor(tmp_path: Path) -> None:
+    healthy = [scan(f"healthy_{n}") for n in range(2)]
+    settings = recipe(
+        steps=150, network={"width": 8, "depth": 3}, validate_every=100,
+        synthesis={"probability": 1.0, "diameter_mm": [25, 50], "contrast_hu": [-80, -50]},
+        patches={"size": [24, 24, 24], "per_epoch": 40},
+    )  # fmt: skip
+    learn(tmp_path / "run", settings, healthy, validation=[ILL])
+    assert metrics(tmp_path / "run")[-1]["validation_lesion_dsc"] > 0.6
+
+
+def test_the_number_of_workers_changes_no_loss(tmp_path: Path) -> None:
+    settings = recipe(synthesis={"probability": 0.5})
+    first = learn(tmp_path / "none", settings, [ILL, scan("healthy")])
+    second = learn(tmp_path / "two", settings, [ILL, scan("healthy")], workers=2)
+    assert losses(tmp_path / "none") == losses(tmp_path / "two")
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("step", [3, 4, 11])
+def test_what_was_stopped_anywhere_ends_as_if_it_had_not_been(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe(checkpoint_every=5)
+    whole = learn(tmp_path / "whole", settings)
+    _stop_at(step, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "stopped", settings)
+    monkeypatch.undo()
+    assert read_run(tmp_path / "stopped").status == "interrupted"
+    assert len(losses(tmp_path / "stopped")) == step
+    assert same(whole, learn(tmp_path / "stopped", settings))
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+
+
+def _stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synthoma.segmentation import train as module
+
+    def counted(*words: Any) -> Any:
+        counted.calls += 1  # type: ignore[attr-defined]
+        if counted.calls == step:  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGTERM)
+        return real(*words)
+
+    counted.calls = 0  # type: ignore[attr-defined]
+    real = module.loss
+    monkeypatch.setattr(module, "loss", counted)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    settings = recipe()
+    first = learn(tmp_path / "run", settings)
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    assert same(first, learn(tmp_path / "run", settings))
+    assert (tmp_path / "run/metrics.jsonl").read_text() == before
+
+
+def test_a_class_without_annotation_learns_nothing(tmp_path: Path) -> None:
+    settings = recipe(batch=1)
+    others = [ILL, scan("unknown", 40.0, annotated=False)]
+    learn(tmp_path / "run", settings, others)
+    assert any("dice_liver_lesion" not in line for line in metrics(tmp_path / "run"))
+    assert all("dice_liver" in line for line in metrics(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("cases", "changes", "error", "words"),
+    [
+        ([scan("healthy")], {}, CaseError, "no tumor to learn from"),
+        ([], {}, CaseError, "no case to train on"),
+        ([ILL], {"organs": ["liver", "pancreas"]}, RecipeError, "where the pancreas is"),
+        ([scan("a", annotated=False)], {"synthesis": {}}, RecipeError, "healthy"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(
+    tmp_path: Path, cases: list[Case], changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        learn(tmp_path / "run", recipe(**changes), cases)
+
+
+def test_cases_said_to_be_healthy_can_host_tumors(tmp_path: Path) -> None:
+    settings = recipe(healthy=["a"], synthesis={"probability": 1.0})
+    learn(tmp_path / "run", settings, [scan("a", annotated=False)])
+    assert all("dice_liver_lesion" in line for line in metrics(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_batch(tmp_path: Path) -> None:
+    settings = recipe(optimizer={"name": "sgd", "rate": 1e30, "warmup": 0, "clip": 0})
+    with pytest.raises(RunError, match="patches of ill"):
+        learn(tmp_path / "run", settings)
+    batch = json.loads((tmp_path / "run/bad_batch.json").read_text())
+    assert batch["cases"] == ["ill", "ill"]
+    assert (tmp_path / "run/bad_batch.safetensors").stat().st_size > 16**3
+    assert not (tmp_path / "run" / MODEL).exists()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    settings = recipe()
+    learn(tmp_path / "run", settings)
+    path = tmp_path / "run" / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FileError, match="not a whole"):
+        learn(tmp_path / "run", settings)
+
+
+def test_it_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
+    settings = recipe(
+        steps=400, validate_every=1, patience=2, optimizer={"name": "sgd", "rate": 1e-12, "schedule": "constant"}
+    )
+    model = learn(tmp_path / "run", settings, validation=[ILL])
+    assert model.record["steps"] == 4 * 3  # the first validation is the best, the next two are not better
+    assert np.isfinite(losses(tmp_path / "run")).all()
