@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from synthoma.errors import FileError
 from synthoma.formats import nifti
 from synthoma.formats.stored import Stored
@@ -64,6 +66,14 @@ def write_volume(volume: Volume, path: Path | str, level: int = 1) -> None:
         itk.write(volume, path)
     else:
         raise _unknown(path)
+
+
+def write_fractions(levels: Volume, path: Path | str) -> None:
+    """Levels (uint8, 0 to 255) as a NIfTI file that reads as fractions from 0 to 1; whole or not at all."""
+    if levels.data.dtype != np.uint8:
+        raise ValueError(f"levels are uint8, not {levels.data.dtype}")
+    # rounded down, so that no reader finds a fraction above 1
+    nifti.write(levels, Path(path), slope=float(np.nextafter(np.float32(1 / 255), np.float32(0))))
 
 
 def suffix_of(path: Path | str) -> str:

@@ -18,6 +18,8 @@ from synthoma.datasets.nnunet import label_values
 from synthoma.errors import CaseError, LayoutError, SynthomaError
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
 
+SCORES = "scores"  # beside `segmentations`: maps whose voxels of at least 0.5 are the mask, read in its place
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -47,8 +49,9 @@ class Pairs:
 def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) -> Pairs:
     """Every case of `truth` with the prediction of the same id.
 
-    predictions: a folder in any layout of `datasets.layouts`, of `CASE/segmentations/STRUCTURE.nii.gz` without scans,
-    or of one label map a case (`CASE.nii.gz`), whose values `dataset.json` beside them tells, else the truth's own.
+    predictions: a folder in any layout of `datasets.layouts`, of `CASE/segmentations/STRUCTURE.nii.gz` without scans
+    (with `CASE/scores/STRUCTURE.nii.gz`, which are read in their place), or of one label map a case (`CASE.nii.gz`),
+    whose values `dataset.json` beside them tells, else the truth's own.
     Raises `CaseError` naming the cases without a prediction if the recipe refuses them, for structures that nobody
     predicted, and for one patient under two names in the recipe's catalog.
     """
@@ -161,6 +164,8 @@ def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:
                 both = f"{masks[structure]} and {file}"
                 raise CaseError(f"two predictions of {structure}", case=case_id(name), found=both, fix="remove one")
             masks[structure] = folder.path / file
+        scores = list_folder(listing.path / name).within(SCORES)
+        masks |= {stem: scores.path / file for file, stem in scores.images().items() if stem in masks}
         if masks:
             yield case_id(name), Case(case_id(name), folder.path, masks)
 

@@ -134,14 +134,15 @@ def affine_conflict_mm(header: Header) -> float:
     return one.corner_distance_mm(other)
 
 
-def write(volume: Volume, path: Path, level: int = 1) -> None:
+def write(volume: Volume, path: Path, level: int = 1, slope: float = 1.0) -> None:
     """The volume as NIfTI-1, packed if the name ends in .gz; the same volume gives the same bytes.
 
     sform = qform, both "scanner" (code 1), in mm. A qform cannot hold shear: where it would move a corner by
-    more than 0.1 mm its code is 0. Masks of bool become uint8. level: of isal, 0 (fast) to 3 (small).
+    more than 0.1 mm its code is 0. Masks of bool become uint8. level: of isal, 0 (fast) to 3 (small). slope: what
+    readers multiply the values with.
     """
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
-    header = _new_header(data, volume.geometry, path)
+    header = _new_header(data, volume.geometry, path, slope)
     packed = path.name.lower().endswith(".gz")
     with disk.atomic(path) as part, part.open("wb") as file:
         if not packed:
@@ -156,7 +157,7 @@ def write(volume: Volume, path: Path, level: int = 1) -> None:
         file.write(squeeze.flush())
 
 
-def _new_header(data: Array, where: Geometry, path: Path) -> bytes:
+def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes:
     import nibabel
 
     if not all(1 <= n <= _LONGEST_AXIS for n in data.shape):
@@ -170,7 +171,7 @@ def _new_header(data: Array, where: Geometry, path: Path) -> bytes:
     raw.set_qform(where.affine, 1)
     if not where.matches(Geometry(where.shape, raw.get_qform()), _AGREE_MM):
         raw["qform_code"] = 0
-    raw["vox_offset"], raw["scl_slope"], raw["scl_inter"], raw["magic"] = 352, 1, 0, b"n+1"
+    raw["vox_offset"], raw["scl_slope"], raw["scl_inter"], raw["magic"] = 352, slope, 0, b"n+1"
     return bytes(raw.binaryblock) + bytes(4)
 
 

@@ -1,0 +1,292 @@
+"""A scan and a model become organs and tumors on exactly the scan's grid, in memory that is known beforehand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+
+from synthoma import anatomy
+from synthoma.errors import CaseError, RecipeError, RunError
+from synthoma.learning.gridding import training_grid
+from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
+from synthoma.learning.models import Model, ModelSpec
+from synthoma.learning.networks import check_patch
+from synthoma.recipes import Recipe
+from synthoma.segmentation.memory import MemoryEstimate
+from synthoma.segmentation.structures import FULL, Tumors, find_organ, find_tumors, near, restore
+from synthoma.segmentation.windows import Windows, blend
+from synthoma.volume import PADDING_HU, Array, Box, Geometry, Triple, Volume
+
+
+class SegmentRecipe(Recipe):
+    """How a scan is segmented.
+
+    overlap: of neighboring windows, as a share of a window. flips: axes along which the scan is also looked at
+    mirrored (all combinations), the mean of probabilities taken. batch: windows looked at at once; 0 is 1 on a CPU and
+    8 on a GPU. patch: the windows' size in voxels, if not that of training. precision: of the arithmetic. memory_gb: a
+    scan that is estimated to need more is refused.
+
+    threshold: the probability from which a voxel is taken; thresholds: of single classes. part_share: parts of an
+    organ smaller than this share of its largest one are dropped. inside_organ: tumors are looked for only within
+    `margin_mm` of the organ that was `predicted`, or of the one `given` with the case. smallest_mm3: of a lesion.
+    candidates: from which probability on scores of tumors are kept. with_scan: whether the scan is written beside the
+    masks, which makes the output a data set.
+    """
+
+    overlap: float = Field(0.5, ge=0, le=0.9)
+    flips: tuple[Literal["R", "A", "S"], ...] = ()
+    batch: int = Field(0, ge=0)
+    patch: tuple[int, int, int] | None = None
+    precision: Precision = "auto"
+    memory_gb: float | None = Field(None, gt=0)
+    threshold: float = Field(0.5, gt=0, lt=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    part_share: float = Field(0.05, ge=0, le=1)
+    inside_organ: Literal["no", "predicted", "given"] = "no"
+    margin_mm: float = Field(5.0, ge=0)
+    smallest_mm3: float = Field(15.0, ge=0)
+    candidates: float = Field(0.1, gt=0, lt=1)
+    with_scan: bool = False
+
+    @field_validator("thresholds")
+    @classmethod
+    def _between(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        if any(not 0 < threshold < 1 for threshold in thresholds.values()):
+            raise ValueError("a threshold lies between 0 and 1")
+        return thresholds
+
+    @field_validator("flips")
+    @classmethod
+    def _once(cls, flips: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(flips)) < len(flips):
+            raise ValueError("an axis is flipped once")
+        return flips
+
+    def threshold_of(self, name: str) -> float:
+        """The threshold of a class."""
+        return self.thresholds.get(name, self.threshold)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Probabilities on the model's grid. levels: uint8 (C, I, J, K), in 255ths. windows: how many were looked at."""
+
+    classes: tuple[str, ...]
+    levels: Array
+    grid: Geometry
+    windows: int
+
+    def restore(self, name: str, scan: Geometry) -> Array:
+        """The levels of a class on a scan's grid, uint8."""
+        return restore(self.levels[self.classes.index(name)], self.grid, scan)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A scan's organs and tumors, on exactly its grid. masks: bool, by class. tumors: by their class."""
+
+    masks: dict[str, Volume]
+    tumors: dict[str, Tumors]
+    prediction: Prediction
+
+
+def segment(
+    model: Model,
+    ct: Volume,
+    recipe: SegmentRecipe | None = None,
+    device: str | torch.device = "auto",
+    organs: Callable[[str], Volume] | None = None,
+) -> Segmentation:
+    """Every class of the model as a mask on the scan's grid, tumors with their lesions and scores.
+
+    organs: name -> mask, asked for where the recipe says that tumors lie inside the organ `given`. Raises what
+    `predict` raises.
+    """
+    recipe = recipe or SegmentRecipe()
+    prediction = predict(model, ct, recipe, device)
+    masks, found = {}, {}
+    for name, structure in each_structure(prediction, ct.geometry, recipe, organs):
+        if isinstance(structure, Tumors):
+            found[name] = structure
+            masks[name] = structure.mask
+        else:
+            masks[name] = structure
+    return Segmentation(masks, found, prediction)
+
+
+def predict(
+    model: Model, ct: Volume, recipe: SegmentRecipe | None = None, device: str | torch.device = "auto"
+) -> Prediction:
+    """Probabilities of every class, on the scan's field of view at the model's spacing.
+
+    ct: HU on any grid. Windows lie over the part of it that the model's HU window does not clip to black; beyond it
+    nothing is found. Raises `CaseError` for a scan without voxels or with NaN, and `RunError` for a device that is
+    not there, too little memory, or a network that overflows.
+    """
+    recipe = recipe or SegmentRecipe()
+    device = choose_device(device) if isinstance(device, str) else device
+    spec = model.spec
+    size = recipe.patch or spec.patch
+    check_patch(spec.network, size)
+    _refuse_unknown(recipe, spec.classes)
+    batch = windows_at_once(recipe, device)
+    hu = _on_model_grid(ct, spec.spacing_mm)
+    levels = np.zeros((len(spec.classes), *hu.data.shape[::-1]), np.uint8).transpose(0, 3, 2, 1)
+    body = Box.around(hu.data > spec.window_hu[0])
+    if body is None:
+        return Prediction(spec.classes, levels, hu.geometry, 0)
+    reader = _Reader(model, hu.data[body.slices], size, recipe, device)
+    windows = Windows(body.shape, size, recipe.overlap)
+    with torch.inference_mode(), memory_advice("lower batch or patch of the recipe, or work on another --device"):
+        for box, mean in blend(windows, reader, batch):
+            if not bool(torch.isfinite(mean).all()):
+                raise RunError("the network's output is not finite", fix="say --set precision=fp32")
+            part = levels[(slice(None), *box.shift(body.lower).slices)]
+            part[...] = (mean * FULL).round_().to(torch.uint8).cpu().numpy()
+    return Prediction(spec.classes, levels, hu.geometry, reader.looked)
+
+
+def each_structure(
+    prediction: Prediction,
+    scan: Geometry,
+    recipe: SegmentRecipe,
+    organs: Callable[[str], Volume] | None = None,
+    case: str = "",
+) -> Iterator[tuple[str, Volume | Tumors]]:
+    """Name and mask of every organ, and name and `Tumors` of every class of tumors, one at a time.
+
+    An organ comes before its tumors. Only what is yielded, and an organ that tumors are to lie in, is held in memory.
+    """
+    for name in sorted(prediction.classes, key=anatomy.is_lesion):
+        levels = prediction.restore(name, scan)
+        if not anatomy.is_lesion(name):
+            yield name, Volume(find_organ(levels, recipe.threshold_of(name), recipe.part_share), scan)
+            continue
+        organ = name.removesuffix("_lesion")
+        if recipe.inside_organ != "no":
+            _keep_inside(levels, _organ(organ, prediction, scan, recipe, organs), scan, recipe.margin_mm)
+        threshold = recipe.threshold_of(name)
+        yield name, find_tumors(levels, scan, organ, threshold, recipe.candidates, recipe.smallest_mm3, case)
+
+
+def estimate_memory(
+    spec: ModelSpec, scan: Geometry, recipe: SegmentRecipe | None = None, device: str = "auto"
+) -> MemoryEstimate:
+    """What segmenting a scan of this geometry will take; `str` of it is a sentence."""
+    recipe = recipe or SegmentRecipe()
+    batch = windows_at_once(recipe, choose_device(device))
+    return MemoryEstimate.of(spec, scan, recipe.patch or spec.patch, batch)
+
+
+def windows_at_once(recipe: SegmentRecipe, device: torch.device) -> int:
+    """How many windows are looked at at once."""
+    return recipe.batch or (8 if device.type == "cuda" else 1)
+
+
+class _Reader:
+    """Looks at windows of a scan: HU -> what the network says, as probabilities (C, *size).
+
+    A window in which everything is clipped to black is looked at once, for all of its kind.
+    """
+
+    def __init__(self, model: Model, hu: Array, size: Triple, recipe: SegmentRecipe, device: torch.device) -> None:
+        self.net = model.net.to(device).eval()
+        self.hu, self.size, self.device = hu, size, device
+        self.low, self.high = model.spec.window_hu
+        self.flips = [
+            [2 + "RAS".index(axis) for axis in axes]
+            for count in range(len(recipe.flips) + 1)
+            for axes in itertools.combinations(recipe.flips, count)
+        ]
+        self.precision = choose_precision(recipe.precision, device)
+        self.looked = 0
+
+    def __call__(self, corners: Sequence[Triple]) -> list[torch.Tensor]:
+        windows = [self._cut(corner) for corner in corners]
+        lit = [bool(window.max() > self.low) for window in windows]
+        said = iter(self._ask([window for window, there in zip(windows, lit, strict=True) if there]))
+        return [next(said) if there else self._black for there in lit]
+
+    @cached_property
+    def _black(self) -> torch.Tensor:
+        return self._ask([np.full(self.size, self.low, np.float32)])[0]
+
+    def _cut(self, corner: Triple) -> Array:
+        i, j, k = (low + n for low, n in zip(corner, self.size, strict=True))
+        box = Box(corner, (i, j, k))
+        inside = box.clip(self.hu.shape)
+        if inside == box:
+            return self.hu[box.slices]
+        window = np.full(self.size, PADDING_HU, self.hu.dtype)
+        window[inside.shift([-low for low in corner]).slices] = self.hu[inside.slices]
+        return window
+
+    def _ask(self, windows: Sequence[Array]) -> torch.Tensor:
+        if not windows:
+            return torch.empty(0)
+        self.looked += len(windows)
+        image = torch.from_numpy(np.stack(windows)[:, None]).to(self.device, torch.float32)
+        image = image.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
+        mean: torch.Tensor | None = None
+        for flip in self.flips:
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                logits = self.net(image.flip(flip) if flip else image)
+            chance = logits.float().sigmoid_()
+            chance = chance.flip(flip) if flip else chance
+            mean = chance if mean is None else mean.add_(chance)
+        assert mean is not None
+        return mean.div_(len(self.flips))
+
+
+def _on_model_grid(ct: Volume, spacing_mm: Sequence[float]) -> Volume:
+    """The scan as the model saw those of its training: RAS+, its spacing, int16."""
+    if 0 in ct.data.shape:
+        raise CaseError("the scan has no voxels", found=str(ct.geometry))
+    if ct.data.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in ct.data.T):
+        raise CaseError("the scan holds NaN or infinite HU", fix=f"replace them by {PADDING_HU}")
+    turned = ct.reorient("RAS")
+    grid = training_grid(ct.geometry, spacing_mm)
+    hu = turned if grid.matches(turned.geometry, 1e-3) else turned.to(grid)
+    if hu.data.dtype == np.float32:
+        hu = Volume(np.clip(np.rint(hu.data), -32768, 32767).astype(np.int16), hu.geometry)
+    return hu
+
+
+def _refuse_unknown(recipe: SegmentRecipe, classes: Sequence[str]) -> None:
+    for name in recipe.thresholds:
+        if name not in classes:
+            raise RecipeError(f"a threshold for {name}, which the model does not know", expected=", ".join(classes))
+    if recipe.inside_organ == "predicted":
+        for name in classes:
+            if anatomy.is_lesion(name) and name.removesuffix("_lesion") not in classes:
+                raise RecipeError(
+                    f"the model does not predict the organ of {name}", expected=", ".join(classes),
+                    fix="say --set inside_organ=given, for cases with masks of it, or no",
+                )  # fmt: skip
+
+
+def _organ(
+    name: str, prediction: Prediction, scan: Geometry, recipe: SegmentRecipe, organs: Callable[[str], Volume] | None
+) -> Array:
+    if recipe.inside_organ == "predicted":
+        return find_organ(prediction.restore(name, scan), recipe.threshold_of(name), recipe.part_share)
+    if organs is None:
+        raise CaseError(f"no mask of the {name} is given", fix="say --set inside_organ=predicted")
+    mask = organs(name)
+    Volume(np.broadcast_to(np.False_, scan.shape), scan).require_same_grid(mask, name)
+    return mask.data
+
+
+def _keep_inside(levels: Array, organ: Array, scan: Geometry, margin_mm: float) -> None:
+    """Puts levels further from an organ than the margin to 0, in place."""
+    allowed, box = near(organ, scan, margin_mm)
+    kept = levels[box.slices] * allowed
+    levels[...] = 0
+    levels[box.slices] = kept

@@ -1,0 +1,139 @@
+"""Segmenting as files: what a path holds to be segmented, and what is written of each case."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from synthoma import anatomy, disk, files
+from synthoma.cases import Case
+from synthoma.datasets import layouts
+from synthoma.datasets.folders import RECORD, SEGMENTATIONS, holds_case
+from synthoma.datasets.layouts import Dataset
+from synthoma.datasets.listing import case_id, image_stem, list_folder
+from synthoma.datasets.writing import SCAN
+from synthoma.errors import LayoutError, RunError
+from synthoma.learning.models import Model, load_model
+from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
+from synthoma.segmentation.memory import gigabytes
+from synthoma.segmentation.structures import Tumors
+from synthoma.volume import Geometry, Volume
+
+BOX = Path(__file__).parent / "models"  # models that come with the program
+SCORES, PROBABILITIES = "scores", "probabilities"
+
+
+def find_inputs(path: Path | str, open_dataset: Callable[[Path], Dataset] = layouts.open_dataset) -> Dataset:
+    """The cases at a path: a data set in any layout, a case's folder, a DICOM series' folder, or one image file.
+
+    open_dataset: how folders are read. The id of a lone image is its name, that of `ct.nii.gz` in a case's folder
+    the folder's. Raises `LayoutError` or `FileError` for what is neither.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        return open_dataset(path)
+    if not files.is_image_file(path):
+        raise LayoutError(
+            f"{path} is no image",
+            expected=", ".join(files.SUFFIXES),
+            fix="of a DICOM series give the folder",
+        )
+    if holds_case(list_folder(path.parent)):
+        case = layouts.read_case(path)
+    else:
+        case = Case(case_id(image_stem(path.name)), path, dataset=path.parent.name)
+    return Dataset(path, "image", case.dataset, (case,))
+
+
+def segment_case(
+    case: Case,
+    model: Model | Path | str,
+    recipe: SegmentRecipe,
+    device: str,
+    out: Path,
+    probabilities: bool = False,
+) -> dict[str, Any]:
+    """Writes the masks of a case, scores of its tumors and, last, `case.json`; what was found, as JSON data.
+
+    model: a file, a run folder or a name in the box is loaded once a process. `OUT/CASE/segmentations/NAME.nii.gz`
+    are masks (uint8), `OUT/CASE/scores/NAME.nii.gz` fractions that reach 0.5 exactly in the tumors' masks;
+    probabilities: `OUT/CASE/probabilities/NAME.nii.gz` as well, for every class, as the network gave them. One
+    structure is held in memory at a time.
+    """
+    began = time.perf_counter()
+    known = model if isinstance(model, Model) else loaded(str(model), device)
+    folder = Path(out) / case.id
+    with case.named():
+        scan = case.read_geometry()
+        _refuse_large(known, scan, recipe, device)
+        ct = case.read_image()
+        if recipe.with_scan:
+            files.write_volume(ct, folder / SCAN)
+        prediction = predict(known, ct, recipe, device)
+        scan = ct.geometry
+        del ct
+        volumes: dict[str, float] = {}
+        lesions: list[dict[str, Any]] = []
+        for name, structure in each_structure(prediction, scan, recipe, case.read_organ, case.id):
+            file = f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz"
+            mask = structure
+            if isinstance(structure, Tumors):
+                mask = structure.mask
+                files.write_fractions(structure.scores, folder / SCORES / f"{name}.nii.gz")
+                lesions += [dataclasses.asdict(found.lesion) | {"score": found.score} for found in structure.lesions]
+            assert isinstance(mask, Volume)
+            files.write_volume(mask, folder / SEGMENTATIONS / file)
+            volumes[name] = int(mask.data.sum()) * scan.voxel_mm3 / 1000
+        if probabilities:
+            for name in prediction.classes:
+                levels = Volume(prediction.restore(name, scan), scan)
+                files.write_fractions(levels, folder / PROBABILITIES / f"{name}.nii.gz")
+    record = {
+        "id": case.id,
+        "patient": case.patient,
+        "attributes": dict(case.attributes),
+        "provenance": {"dataset": case.dataset, "model": _name(model), "segment": recipe.digest()},
+        "structures": list(volumes),
+        "lesions": lesions,
+    }
+    disk.write_json(folder / RECORD, record)
+    notes = files.affine_doubts(case.image) if isinstance(case.image, Path) else []
+    if not prediction.windows:
+        notes.append(f"nothing in the scan is above {known.spec.window_hu[0]:g} HU: is it a CT?")
+    return {
+        "id": case.id,
+        "volumes_ml": volumes,
+        "lesions": lesions,
+        "windows": prediction.windows,
+        "seconds": round(time.perf_counter() - began, 2),
+        "notes": notes,
+    }
+
+
+@lru_cache(maxsize=1)
+def loaded(model: str, device: str) -> Model:
+    """The model of a file, a run folder or a name in the box, on its device; kept for the next case."""
+    from synthoma.learning.loop import choose_device
+
+    return load_model(model, choose_device(device), BOX)
+
+
+def _refuse_large(model: Model, scan: Geometry, recipe: SegmentRecipe, device: str) -> None:
+    if recipe.memory_gb is None:
+        return
+    needed = estimate_memory(model.spec, scan, recipe, device)
+    if needed.bytes > recipe.memory_gb * 1e9:
+        raise RunError(
+            "the scan needs more memory than it may",
+            found=str(needed),
+            expected=f"at most {gigabytes(recipe.memory_gb * 1e9)} (memory_gb)",
+            fix="lower batch or patch, or take a model of fewer classes or larger voxels",
+        )
+
+
+def _name(model: Model | Path | str) -> str:
+    return str(model.record.get("name", "")) if isinstance(model, Model) else str(model)

@@ -1,0 +1,162 @@
+"""From probabilities on a network's grid to organs and tumors on the scan's: masks, scores, lesions.
+
+Probabilities are kept as levels, uint8 in 255ths: half of them, level 128, is where a threshold of 0.5 cuts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthoma import resampling
+from synthoma.cases import Lesion, label_lesions
+from synthoma.volume import Array, Box, Geometry, Volume
+
+FULL, HALF = 255, 128
+_SLAB_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class ScoredLesion:
+    """A predicted lesion and how sure it is: the highest score of its voxels, 0.5 to 1, as evaluation ranks them."""
+
+    lesion: Lesion
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tumors:
+    """The tumors of one organ on the scan's grid.
+
+    scores: uint8 levels, at least `HALF` exactly in the mask; below it, candidates that were not taken. lesions:
+    of the mask, largest first.
+    """
+
+    mask: Volume
+    scores: Volume
+    lesions: tuple[ScoredLesion, ...]
+
+
+def restore(levels: Array, grid: Geometry, scan: Geometry) -> Array:
+    """Levels (uint8) on `grid` interpolated to the scan's voxels, in Fortran order and slab by slab.
+
+    Voxels beyond the outermost ones of `grid` get what these have: a grid of whole voxels ends a little before the
+    scan or after it.
+    """
+    result = np.zeros(scan.shape, np.uint8, order="F")
+    step = max(1, _SLAB_BYTES // max(1, scan.shape[0] * scan.shape[1] * 4))
+    for k in range(0, scan.shape[2], step):
+        slab = scan.crop(Box((0, 0, k), (scan.shape[0], scan.shape[1], min(k + step, scan.shape[2]))))
+        part, source = _around(levels, grid, slab)
+        if part.any():
+            change = np.linalg.inv(source.affine) @ slab.affine
+            result[:, :, k : k + step] = np.rint(resampling.linear(part, change, slab.shape, 0.0))
+    return result
+
+
+def find_organ(levels: Array, threshold: float, part_share: float) -> Array:
+    """Where an organ is, without parts smaller than `part_share` of its largest one."""
+    mask = np.asarray(levels >= least_level(threshold))
+    box = Box.around(mask)
+    if box is None or part_share <= 0:
+        return mask
+    labels, voxels = _components(mask[box.slices])
+    kept = voxels >= part_share * voxels[1:].max()
+    kept[0] = False
+    mask[box.slices] = kept[labels]
+    return mask
+
+
+def near(organ_mask: Array, geometry: Geometry, margin_mm: float) -> tuple[Array, Box]:
+    """Voxels within `margin_mm` of an organ or enclosed by it, in a box outside which there are none."""
+    import edt
+
+    whole = Box.around(organ_mask)
+    if whole is None:
+        return np.zeros((0, 0, 0), bool), Box((0, 0, 0), (0, 0, 0))
+    margin = [int(np.ceil(margin_mm / spacing)) for spacing in geometry.spacing_mm]
+    box = whole.grow(margin).clip(organ_mask.shape)
+    labels, _ = _components(np.pad(~organ_mask[box.slices], 1, constant_values=True), connectivity=6)
+    filled = labels[1:-1, 1:-1, 1:-1] != labels[0, 0, 0]
+    if margin_mm <= 0:
+        return filled, box
+    distance = edt.edt(~filled, anisotropy=geometry.spacing_mm)
+    return np.asarray(distance <= margin_mm + 1e-5), box
+
+
+def find_tumors(
+    levels: Array,
+    geometry: Geometry,
+    organ_name: str,
+    threshold: float,
+    candidates: float,
+    smallest_mm3: float,
+    case: str = "",
+) -> Tumors:
+    """Tumors where `levels` reach the threshold, and fainter candidates from the probability `candidates` on.
+
+    Scores are probabilities bent so that the threshold lies at one half. Lesions below `smallest_mm3` are no lesions:
+    their scores are put just under one half; candidates below it go altogether.
+    """
+    scores = bend(threshold, candidates)[levels]
+    least = int(np.ceil(smallest_mm3 / geometry.voxel_mm3 - 1e-9))
+    _lower_small(scores, 1, least, 0)
+    _lower_small(scores, HALF, least, HALF - 1)
+    mask = Volume(scores >= HALF, geometry)
+    lesions, labels, box = label_lesions(mask, organ_name, case)
+    scored = []
+    for lesion in lesions:
+        inside = labels[lesion.box.shift([-low for low in box.lower]).slices] == lesion.index
+        scored.append(ScoredLesion(lesion, float(scores[lesion.box.slices][inside].max()) / FULL))
+    return Tumors(mask, Volume(scores, geometry), tuple(scored))
+
+
+def bend(threshold: float, candidates: float) -> Array:
+    """The score (256,) of every level: below `candidates` 0, at the threshold `HALF`, linear on either side of it."""
+    cut = least_level(threshold)
+    table = np.interp(np.arange(256), [0, cut - 1, cut, FULL], [0, HALF - 1, HALF, FULL])
+    table[: min(cut, least_level(candidates))] = 0
+    return np.asarray(np.rint(table).astype(np.uint8))
+
+
+def least_level(probability: float) -> int:
+    """The lowest level that is at least this probability; 1 for 0."""
+    return max(1, int(np.ceil(probability * FULL - 1e-6)))
+
+
+def _around(levels: Array, grid: Geometry, slab: Geometry) -> tuple[Array, Geometry]:
+    """The levels around a slab, as float32, and where they lie: a voxel further than the grid, if it reaches there."""
+    corners = np.array(np.meshgrid(*[[0, n - 1] for n in slab.shape])).reshape(3, -1).T
+    at = grid.to_ijk(slab.to_mm(corners))
+    size = np.asarray(levels.shape)
+    lower = np.clip(np.floor(at.min(axis=0)).astype(int) - 1, -1, size - 1)
+    upper = np.clip(np.ceil(at.max(axis=0)).astype(int) + 2, lower + 2, size + 1)
+    box = Box(tuple(lower.tolist()), tuple(upper.tolist()))
+    inside = box.clip(levels.shape)
+    beyond = [
+        (i - low, high - j) for low, i, j, high in zip(box.lower, inside.lower, inside.upper, box.upper, strict=True)
+    ]
+    part = levels[inside.slices].astype(np.float32, order="F")
+    return np.pad(part, beyond, mode="edge"), grid.crop(box)
+
+
+def _lower_small(scores: Array, level: int, least_voxels: int, to: int) -> None:
+    """Puts components of `scores >= level` with fewer voxels down to `to`, in place."""
+    box = Box.around(scores >= level) if least_voxels > 1 else None
+    if box is None:
+        return
+    part = scores[box.slices]
+    labels, voxels = _components(part >= level)
+    small = voxels < least_voxels
+    small[0] = False
+    if small.any():
+        np.minimum(part, to, out=part, where=small[labels])
+
+
+def _components(mask: Array, connectivity: int = 26) -> tuple[Array, Array]:
+    """Labels of the connected components, and how many voxels each label has, 0 included."""
+    import cc3d
+
+    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=connectivity)
+    return labels, cc3d.statistics(labels)["voxel_counts"].astype(np.int64)
