@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 import pydantic
@@ -39,7 +39,8 @@ class PatchRecipe(Recipe):
     synthesis. per_epoch: patches. lesion_share, organ_share: of patches centered on a tumor, and on an organ; the
     rest lies anywhere in the body. size_balance: 0 centers on size classes as often as they have tumors, 1 on all
     alike. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if there are both
-    hosts and other cases.
+    hosts and other cases. weights: of data sets or single cases, how often one of their cases is chosen; 1 unless
+    given.
     """
 
     size: tuple[int, int, int] = (96, 96, 96)
@@ -51,6 +52,7 @@ class PatchRecipe(Recipe):
     size_balance: float = Field(0.5, ge=0, le=1)
     hosts: Literal["healthy", "all"] = "healthy"
     synthetic_share: float = Field(0.5, ge=0, le=1)
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
     augmentation: AugmentationRecipe = AugmentationRecipe()
 
     @pydantic.model_validator(mode="after")
@@ -119,7 +121,8 @@ class Patches:
         known = [name for organ in anatomy.ORGANS.values() for name in (organ.name, organ.lesion)]
         if strange := [name for name in self.classes if name not in known]:
             raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
-        places = find_all(self.entries, self.classes, self.augment is not None, self.recipe.hosts)
+        synthesis, hosts = self.augment is not None, self.recipe.hosts
+        places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights)
         object.__setattr__(self, "places", places)
 
     def draw(self, epoch: int, index: int) -> Patch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, Protocol, TypeVar
@@ -72,23 +72,28 @@ class Pool:
 class Places:
     """All there is to center on. plain: the cases shown as they are; hosts: those that get synthetic tumors.
 
-    ill: the organs whose tumors are to be learned.
+    ill: the organs whose tumors are to be learned. weights: of the entries, when one is chosen.
     """
 
     plain: Pool
     hosts: Pool
-    ill: tuple[str, ...] = ()
+    ill: tuple[str, ...]
+    weights: tuple[float, ...]
 
 
 def find_all(
-    entries: Sequence[Entry], classes: Sequence[str], synthesis: bool = False, hosts: str = "healthy"
+    entries: Sequence[Entry],
+    classes: Sequence[str],
+    synthesis: bool = False,
+    hosts: str = "healthy",
+    weights: Mapping[str, float] | None = None,
 ) -> Places:
     """What there is in the entries for these classes.
 
     synthesis: whether tumors are put in. A case can host them if it shows an organ whose tumors are a class and
     are annotated there (or it is known to have none); with hosts `healthy` only one without real tumors, which is
-    then never shown as plain; with `all` one with real tumors is both. Raises `CaseError` for no entries, and if
-    tumors are to be put in but no case can host them.
+    then never shown as plain; with `all` one with real tumors is both. weights: of data sets or cases, 1 unless
+    given. Raises `CaseError` for no entries, and if tumors are to be put in but no case can host them.
     """
     if not entries:
         raise CaseError("there is no case to train on")
@@ -105,7 +110,9 @@ def find_all(
         )
     hosting = set(able)
     plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]
-    return Places(_pool(entries, plain, asked, ill), _pool(entries, able, asked, ill), tuple(ill))
+    known = weights or {}
+    each = tuple(known.get(entry.case, known.get(entry.dataset, 1.0)) for entry in entries)
+    return Places(_pool(entries, plain, asked, ill), _pool(entries, able, asked, ill), tuple(ill), each)
 
 
 def choose(
@@ -119,21 +126,21 @@ def choose(
     """One place. turn: in [0, 1), decides between lesion, organ and anywhere.
 
     Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
-    evenly, a tumor evenly. Without a tumor to be had it is an organ, without an organ anywhere in the body.
+    by its weight, a tumor evenly. Without a tumor to be had it is an organ, without an organ anywhere in the body.
     """
     share = balance.synthetic_share if places.plain.entries else 1.0
     hosting = bool(places.hosts.entries) and rng.random() < share
     pool = places.hosts if hosting else places.plain
     kind = _kind(balance, turn)
     if kind == "lesion":
-        site = _on_drawn(places, entries, balance, draw, rng) if hosting else _on_real(pool, entries, balance, rng)
+        site = _on_drawn(places, entries, balance, draw, rng) if hosting else _on_real(places, entries, balance, rng)
         if site is not None:
             return site
     if kind != "anywhere" and pool.organs:
         organ = _one(list(pool.organs), rng)
-        entry, place = _one(pool.organs[organ], rng), organ
+        entry, place = _case(pool.organs[organ], places, rng), organ
     else:
-        entry, place = _one(pool.entries, rng), "body"
+        entry, place = _case(pool.entries, places, rng), "body"
     drawn = tuple(draw(entries[entry])) if hosting else ()
     return Site(entry, _voxel(entries[entry], place, rng), drawn)
 
@@ -176,13 +183,14 @@ def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str]
     return Pool(tuple(chosen), lesions, {organ: there for organ, there in shown.items() if there})
 
 
-def _on_real(pool: Pool, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator) -> Site | None:
-    if not pool.lesions:
+def _on_real(places: Places, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator) -> Site | None:
+    lesions = places.plain.lesions
+    if not lesions:
         return None
-    by_size = pool.lesions[_one(list(pool.lesions), rng)]
+    by_size = lesions[_one(list(lesions), rng)]
     sizes = sorted(by_size)
     size = _weighted(sizes, [sum(map(len, by_size[size].values())) for size in sizes], balance, rng)
-    entry = _one(list(by_size[size]), rng)
+    entry = _case(list(by_size[size]), places, rng)
     lesion = _one(by_size[size][entry], rng)
     place = f"{anatomy.organ(lesion.organ).lesion} {lesion.index}"
     return Site(entry, _voxel(entries[entry], place, rng))
@@ -196,7 +204,7 @@ def _on_drawn(
     rng: np.random.Generator,
 ) -> Site | None:
     for _ in range(_TRIES):
-        n = _one(places.hosts.entries, rng)
+        n = _case(places.hosts.entries, places, rng)
         drawn = tuple(draw(entries[n]))
         organs = sorted({tumor.organ for tumor in drawn}.intersection(places.ill))
         if organs:
@@ -219,6 +227,11 @@ def _voxel(entry: Entry, place: str, rng: np.random.Generator) -> tuple[int, int
 def _weighted(items: Sequence[T], counts: Sequence[int], balance: Balance, rng: np.random.Generator) -> T:
     weights = np.asarray(counts, float) ** (1 - balance.size_balance)
     return items[int(rng.choice(len(items), p=weights / weights.sum()))]
+
+
+def _case(chosen: Sequence[int], places: Places, rng: np.random.Generator) -> int:
+    weights = np.array([places.weights[n] for n in chosen])
+    return chosen[int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right"))]
 
 
 def _one(items: Sequence[T], rng: np.random.Generator) -> T:
