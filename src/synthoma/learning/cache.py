@@ -258,7 +258,7 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
     """One process at a time per entry, so that runs that start together build it once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / f".lock-{name[-2:]}").open("w")
+        file = (folder / f".lock-{name[-2:]}").open("a")
     except OSError as error:
         raise FileError(f"cannot write {folder}", found=error.strerror, fix="choose another cache folder") from error
     with file:

@@ -52,7 +52,7 @@ class PatchRecipe(Recipe):
     size_balance: float = Field(0.5, ge=0, le=1)
     hosts: Literal["healthy", "all"] = "healthy"
     synthetic_share: float = Field(0.5, ge=0, le=1)
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field({})
     augmentation: AugmentationRecipe = AugmentationRecipe()
 
     @pydantic.model_validator(mode="after")
