@@ -52,10 +52,10 @@ def ball(geometry: Geometry, center_mm: np.ndarray, radius_mm: float) -> np.ndar
 
 
 def phantom(geometry: Geometry, organ_mm: float, tumor_mm: float) -> tuple[Volume, np.ndarray, np.ndarray]:
-    """Air, in its middle a ball of organ, in that one of tumor; the scan, the organ with its tumor, the tumor."""
+    """Water, in its middle a ball of organ, in that one of tumor; the scan, the organ with its tumor, the tumor."""
     center = geometry.to_mm((np.asarray(geometry.shape) - 1) / 2)
     organ, tumor = ball(geometry, center, organ_mm), ball(geometry, center, tumor_mm)
-    hu = np.where(tumor, TUMOR_HU, np.where(organ, ORGAN_HU, -1000)).astype(np.int16)
+    hu = np.where(tumor, TUMOR_HU, np.where(organ, ORGAN_HU, 0)).astype(np.int16)
     return Volume(np.asfortranarray(hu), geometry), organ, tumor
 
 
