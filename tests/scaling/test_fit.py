@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,9 +94,9 @@ def test_a_score_above_the_plateau_has_no_end() -> None:
 
 def test_a_flat_curve_replaces_nothing_that_could_be_counted() -> None:
     flat = [
-        Point(p.arm, p.cases, p.seed, Ratio(p.score.top - real_score(p.cases * (3 if p.arm == "mixed" else 1)), p.score.bottom))
+        replace(p, score=Ratio(p.score.top - real_score(p.cases * (3 if p.arm == "mixed" else 1)), p.score.bottom))
         for p in made_up(4)
-    ]  # fmt: skip
+    ]
     fit = fit_study(flat, REAL, QUICK)
     level = fit.level("mixed", 8)
     assert level is not None

@@ -154,13 +154,13 @@ def count(value: float) -> str:
 
 
 def score(value: float) -> str:
-    """A score of 0 to 1 with two digits, one of 0 to 100 with one."""
-    return f"{value:.1f}" if abs(value) >= 2 else f"{value:.2f}"
+    """A score of 0 to 1 with two digits, three if it is small; one of 0 to 100 with one."""
+    return f"{value:.1f}" if abs(value) >= 2 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
 
 
 def signed(interval: Interval, confidence: float = 0.0) -> str:
     """A difference with its interval, which is called by its confidence unless that is 0."""
-    value = f"{interval.value:+.1f}" if abs(interval.value) >= 2 else f"{interval.value:+.2f}"
+    value = f"{'+' if interval.value >= 0 else ''}{score(interval.value)}"
     if not math.isfinite(interval.low):
         return f"{value}, no interval"
     named = f"{100 * confidence:g} % interval " if confidence else ""
