@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, Protocol, TypeVar
 
@@ -63,9 +63,9 @@ class Pool:
     lesions: organ -> size class -> entry -> its real tumors. organs: organ -> entries that show it.
     """
 
-    entries: tuple[int, ...]
-    lesions: dict[str, dict[int, dict[int, list[Lesion]]]] = field(default_factory=dict)
-    organs: dict[str, list[int]] = field(default_factory=dict)
+    entries: Array
+    lesions: dict[str, dict[int, dict[int, list[Lesion]]]]
+    organs: dict[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Places:
     plain: Pool
     hosts: Pool
     ill: tuple[str, ...]
-    weights: tuple[float, ...]
+    weights: Array
 
 
 def find_all(
@@ -111,7 +111,7 @@ def find_all(
     hosting = set(able)
     plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]
     known = weights or {}
-    each = tuple(known.get(entry.case, known.get(entry.dataset, 1.0)) for entry in entries)
+    each = np.array([known.get(entry.case, known.get(entry.dataset, 1.0)) for entry in entries])
     return Places(_pool(entries, plain, asked, ill), _pool(entries, able, asked, ill), tuple(ill), each)
 
 
@@ -128,8 +128,8 @@ def choose(
     Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
     by its weight, a tumor evenly. Without a tumor to be had it is an organ, without an organ anywhere in the body.
     """
-    share = balance.synthetic_share if places.plain.entries else 1.0
-    hosting = bool(places.hosts.entries) and rng.random() < share
+    share = balance.synthetic_share if places.plain.entries.size else 1.0
+    hosting = places.hosts.entries.size > 0 and rng.random() < share
     pool = places.hosts if hosting else places.plain
     kind = _kind(balance, turn)
     if kind == "lesion":
@@ -179,8 +179,8 @@ def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str]
             if lesion.organ in ill:
                 by_size = lesions.setdefault(lesion.organ, {}).setdefault(size_class(lesion.diameter_mm), {})
                 by_size.setdefault(n, []).append(lesion)
-    shown = {organ: [n for n in chosen if _shows(entries[n], organ)] for organ in organs}
-    return Pool(tuple(chosen), lesions, {organ: there for organ, there in shown.items() if there})
+    shown = {organ: np.array([n for n in chosen if _shows(entries[n], organ)], int) for organ in organs}
+    return Pool(np.array(chosen, int), lesions, {organ: there for organ, there in shown.items() if there.size})
 
 
 def _on_real(places: Places, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator) -> Site | None:
@@ -229,9 +229,9 @@ def _weighted(items: Sequence[T], counts: Sequence[int], balance: Balance, rng: 
     return items[int(rng.choice(len(items), p=weights / weights.sum()))]
 
 
-def _case(chosen: Sequence[int], places: Places, rng: np.random.Generator) -> int:
-    weights = np.array([places.weights[n] for n in chosen])
-    return chosen[int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right"))]
+def _case(chosen: Sequence[int] | Array, places: Places, rng: np.random.Generator) -> int:
+    edges = np.cumsum(places.weights[np.asarray(chosen)])
+    return int(chosen[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))])
 
 
 def _one(items: Sequence[T], rng: np.random.Generator) -> T:
