@@ -115,8 +115,7 @@ def cohort(
     from functools import partial
 
     from synthoma import engine, runs
-    from synthoma.datasets.catalog import write_catalog
-    from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
+    from synthoma.datasets.cohort import CohortRecipe, finish_cohort, write_cohort_case
     from synthoma.recipes import read_recipe
 
     settings = read_recipe(CohortRecipe, recipe, changes)
@@ -125,7 +124,7 @@ def cohort(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,
             cluster=cluster, title="cohort", key=settings.case_id,
         )  # fmt: skip
-        write_catalog([record.result["row"] for record in records if record.status == "done"], out / "catalog.parquet")
+        run.note(**finish_cohort(records, settings, out))
     finish(records, out)
 
 

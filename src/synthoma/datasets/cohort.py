@@ -6,6 +6,7 @@ rest of the package works with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from synthoma.datasets.insilico.scanner import REGIONS, Scanner, field_of_view, 
 from synthoma.datasets.layouts import read_case
 from synthoma.datasets.splits import SplitRecipe, draw_splits, write_splits
 from synthoma.datasets.writing import write_case
+from synthoma.engine import CaseRecord
 from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
 from synthoma.seeds import seed_for
@@ -221,15 +223,16 @@ def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, 
     return written | {"row": describe_case(read_case(folder))}
 
 
-def finish_cohort(rows: list[dict[str, Any]], recipe: CohortRecipe, out: Path) -> dict[str, int]:
+def finish_cohort(records: Sequence[CaseRecord], recipe: CohortRecipe, out: Path) -> dict[str, int]:
     """The catalog of the cases that were written and, if the recipe asks for them, their splits; how many there are.
 
-    Writes `out/catalog.parquet` and `out/splits.json`.
+    Writes `out/catalog.parquet` and `out/splits.json`; no splits while a case has failed.
     """
+    rows = [record.result["row"] for record in records if record.status == "done"]
     write_catalog(rows, out / "catalog.parquet")
     sick = sum(not row["attributes"]["healthy"] for row in rows)
-    made = {"healthy": len(rows) - sick, "with tumors": sick}
-    if recipe.splits is None:
+    made = {"healthy": len(rows) - sick, "with_tumors": sick}
+    if recipe.splits is None or len(rows) < recipe.cases:
         return made
     unseen = tuple(f"hospital={hospital.name}" for hospital in recipe.hospitals or () if hospital.unseen)
     rule = recipe.splits.with_changes(outside=(*recipe.splits.outside, *unseen))

@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Range = tuple[float, float]
 Phase = Literal["unenhanced", "arterial", "portal"]
 
+_TRIES = 40  # draws of a size, before it is cut to the hospital's range
 # mean number in a patient
 USUAL = {
     "liver_cyst": 0.5, "kidney_cyst": 0.6, "pancreas_cyst": 0.05, "haemangioma": 0.15, "focal_fat": 0.25,
@@ -107,7 +108,10 @@ def draw_visit(hospital: Hospital, seed: int, scanner: Scanner, sex: str, sick: 
     low, high = (int(np.clip(n, *hospital.lesions)) for n in row.count)
     count = int(np.clip(low + rng.geometric(0.45) - 1, low, high))
     median = row.diameter_mm[0] * row.diameter_mm[1] ** (0.6 * rng.normal())
-    sizes = np.clip(median * row.diameter_mm[1] ** (0.8 * rng.normal(size=count)), *hospital.diameter_mm)
+    tried = median * row.diameter_mm[1] ** (0.8 * rng.normal(size=(_TRIES, count)))
+    fits = (tried >= hospital.diameter_mm[0]) & (tried <= hospital.diameter_mm[1])
+    fits[-1] = True
+    sizes = np.clip(tried[fits.argmax(axis=0), np.arange(count)], *hospital.diameter_mm)
     female_only = row.organ == "uterus"
     if sick and female_only:
         drawn = "female"

@@ -73,16 +73,15 @@ class Kind:
 
 _LIVER_VESSELS = {"hepatic_vein": 0.10, "portal_vein_in_liver": 0.10}
 _INVADED = {"hepatic_vein": 0.45, "portal_vein_in_liver": 0.6}
-_FAT = {"visceral_fat": 0.3}
 
 KINDS = {
     "hcc": Kind(
-        "liver", (-9, 34, -22), (5, 13, 9), (26, 1.75), (1, 3), {**_INVADED, "visceral_fat": 0.25}, 0.32,
+        "liver", (-9, 34, -33), (5, 13, 10), (26, 1.75), (1, 3), _INVADED, 0.32,
         founders=(1, 4), satellites=0.5, front_mm=(0.3, 1.0), grain_hu=11, grain_mm=(4, 10), rim=(0, 4, 20), rim_mm=1.2,
         reach_mm=13, core=0.45,
     ),
     "metastasis": Kind(
-        "liver", (-13, -20, -44), (5, 7, 12), (15, 1.7), (1, 6), _LIVER_VESSELS, 0.38,
+        "liver", (-14, -22, -52), (5, 7, 11), (15, 1.7), (1, 6), _LIVER_VESSELS, 0.38,
         founders=(1, 3), front_mm=(0.5, 1.9), grain_hu=7, rim=(2, 24, 20), rim_mm=2.2, reach_mm=7, core=0.5,
         core_hu=(20, 45), specks=0.06,
     ),
@@ -92,11 +91,11 @@ KINDS = {
         core_hu=(12, 28), specks=0.35,
     ),
     "hypervascular_metastasis": Kind(
-        "liver", (-9, 42, -10), (5, 14, 10), (13, 1.6), (1, 6), _LIVER_VESSELS, 0.34,
+        "liver", (-9, 42, -20), (5, 14, 10), (13, 1.6), (1, 6), _LIVER_VESSELS, 0.34,
         front_mm=(0.4, 1.4), grain_hu=9, rim=(0, 12, 6), reach_mm=9, core=0.35,
     ),
     "cholangiocarcinoma": Kind(
-        "liver", (-11, -14, -34), (4, 8, 10), (42, 1.6), (1, 1), {**_LIVER_VESSELS, "portal_vein_in_liver": 0.03}, 0.7,
+        "liver", (-12, -16, -44), (4, 8, 10), (42, 1.6), (1, 1), {**_LIVER_VESSELS, "portal_vein_in_liver": 0.03}, 0.7,
         stretch=(1.2, 2.2), founders=(1, 3), satellites=1.6, front_mm=(1.5, 4.5), grain_hu=8, rim=(0, 24, 14),
         rim_mm=3.5, reach_mm=14, core=0.35, core_hu=(35, 60),
     ),

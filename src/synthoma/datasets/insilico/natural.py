@@ -30,6 +30,7 @@ Array = NDArray[Any]
 _CELLS = 44  # of the lattice along an axis
 _REACH = 2.1  # half the lattice's extent, in radii of the tumor
 _BLOCKED = 0.02  # tissue slower than this is not entered
+_FATTY = 0.6  # of what age and fat did to the organ's HU, the part that its tumors show too
 _CHANCE = 0.4  # SD of ln time of single steps
 _STEPS = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
 
@@ -173,12 +174,15 @@ def _look(
     """HU in each cell: perfused tissue with its grain, a rim at the front, what died in the depth, specks."""
     inside = np.maximum(depth_mm, 0)
     own = np.asarray(kind.hu) + np.asarray(seedling.shade) * kind.spread_hu
-    level = float(site.contrast @ (np.asarray(tissues.TISSUES[HOMES[kind.organ].reference].hu) + own))
+    reference = HOMES[kind.organ].reference
+    level = float(site.contrast @ (np.asarray(tissues.TISSUES[reference].hu) + own))
+    level += _FATTY * site.abdomen.patient.shift_hu.get(reference, 0.0)
     grain = noise.field(seedling.seed, "grain", float(rng.uniform(*kind.grain_mm)), lattice)
     clones = noise.field(seedling.seed, "clones", max(0.8 * seedling.diameter_mm / 2, 2.0), lattice)
     hu = np.float32(level) + np.float32(kind.grain_hu) * (np.float32(0.7) * grain + np.float32(0.7) * clones)
     rim = float(site.contrast @ np.asarray(kind.rim)) * rng.uniform(0.0, 1.5)
-    hu += np.float32(rim) * np.exp(-((inside / np.float32(kind.rim_mm)) ** 2)) * expit(2 * clones + 0.5)
+    rim_mm = min(kind.rim_mm, seedling.diameter_mm / 8)
+    hu += np.float32(rim) * np.exp(-((inside / np.float32(rim_mm)) ** 2)) * expit(2 * clones + 0.5)
     if rng.random() < kind.core:
         reach = kind.reach_mm * rng.uniform(0.5, 1.3)
         dead = expit((inside - reach + 0.35 * reach * grain) / (0.12 * reach + 0.4))

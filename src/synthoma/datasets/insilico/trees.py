@@ -151,11 +151,13 @@ def _places(patient: Patient, name: str, count: int, lower: Any, upper: Any, ins
     rng = patient.rng("targets", name)
     tried = rng.uniform(lower, upper, (count * 12, 3))
     kept = tried[inside(tried)]
-    chosen: list[Array] = []
+    chosen = np.empty((count, 3))
+    used = 0
     apart = 0.8 * (np.prod(np.subtract(upper, lower)) * len(kept) / len(tried) / count) ** (1 / 3)
     for place in kept:
-        if len(chosen) == count:
+        if used == count:
             break
-        if not chosen or np.linalg.norm(np.stack(chosen) - place, axis=1).min() > apart:
-            chosen.append(place)
-    return patient.to_world(np.array(chosen).reshape(-1, 3))
+        if not used or np.linalg.norm(chosen[:used] - place, axis=1).min() > apart:
+            chosen[used] = place
+            used += 1
+    return patient.to_world(chosen[:used])
