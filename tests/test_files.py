@@ -231,3 +231,15 @@ def test_a_real_chaos_folder_lies_inside_the_scan_it_was_cut_from(real_data: Pat
 def test_a_folder_of_two_real_series_lists_both(real_data: Path) -> None:
     with pytest.raises(SynthomaError, match=r"several series; found .*20 slices.*16 slices.*name one"):
         files.read_image(real_data)
+
+
+def test_fractions_read_as_0_to_1_in_steps_of_a_255th(tmp_path: Path) -> None:
+    levels = Volume(np.arange(256, dtype=np.uint8).reshape(8, 8, 4), Geometry.of((8, 8, 4), 1.0))
+    files.write_fractions(levels, tmp_path / "chance.nii.gz")
+    found = files.read_image(tmp_path / "chance.nii.gz")
+    assert found.data.dtype == np.float32
+    np.testing.assert_allclose(found.data, levels.data / np.float32(255), rtol=1e-6)
+    assert found.data.max() <= 1
+    assert ((found.data >= 0.5) == (levels.data >= 128)).all()
+    with pytest.raises(ValueError, match="uint8"):
+        files.write_fractions(Volume(np.zeros((8, 8, 4), np.float32), levels.geometry), tmp_path / "chance.nii.gz")

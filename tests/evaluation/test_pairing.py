@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 from made_up import RECIPE, predictions, truth
 
 from synthoma import files
+from synthoma.cases import Case
 from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
 from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, LayoutError
 from synthoma.evaluation.pairing import pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
-from synthoma.volume import Volume
+from synthoma.volume import Geometry, Volume
 
 
 @pytest.fixture
@@ -134,3 +137,34 @@ def test_two_predictions_of_one_case_or_structure_are_refused(cases: Dataset, tm
     shutil.copy(folder / "liver_lesion.nii.gz", folder / "liver_tumor.nii.gz")
     with pytest.raises(CaseError, match="c2: two predictions of liver_lesion"):
         pair_cases(cases, tmp_path / "model", RECIPE)
+
+
+def test_scores_beside_the_masks_are_read_in_their_place(cases: Dataset, tmp_path: Path) -> None:
+    for case in cases:
+        folder = tmp_path / "masks" / case.id
+        shutil.copytree(cases.root / case.id / "segmentations", folder / "segmentations")
+        lesion = case.read_mask("liver_lesion")
+        levels = np.where(lesion.data, 200, 60).astype(np.uint8)
+        files.write_fractions(Volume(levels, lesion.geometry), folder / "scores" / "liver_lesion.nii.gz")
+    assert perfect(cases, tmp_path / "masks") == [None, 1.0, 1.0]
+    pair = pair_cases(cases, tmp_path / "masks", RECIPE).pairs[1]
+    (row,) = [row for row in score_pair(pair, ("liver_lesion",), RECIPE)["rows"]]
+    assert row["score"] == pytest.approx(200 / 255)
+    assert len(row["curve"]) == 1 + len(RECIPE.curve)
+
+
+def test_kidneys_predicted_as_one_are_scored_against_both_with_their_tumors(tmp_path: Path) -> None:
+    grid = Geometry.of((20, 6, 6), 2.0)
+    left, right, tumor = (np.zeros(grid.shape, bool) for _ in range(3))
+    left[2:6, 2:4, 2:4], right[12:16, 2:4, 2:4], tumor[6:8, 2:4, 2:4] = True, True, True
+    masks = {"kidney_left": left, "kidney_right": right, "kidney_lesion": tumor}
+    volumes = {name: Volume(mask, grid) for name, mask in masks.items()}
+    write_case(Case("one", Volume(np.zeros(grid.shape, np.int16), grid), volumes), tmp_path / "truth" / "one")
+    whole = Volume(left | right | tumor, grid)
+    files.write_volume(whole, tmp_path / "predicted" / "one" / "segmentations" / "kidney.nii.gz")
+    for structures in ((), ("kidney",)):
+        recipe = EvaluateRecipe(structures=structures)
+        pairs = pair_cases(open_dataset(tmp_path / "truth"), tmp_path / "predicted", recipe)
+        assert pairs.structures == ("kidney",)
+        (row,) = score_pair(pickle.loads(pickle.dumps(pairs.pairs[0])), pairs.structures, recipe)["rows"]
+        assert row["dsc"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,11 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
             fix="predict them, or say --set missing=empty (counts as nothing found) or missing=leave_out",
         )
     kept = [case for case in cases if case.id in found or recipe.missing == "empty"]
-    pairs = tuple(Pair(case, found.get(case.id)) for case in kept)
+    pairs = tuple(Pair(_with_wholes(case, found.get(case.id)), found.get(case.id)) for case in kept)
     structures = recipe.structures or _common(pairs)
     if not structures:
         raise CaseError("truth and predictions have no structure in common", expected=", ".join(kept[0].masks))
-    _refuse_unknown("structure", recipe.structures, (case.masks for case in kept))
+    _refuse_unknown("structure", recipe.structures, (pair.truth.masks for pair in pairs))
     _refuse_unknown("group", recipe.groups, ({"dataset": "", **case.attributes} for case in kept))
     return Pairs(pairs, structures, tuple(missing), tuple(extra), (*truth.faults, *faults))
 
@@ -173,6 +174,17 @@ def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:
 def _complete(masks: Mapping[str, Source]) -> Mapping[str, Source]:
     """A predicted label map speaks of all its classes: one without voxels was looked for and not found."""
     return label_sources(masks.path, with_tumors(masks.classes)) if isinstance(masks, PresentLabels) else masks
+
+
+def _with_wholes(truth: Case, predicted: Case | None) -> Case:
+    """The true case, and organs that were predicted as a whole and annotated in parts: both kidneys are `kidney`."""
+    asked = () if predicted is None else predicted.masks.keys() & anatomy.ORGANS.keys()
+    wholes = {
+        name: partial(truth.read_organ, name)
+        for name in sorted(asked)
+        if name not in truth.masks and all(part in truth.masks for part in anatomy.organ(name).parts)
+    }
+    return replace(truth, masks={**truth.masks, **wholes}) if wholes else truth
 
 
 def _common(pairs: Iterable[Pair]) -> tuple[str, ...]:

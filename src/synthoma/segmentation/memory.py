@@ -68,7 +68,7 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in vars(self).items())
-        return f"about {gigabytes(self.bytes)} ({parts})"
+        return f"at most about {gigabytes(self.bytes)} ({parts})"
 
 
 @lru_cache(maxsize=8)
