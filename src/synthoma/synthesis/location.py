@@ -186,20 +186,24 @@ def find_site(
     `CaseError` if there still is none: the organ is too small or full.
     """
     others = [*taken, *host.lesions]
-    for relaxed in range(relax + 1):
-        slack = 0.25 * radius_mm * relaxed
-        first, last = np.searchsorted(host.depths_mm, [wanted_mm[0] - slack, wanted_mm[1] + slack])
+    ranges = [_depth_range(host, wanted_mm, 0.25 * radius_mm * relaxed) for relaxed in range(relax + 1)]
+    start, roomy = ranges[-1][0], None
+    for relaxed, (first, last) in enumerate(ranges):
         if first == last:
             continue
-        for tries in (_TRIES, int(last - first)):
+        for tries in (_TRIES, last - first):
+            if tries != _TRIES and roomy is None:
+                roomy = _roomy(host, *ranges[-1], others, radius_mm + gap_mm)
+            if roomy is not None and not roomy.any():
+                break
             index = rng.integers(first, last, tries) if tries == _TRIES else rng.permutation(np.arange(first, last))
-            centers = host.grid.to_mm(host.cells[index] + rng.uniform(-0.5, 0.5, (len(index), 3)))
-            free = np.ones(len(index), bool)
-            for center, other_mm in others:
-                apart = np.linalg.norm(centers - np.asarray(center), axis=1)
-                free &= apart >= radius_mm + other_mm + gap_mm
-            if free.any():
-                best = _roomiest(host, index, np.flatnonzero(free)[:_COMPARED], radius_mm)
+            moves = rng.uniform(-0.5, 0.5, (tries, 3))
+            if roomy is not None:
+                index, moves = index[roomy[index - start]], moves[roomy[index - start]]
+            centers = host.grid.to_mm(host.cells[index] + moves)
+            free = np.flatnonzero(apart(centers, others, radius_mm + gap_mm).all(axis=1))[:_COMPARED]
+            if free.size:
+                best = _roomiest(host, index, free, radius_mm)
                 x, y, z = centers[best].tolist()
                 return Site((x, y, z), float(host.depths_mm[index[best]]), relaxed)
     deepest = float(host.depths_mm[-1]) if len(host.depths_mm) else 0.0
@@ -209,6 +213,39 @@ def find_site(
         found=f"{host.volume_ml:.0f} ml, at most {deepest:.0f} mm deep, {len(others)} lesions in it",
         fix="plan smaller or fewer tumors, or lower gap_mm",
     )
+
+
+def apart(points: Array, others: Sequence[tuple[Vector, float]], gap_mm: float) -> NDArray[np.bool_]:
+    """Whether points (n, 3) in RAS+ are at least a gap away from balls, given as centers and radii: (n, balls)."""
+    centers = np.array([center for center, _ in others], float).reshape(-1, 3)
+    radii = np.array([radius for _, radius in others], float)
+    x, y, z = (points[:, axis, None] - centers[:, axis] for axis in range(3))
+    return np.asarray(np.sqrt(x * x + y * y + z * z) >= radii + gap_mm)
+
+
+def _depth_range(host: Host, wanted_mm: tuple[float, float], slack_mm: float) -> tuple[int, int]:
+    """The first cell of these depths, and the one after the last."""
+    # depths are quarters of a millimeter: a limit between two of them is the upper one, and float32 holds it exactly
+    limits = np.ceil(4 * np.array([wanted_mm[0] - slack_mm, wanted_mm[1] + slack_mm])) / 4
+    first, last = np.searchsorted(host.depths_mm, limits.astype(np.float32)).tolist()
+    return first, last
+
+
+def _roomy(
+    host: Host, first: int, last: int, others: Sequence[tuple[Vector, float]], gap_mm: float
+) -> NDArray[np.bool_]:
+    """Which of some cells may hold a point that is a gap away from balls; looked at before many points are drawn."""
+    affine = host.grid.affine.astype(np.float32)
+    x, y, z = affine[:3, :3] @ host.cells[first:last].T.astype(np.float32) + affine[:3, 3:]
+    corner_mm = float(np.abs(affine[:3, :3]).sum(axis=1) @ np.ones(3)) / 2  # further than any corner of a cell
+    left = np.arange(last - first)
+    for (i, j, k), radius in others:
+        squared = (x - np.float32(i)) ** 2 + (y - np.float32(j)) ** 2 + (z - np.float32(k)) ** 2
+        far = squared >= max(radius + gap_mm - corner_mm, 0) ** 2
+        x, y, z, left = x[far], y[far], z[far], left[far]
+    found = np.zeros(last - first, bool)
+    found[left] = True
+    return found
 
 
 def _roomiest(host: Host, index: NDArray[np.intp], places: NDArray[np.intp], radius_mm: float) -> int:

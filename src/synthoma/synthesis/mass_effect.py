@@ -25,9 +25,23 @@ class Push:
     source: Floats
 
     @cached_property
+    def moved(self) -> NDArray[np.intp]:
+        """The voxels that do not stay where they are, as positions in the flat box, Fortran order."""
+        still = np.ones(self.box.shape[::-1], bool)
+        for axis, (from_, n) in enumerate(zip(self.source, self.box.shape, strict=True)):
+            here = np.arange(n, dtype=np.float32).reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
+            still &= here == from_.T
+        return np.flatnonzero(~still)
+
+    @cached_property
+    def came_from(self) -> Floats:
+        """`source` of the moved voxels (3, n)."""
+        return np.stack([axis.T.ravel()[self.moved] for axis in self.source])
+
+    @cached_property
     def nearest(self) -> tuple[NDArray[np.intp], ...]:
-        """Index of the voxel that each voxel of the box comes from."""
-        return tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in self.source)
+        """Index of the voxel that each moved voxel comes from."""
+        return tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in self.came_from)
 
 
 def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
@@ -46,8 +60,9 @@ def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
     to_unit = plan.rotation.T / half_axes[:, None]
     box, center = push_box(plan, geometry), geometry.to_ijk(plan.center_mm)
 
+    # arrays are (K, J, I) here, as in memory
     index = [
-        np.arange(n, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        np.arange(n, dtype=np.float32).reshape([-1 if a == axis else 1 for a in (2, 1, 0)])
         for axis, n in enumerate(box.shape)
     ]
     away = [i + np.float32(low - middle) for i, low, middle in zip(index, box.lower, center, strict=True)]
@@ -56,7 +71,7 @@ def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
     fading = np.clip((plan.push_reach - rho) / np.float32(plan.push_reach - 1), 0, 1) ** 2
     share = np.float32(plan.push_mm) * np.where(rho < 1, rho, fading) / np.maximum(distance_mm, np.float32(1e-6))
     source = np.stack([np.clip(i - share * step, 0, n - 1) for i, step, n in zip(index, away, box.shape, strict=True)])
-    return Push(box, source)
+    return Push(box, source.transpose(0, 3, 2, 1))
 
 
 def push_box(plan: TumorPlan, geometry: Geometry) -> Box:
@@ -85,20 +100,17 @@ def move_image(hu: Array, field: Push) -> Array:
     """
     old = hu.astype(np.float32)
     slow = ndimage.uniform_filter(old, 3, mode="nearest")
-    moved = ndimage.map_coordinates(slow, field.source, np.float32, order=1, mode="nearest")
-    moved += (old - slow)[field.nearest]
-    if hu.dtype == np.int16:
-        moved = np.rint(moved)
-    return np.where(_still(field), hu, moved.astype(hu.dtype))
+    moved = ndimage.map_coordinates(slow, field.came_from, np.float32, order=1, mode="nearest")
+    moved += old[field.nearest] - slow[field.nearest]
+    return _with_moved(hu, field, np.rint(moved) if hu.dtype == np.int16 else moved)
 
 
 def move_mask(mask: Array, field: Push) -> Array:
     """The field's box of a mask or label map after the push, each voxel from where it was."""
-    return np.asarray(mask[field.nearest])
+    return _with_moved(mask, field, mask[field.nearest])
 
 
-def _still(field: Push) -> NDArray[np.bool_]:
-    still = np.ones(field.box.shape, bool)
-    for axis, n in enumerate(field.box.shape):
-        still &= field.source[axis] == np.arange(n).reshape([-1 if a == axis else 1 for a in range(3)])
-    return still
+def _with_moved(old: Array, field: Push, values: Array) -> Array:
+    new = np.array(old, order="F")
+    new.T.reshape(-1)[field.moved] = values
+    return new

@@ -14,7 +14,7 @@ from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis import wall
-from synthoma.synthesis.location import Host, find_site
+from synthoma.synthesis.location import Host, apart, find_site
 from synthoma.synthesis.tumor import PUSH_REACH, Calcification, TumorPlan, Vector
 
 Organ = Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
@@ -152,10 +152,7 @@ def draw_plan(
     core = diameter_mm >= tissue.core_from_mm and rng.random() < tissue.core_share
     rim = rng.random() < tissue.rim_share
     # a push may not reach what lies already: finished tumors and real lesions stay as they are
-    alone = all(
-        np.linalg.norm(np.subtract(center, other)) > PUSH_REACH * max(axes) + radius
-        for other, radius in (*taken, *host.lesions)
-    )
+    alone = apart(np.array([center]), [*taken, *host.lesions], PUSH_REACH * max(axes)).all()
     pushes = form == "mass" and rng.random() < recipe.push_share and alone
     # a norm's last bit differs between machines, and a plan may not
     turn = (round(orientation[0], 6), *_rounded(orientation[1:], 6))

@@ -131,16 +131,15 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     inside = squared < np.float32(max(innermost, 0) ** 2)
     shell = np.flatnonzero(near & ~inside)
 
-    points = [
-        [axis.ravel()[shell] + np.float32(move) for axis, move in zip(center, matrix @ offset, strict=True)]
-        for offset in _offsets(samples)
-    ]
-    distances = [_length(x, y, z) for x, y, z in points]
-    edges = [reach.ravel()[map_index(x, y, z, map_side)] for x, y, z in points]
+    # a row for each sub-sample, summed one after the other
+    moves = np.array([matrix @ offset for offset in _offsets(samples)]).astype(np.float32)
+    points = [axis.ravel()[shell] + move[:, None] for axis, move in zip(center, moves.T, strict=True)]
+    distances = _length(points[0], points[1], points[2])
+    edges = reach.ravel()[map_index(points[0], points[1], points[2], map_side)]
     ratio = np.zeros(len(shell), np.float32)
-    for distance, edge in zip(distances, edges, strict=True):
-        ratio += distance / edge
-    ratio /= np.float32(len(points))
+    for row in distances / edges:
+        ratio += row
+    ratio /= np.float32(len(moves))
     scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
     ratio /= scale
 
@@ -149,11 +148,11 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     alpha.ravel()[shell[ratio < 1 - widest]] = 1
     border = np.flatnonzero(np.abs(ratio - 1) <= widest)
     share = np.zeros(len(border), np.float32)
-    for point, distance, edge in zip(points, distances, edges, strict=True):
-        x, y, z = (axis[border] for axis in point)
-        from_center = distance[border]
-        share += coverage(from_center * (from_center - scale * edge[border]) / _quadratic(blur, x, y, z))
-    alpha.ravel()[shell[border]] = share / np.float32(len(points))
+    from_center, edges = distances[:, border], edges[:, border]
+    x, y, z = (axis[:, border] for axis in points)
+    for row in coverage(from_center * (from_center - scale * edges) / _quadratic(blur, x, y, z)):
+        share += row
+    alpha.ravel()[shell[border]] = share / np.float32(len(moves))
     radius, depth = np.zeros_like(alpha), np.zeros_like(alpha)
     if need_inside:
         x, y, z = (axis.ravel()[shell] for axis in center)
