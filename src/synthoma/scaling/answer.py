@@ -91,17 +91,13 @@ def saturation(fit: ArmFit, largest: int, worthwhile: float) -> str:
     if found is None or fit.problem.startswith("cannot be identified"):
         return f"{fit.arm}: where more cases stop helping {fit.problem or 'cannot be identified'}."
     if found.value > 2 * largest:  # what lies beyond is the law's word, not the data's
-        still = (
-            f"{fit.arm}: doubling the real cases still adds {score(worthwhile)} or more at twice the {largest} measured"
-        )
+        still = f"{fit.arm}: doubling real cases still adds {score(worthwhile)} or more at twice the {largest} measured"
         least = f", and at least up to {count(found.low)} cases" if found.low > 0 else ""
         return f"{still}{least}; where that ends cannot be told from so few."
     ends = ""
     if math.isfinite(found.low):
         ends = f" ({count(found.low)} {f'to {count(found.high)}' if math.isfinite(found.high) else 'or more'})"
-    return (
-        f"{fit.arm}: doubling the real cases adds {score(worthwhile)} or more up to {count(found.value)} cases{ends}."
-    )
+    return f"{fit.arm}: doubling real cases adds {score(worthwhile)} or more up to {count(found.value)} cases{ends}."
 
 
 def doubling(fit: ArmFit, largest: int, who: str = "") -> str:
@@ -139,7 +135,9 @@ def doubt(fit: StudyFit) -> str:
 
 
 def warnings(fit: StudyFit) -> Sequence[str]:
-    """What cannot be identified, arm by arm."""
+    """What cannot be identified, arm by arm, and that nothing was learned if nothing was."""
+    if all(level.score.value == 0 for level in fit.levels):
+        return ["No model scored above 0: the training is too short, or its tumors are not like those of the test."]
     return [f"{one.arm}: {one.problem}." for one in fit.arms if one.problem]
 
 

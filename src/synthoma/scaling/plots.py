@@ -11,6 +11,7 @@ from synthoma.evaluation.plots import MUTED, Plot, new_axes, to_svg
 from synthoma.evaluation.scoring import Row
 from synthoma.evaluation.statistics import Interval
 from synthoma.evaluation.summary import plain
+from synthoma.scaling.answer import cases as counted
 from synthoma.scaling.answer import count, headline
 from synthoma.scaling.findings import ArmFit, StudyFit
 from synthoma.scaling.points import Point
@@ -65,7 +66,7 @@ def plot_sizes(name: str, fits: Mapping[str, StudyFit], arm: str, cases: int, ti
     fits: size -> findings of lesion sensitivity.
     """
     axes = new_axes("diameter of the true tumor", "tumors found")
-    axes.set_title(f"{title}, {cases} real cases", fontsize=9.5, loc="left", parse_math=False)
+    axes.set_title(f"{title}, {counted(cases)}", fontsize=9.5, loc="left", parse_math=False)
     rows: list[Row] = []
     real = next(iter(fits.values())).real if fits else ""
     for place, label in enumerate((real, arm)):
@@ -122,7 +123,7 @@ def _legend(axes: Axes, arms: Sequence[str]) -> None:
         Line2D([], [], color=COLORS[place % len(COLORS)], marker=MARKS[place % len(MARKS)], markersize=4.5)
         for place in range(len(arms))
     ]
-    for text in axes.legend(handles, list(arms), fontsize=7.5, frameon=False, loc="lower right").get_texts():
+    for text in axes.legend(handles, list(arms), fontsize=7.5, frameon=False, loc="best").get_texts():
         text.set_parse_math(False)
 
 

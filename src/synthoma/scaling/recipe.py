@@ -26,10 +26,10 @@ class StudyRecipe(Recipe):
     """A grid of trainings: numbers of real annotated cases x arms x seeds.
 
     counts: numbers of real cases with annotated tumors; 0 is trained in the arms with synthetic tumors only. shares:
-    of patches that are cut from hosts of synthetic tumors; the real-only arm, 0, is always there. generators, filters: what makes synthetic tumors, and what sorts them out; every combination with `shares` is an
-    arm, and the first is the one that the answer is about. seeds: trainings of each, each with subsets of its own.
-    seed: of subsets, weights and tumors. healthy: how many cases without tumors take part, in every arm the same;
-    all if None.
+    of patches that are cut from hosts of synthetic tumors; the real-only arm, 0, is always there. generators, filters:
+    what makes synthetic tumors, and what sorts them out; every combination with `shares` is an arm, and the first is
+    the one that the answer is about. seeds: trainings of each, each with subsets of its own. seed: of subsets, weights
+    and tumors. healthy: how many cases without tumors take part, in every arm the same; all if None.
 
     train: a train recipe, for every point the same. tests: sides of the splits that are scored, in words; all sides
     unless named. splits: how to divide the cases where the data set has no `splits.json`. metric, structure: what is
