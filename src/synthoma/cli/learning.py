@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Out, Overrides, RecipePath, app, input_facts
-
-if TYPE_CHECKING:
-    pass
+from synthoma.cli.app import Cluster, Out, Overrides, RecipePath, Workers, app, finish, input_facts
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
@@ -60,3 +57,66 @@ def train(
                 run.note(**model.record["figures"], steps=model.record["steps"])
         if team.first:
             typer.echo(f"{model.record['steps']} steps: {out / MODEL}")
+
+
+@app.command()
+def segment(
+    model: Annotated[str, typer.Argument(help="Model file, train run, or a model in the box.", metavar="MODEL")],
+    scans: Annotated[Path, typer.Argument(help="Data set, DICOM folder, or one image.", metavar="IN")],
+    out: Out,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Windows, flips, thresholds (TOML).")] = None,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write those of every class too.")] = False,
+    device: Device = "auto",
+    threads: Threads = 1,
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Segment organs and tumors, on exactly the scans' grids."""
+    from functools import partial
+
+    from synthoma import disk, engine, runs
+    from synthoma.extras import need
+    from synthoma.recipes import read_recipe
+    from synthoma.synthesis.reading import open_dataset
+
+    need("torch", extra="train").set_num_threads(threads)
+    from synthoma.learning.models import find_model
+    from synthoma.segmentation.infer import SegmentRecipe, estimate_memory
+    from synthoma.segmentation.outputs import BOX, find_inputs, loaded, segment_case
+
+    settings = read_recipe(SegmentRecipe, recipe, changes)
+    path = find_model(model, BOX)
+    dataset = find_inputs(scans, open_dataset)
+    facts = input_facts(dataset, model=disk.digest(path), probabilities=str(probabilities))
+    spec = loaded(str(path), device).spec
+    if dataset.cases:
+        needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
+        typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)
+    with runs.open_run(out, "segment", settings, inputs=facts) as run:
+        records = engine.map_cases(
+            partial(segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities),
+            dataset.cases, run=run, workers=workers, cluster=cluster, title="segment",
+        )  # fmt: skip
+    for record in records:
+        for note in record.result.get("notes", ()):
+            typer.echo(f"{record.case}: {note}", err=True)
+    finish(records, out, [str(fault) for fault in dataset.faults])
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Model file, train run, or a model in the box.", metavar="RUN")],
+    to: Annotated[Literal["onnx", "monai-bundle", "safetensors"], typer.Option("--to", help="What to write.")],
+    out: Annotated[Path, typer.Option("--out", help="File (monai-bundle: folder) to write.")],
+) -> None:
+    """Hand a model on, to be used without this program."""
+    from synthoma.extras import need
+
+    need("torch", extra="train")
+    from synthoma.learning.models import load_model
+    from synthoma.segmentation.export import export as write
+    from synthoma.segmentation.outputs import BOX
+
+    write(load_model(model, box=BOX), to, out)
+    typer.echo(str(out))

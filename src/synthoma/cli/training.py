@@ -20,6 +20,7 @@ from synthoma.synthesis.reading import open_dataset
 from synthoma.volume import Volume
 
 if TYPE_CHECKING:
+    from synthoma.learning.patches import Augment
     from synthoma.segmentation.train import TrainRecipe
 
 MANIFEST = "manifest"
@@ -81,14 +82,18 @@ def with_synthesis(recipe: TrainRecipe, source: Path) -> TrainRecipe:
     return recipe.with_changes(synthesis=synthesis.as_dict())
 
 
-def make_augment(recipe: TrainRecipe, seed: int) -> Online | Fixed | None:
+def make_augment(recipe: TrainRecipe, seed: int) -> Augment | None:
     """What puts synthetic tumors into patches: new ones in every epoch, or those of a manifest; None for none."""
     if recipe.synthesis is None:
         return None
+    augment: Any  # it renders what it drew itself, which a protocol cannot say
     if MANIFEST in recipe.synthesis:
-        return Fixed(Path(recipe.synthesis[MANIFEST]))
-    synthesis = make_recipe(SynthesisRecipe, recipe.synthesis)
-    return Online(synthesis.with_changes(probability=1.0), synthesis.probability, seed)
+        augment = Fixed(Path(recipe.synthesis[MANIFEST]))
+    else:
+        synthesis = make_recipe(SynthesisRecipe, recipe.synthesis)
+        augment = Online(synthesis.with_changes(probability=1.0), synthesis.probability, seed)
+    chosen: Augment = augment
+    return chosen
 
 
 def score_validation(case: str, truth: Mapping[str, Volume], predicted: Mapping[str, Volume]) -> dict[str, float]:

@@ -69,8 +69,7 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
                 fix="half=False",
             )
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    about = {"format": _FORMAT, "spec": model.spec.as_dict(), "record": model.record}
-    write_tensors(path, tensors, {"synthoma": json.dumps(about, sort_keys=True)})
+    write_tensors(path, tensors, {"synthoma": json.dumps(described(model), sort_keys=True)})
 
 
 def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box: Path | str | None = None) -> Model:
@@ -79,12 +78,12 @@ def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box
     box: the folder of `models_in_the_box`. Nothing is ever unpickled: whatever is not a whole safetensors file of
     ours is refused with a `FileError` that says what it is, and so are weights that do not fit the network.
     """
-    path = _find(path_or_name, box)
+    path = find_model(path_or_name, box)
     try:
         tensors, strings = read_tensors(path)
     except FileError as error:
         raise _not_a_model(path, error) from error
-    spec, record = _described(path, strings)
+    spec, record = _understood(path, strings)
     net = build_network(spec.network, len(spec.classes))
     _fill(net, tensors, path)
     return Model(net.to(device).eval(), spec, record)
@@ -93,6 +92,11 @@ def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box
 def models_in_the_box(folder: Path | str) -> tuple[str, ...]:
     """Names of the models that came with the program, in order; none if the folder is absent."""
     return tuple(sorted(path.stem for path in Path(folder).glob("*.safetensors")))
+
+
+def described(model: Model) -> dict[str, Any]:
+    """All of a model but its weights, as JSON data: what its file says in its header."""
+    return {"format": _FORMAT, "spec": model.spec.as_dict(), "record": model.record}
 
 
 def distinct_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -107,7 +111,8 @@ def _fits_half(tensor: torch.Tensor) -> bool:
     return not tensor.numel() or float(tensor.abs().max()) <= LARGEST_HALF
 
 
-def _find(path_or_name: Path | str, box: Path | str | None) -> Path:
+def find_model(path_or_name: Path | str, box: Path | str | None) -> Path:
+    """The model file of a path, of a run folder, or of the box by its name; `FileError` if there is none."""
     path = Path(path_or_name)
     if path.is_dir():
         if not (path / MODEL).is_file():
@@ -146,7 +151,7 @@ def _not_a_model(path: Path, error: FileError) -> FileError:
     return FileError(f"{path} is not a model", found=f"a file that begins with {head[:8]!r}", expected="safetensors")
 
 
-def _described(path: Path, strings: dict[str, str]) -> tuple[ModelSpec, dict[str, Any]]:
+def _understood(path: Path, strings: dict[str, str]) -> tuple[ModelSpec, dict[str, Any]]:
     if "synthoma" not in strings:
         raise FileError(
             f"{path} holds weights, but not what they are for",
