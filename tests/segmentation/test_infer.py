@@ -242,6 +242,16 @@ def test_scores_reach_one_half_exactly_where_the_threshold_is_reached(threshold:
     assert (np.diff(tumors.scores.data.reshape(-1)[order].astype(int)) >= 0).all()
 
 
+def test_half_precision_says_the_same_to_two_digits() -> None:
+    rng = np.random.default_rng(0)
+    ct = Volume(rng.integers(-190, 290, (20, 20, 20)).astype(np.int16), Geometry.of((20, 20, 20), 1.0))
+    full, half = (
+        predict(smooth_model(), ct, SegmentRecipe(precision=name), "cpu").levels.astype(int)
+        for name in ("fp32", "bf16")
+    )
+    assert 0 < np.abs(full - half).max() <= 3
+
+
 def test_nan_and_empty_scans_are_refused() -> None:
     grid = Geometry.of((8, 8, 8), 1.0)
     hu = np.zeros(grid.shape, np.float32)

@@ -17,6 +17,7 @@ from synthoma.datasets.layouts import Dataset
 from synthoma.datasets.listing import case_id, image_stem, list_folder
 from synthoma.datasets.writing import SCAN
 from synthoma.errors import LayoutError, RunError
+from synthoma.learning.loop import choose_device
 from synthoma.learning.models import Model, load_model
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
 from synthoma.segmentation.memory import gigabytes
@@ -68,8 +69,8 @@ def segment_case(
     known = model if isinstance(model, Model) else loaded(str(model), device)
     folder = Path(out) / case.id
     with case.named():
-        scan = case.read_geometry()
-        _refuse_large(known, scan, recipe, device)
+        if recipe.memory_gb is not None:
+            _refuse_large(known, case.read_geometry(), recipe.memory_gb, recipe, device)
         ct = case.read_image()
         if recipe.with_scan:
             files.write_volume(ct, folder / SCAN)
@@ -117,20 +118,16 @@ def segment_case(
 @lru_cache(maxsize=1)
 def loaded(model: str, device: str) -> Model:
     """The model of a file, a run folder or a name in the box, on its device; kept for the next case."""
-    from synthoma.learning.loop import choose_device
-
     return load_model(model, choose_device(device), BOX)
 
 
-def _refuse_large(model: Model, scan: Geometry, recipe: SegmentRecipe, device: str) -> None:
-    if recipe.memory_gb is None:
-        return
+def _refuse_large(model: Model, scan: Geometry, most_gb: float, recipe: SegmentRecipe, device: str) -> None:
     needed = estimate_memory(model.spec, scan, recipe, device)
-    if needed.bytes > recipe.memory_gb * 1e9:
+    if needed.bytes > most_gb * 1e9:
         raise RunError(
             "the scan needs more memory than it may",
             found=str(needed),
-            expected=f"at most {gigabytes(recipe.memory_gb * 1e9)} (memory_gb)",
+            expected=f"at most {gigabytes(most_gb * 1e9)} (memory_gb)",
             fix="lower batch or patch, or take a model of fewer classes or larger voxels",
         )
 
