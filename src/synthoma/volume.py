@@ -132,6 +132,11 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @cached_property
+    def _to_voxels(self) -> Array:
+        """(3, 3): steps in mm to steps in voxels."""
+        return np.linalg.inv(self.affine[:3, :3])
+
+    @cached_property
     def axes(self) -> str:
         """Where each index axis points, nearest letters: `RAS`, `LPS`, ..."""
         cosines = self.affine[:3, :3] / np.asarray(self.spacing_mm)
@@ -153,11 +158,11 @@ class Geometry:
 
     def to_ijk(self, mm: ArrayLike) -> Array:
         """Voxel indices (..., 3), not rounded, of RAS+ positions (..., 3)."""
-        return (np.asarray(mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        return (np.asarray(mm, float) - self.affine[:3, 3]) @ self._to_voxels.T
 
     def box_around(self, mm: Sequence[float], radius_mm: float) -> Box:
         """The voxels of this grid within a cube or so of `radius_mm` around a position."""
-        half = np.linalg.norm(np.linalg.inv(self.affine[:3, :3]), axis=1) * radius_mm
+        half = np.linalg.norm(self._to_voxels, axis=1) * radius_mm
         center = self.to_ijk(mm)
         lower, upper = np.floor(center - half), np.ceil(center + half) + 1
         return Box(_triple(lower), _triple(upper)).clip(self.shape)

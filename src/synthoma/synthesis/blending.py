@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,32 @@ _BLOCK_MM = 2.4
 _SAMPLE_MM = (20.0, 20.0, 20.0)
 
 
-def blend(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Array:
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """A scan's noise as found in a block of even tissue. sample: HU, float64, of zero mean."""
+
+    sample: Array
+
+    @classmethod
+    def at(cls, ct: Volume, center_mm: Vector) -> Noise:
+        """Learned from a 20 mm block around a place."""
+        return cls(noise_sample(ct, center_mm))
+
+    @cached_property
+    def spectrum(self) -> Array:
+        """Amplitudes of its waves."""
+        return np.abs(np.fft.rfftn(self.sample))
+
+
+def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     """The voxels of the tumor's box after it has been put in, in the type of `ct`.
 
-    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. quiet: as in `grain`.
+    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. noise: as in `grain`.
     """
     before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
         return before
-    new = grain(ct, tumor, quiet)
+    new = grain(ct, tumor, noise)
     new += tumor.hu
     new -= before
     new *= tumor.alpha
@@ -40,12 +58,12 @@ def blend(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Array:
     return new.astype(before.dtype)
 
 
-def grain(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Floats:
+def grain(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
     Own grain is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
     noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
-    quiet: the scan, or the part of it, that holds the reference site; `ct` unless told.
+    noise: what was learned at that site; learned from `ct` unless told.
     """
     plan, geometry, box = tumor.plan, ct.geometry, tumor.box
     block, window = _block(geometry)
@@ -72,7 +90,7 @@ def grain(ct: Volume, tumor: Tumor, quiet: Volume | None = None) -> Floats:
     weight = _interpolate(trust, at)
     if (weight[tumor.alpha > 0] == 1).all():
         return own
-    learned = _tile(noise_sample(quiet or ct, plan.noise_from_mm), plan, box)
+    learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan, box)
     return np.asarray(weight * own + np.sqrt(1 - weight * weight) * learned, np.float32)
 
 
@@ -80,11 +98,6 @@ def reach(geometry: Geometry) -> tuple[int, int, int]:
     """How many voxels around a tumor's box `grain` looks at, along each axis."""
     i, j, k = ((n + 1) * b for b, n in zip(*_block(geometry), strict=True))
     return i, j, k
-
-
-def noise_block(ct: Volume, center_mm: Vector) -> Volume:
-    """The part of a scan that `noise_sample` looks at; of it, it gives the same."""
-    return ct.crop(_noise_box(ct.geometry, center_mm))
 
 
 def _block(geometry: Geometry) -> tuple[Triple, Triple]:
@@ -125,7 +138,12 @@ def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
 
 def noise_sample(ct: Volume, center_mm: Vector) -> Array:
     """The noise of a 20 mm block around a place of even tissue, float64, its slow part taken away."""
-    block = ct.data[_noise_box(ct.geometry, center_mm).slices].astype(np.float64)
+    geometry = ct.geometry
+    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
+    center = np.round(geometry.to_ijk(center_mm)).astype(int)
+    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, ct.data.shape, strict=True)]
+    i, j, k = (slice(low, low + n) for low, n in zip(lower, size, strict=True))
+    block = ct.data[i, j, k].astype(np.float64)
     for axis in range(3):
         # a plane through the block: organs brighten slowly from one side to the other
         at = np.arange(block.shape[axis]) - (block.shape[axis] - 1) / 2
@@ -136,21 +154,13 @@ def noise_sample(ct: Volume, center_mm: Vector) -> Array:
     return np.asarray(block - block.mean())
 
 
-def _noise_box(geometry: Geometry, center_mm: Vector) -> Box:
-    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
-    center = np.round(geometry.to_ijk(center_mm)).astype(int)
-    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, geometry.shape, strict=True)]
-    i, j, k = (min(low + n, m) for low, n, m in zip(lower, size, geometry.shape, strict=True))
-    return Box((lower[0], lower[1], lower[2]), (i, j, k))
-
-
-def _tile(sample: Array, plan: TumorPlan, box: Box) -> Floats:
+def _tile(noise: Noise, plan: TumorPlan, box: Box) -> Floats:
     """Noise of the sample's power spectrum and SD on a box, repeated like tiles where the box is larger."""
-    phases = np.fft.rfftn(rng_for(plan.seed, "grain").standard_normal(sample.shape))
-    spectrum = np.abs(np.fft.rfftn(sample))
-    noise = np.fft.irfftn(phases / np.maximum(np.abs(phases), 1e-12) * spectrum, s=sample.shape, axes=(0, 1, 2))
-    index = [np.arange(n) % m for n, m in zip(box.shape, sample.shape, strict=True)]
-    return np.asarray(noise.astype(np.float32).T[np.ix_(*reversed(index))].T)
+    size = noise.sample.shape
+    phases = np.fft.rfftn(rng_for(plan.seed, "grain").standard_normal(size))
+    tile = np.fft.irfftn(phases / np.maximum(np.abs(phases), 1e-12) * noise.spectrum, s=size, axes=(0, 1, 2))
+    index = [np.arange(n) % m for n, m in zip(box.shape, size, strict=True)]
+    return np.asarray(tile.astype(np.float32).T[np.ix_(*reversed(index))].T)
 
 
 def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:

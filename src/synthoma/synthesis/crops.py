@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from synthoma.errors import CaseError
 from synthoma.synthesis import blending, mass_effect, shape
+from synthoma.synthesis.blending import Noise
 from synthoma.synthesis.pipeline import Inserted, insert, reach_mm
 from synthoma.synthesis.plan import JudgeRecipe, bounding_radius_mm
 from synthoma.synthesis.scene import Scene
@@ -46,11 +47,11 @@ class Voxels(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A tumor to put in. index: of the tumor within case and organ. quiet: where to learn the scan's noise."""
+    """A tumor to put in. index: of the tumor within case and organ. noise: the scan's, at the plan's reference site."""
 
     plan: TumorPlan
     index: int
-    quiet: Volume
+    noise: Noise
 
     @property
     def organ(self) -> str:
@@ -119,7 +120,7 @@ def _insert(scene: Scene, group: Sequence[Drawn], judge: JudgeRecipe | None) -> 
     for drawn in group:
         try:
             done = insert(
-                scene, drawn.plan, judge or JudgeRecipe(), drawn.index, 0, force=judge is None, quiet=drawn.quiet
+                scene, drawn.plan, judge or JudgeRecipe(), drawn.index, 0, force=judge is None, noise=drawn.noise
             )
         except CaseError:
             continue  # no wall there, or outside the scan

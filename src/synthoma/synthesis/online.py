@@ -19,7 +19,7 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis import crops
-from synthoma.synthesis.blending import noise_block
+from synthoma.synthesis.blending import Noise
 from synthoma.synthesis.crops import Drawn, Voxels
 from synthoma.synthesis.manifest import MANIFEST, Manifest, read_manifest
 from synthoma.synthesis.overlay import require_scan
@@ -29,7 +29,7 @@ from synthoma.synthesis.scan import scanner_blur_mm
 from synthoma.synthesis.scene import organ_of_labels
 from synthoma.synthesis.tables import StoredHost, pack, pack_host, unpack, unpack_host
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Volume
 
 _FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
 _KEPT = 8  # cases whose tables stay in memory, in each loader worker
@@ -119,7 +119,7 @@ class Online:
                     plans = draw_plans(host, self.recipe, seed)
                 except CaseError:
                     continue  # no room for what was drawn in this epoch
-                drawn += (Drawn(plan, index, host.quiet) for index, plan in enumerate(plans))
+                drawn += (Drawn(plan, index, host.noise) for index, plan in enumerate(plans))
         return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
@@ -173,7 +173,7 @@ class Fixed:
         return _name("fixed", disk.digest(self.path))
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
-        """The plans of a case, and the parts of its scan that noise is learned from; nothing if it has none.
+        """The plans of a case, and the noise at their reference sites; nothing if it has none.
 
         Raises `CaseError` if the plans were made on another scan.
         """
@@ -184,11 +184,9 @@ class Fixed:
             return {"plans": pack([])}
         require_scan(case.read_image(), manifest.rows(case.id)[0]["scan_digest"], case.id)
         places = list(dict.fromkeys(plan.noise_from_mm for plan in plans))
-        quiet = [noise_block(ct, place) for place in places]
         return {
             "plans": pack([[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans]),
-            "grids": pack([[block.geometry.shape, block.geometry.affine.tolist()] for block in quiet]),
-            **{f"quiet_{index}": block.data for index, block in enumerate(quiet)},
+            "noises": np.array([Noise.at(ct, place).sample for place in places]),
         }
 
     def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
@@ -198,12 +196,11 @@ class Fixed:
         plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
         if not plans:
             return ()
-        quiet = [
-            Volume(tables[f"quiet_{index}"], Geometry(tuple(shape), np.array(affine)))
-            for index, (shape, affine) in enumerate(unpack(tables["grids"]))
-        ]
+        noises = [Noise(sample) for sample in tables["noises"]]
         return tuple(
-            Drawn(plan, index, quiet[place]) for index, (plan, place) in enumerate(plans) if may_host(entry, plan.organ)
+            Drawn(plan, index, noises[place])
+            for index, (plan, place) in enumerate(plans)
+            if may_host(entry, plan.organ)
         )
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:

@@ -179,11 +179,11 @@ def insert(
     index: int,
     number: int,
     force: bool = False,
-    quiet: Volume | None = None,
+    noise: blending.Noise | None = None,
 ) -> Attempt | Inserted:
     """One plan rendered, pushed, blended and judged; the scene changes only if it is accepted or `force`.
 
-    quiet: the part of the healthy scan to learn noise from, where the scene is only a part of it and may lack it.
+    noise: the healthy scan's at the plan's reference site, where the scene is only a part of the scan.
     """
     push = mass_effect.push(plan, scene.geometry)
     if push is not None and scene.holds_tumor(push.box):
@@ -195,7 +195,7 @@ def insert(
     before = scene.hu[changed.slices].copy(order="K")
     if push is not None:
         scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
-    blended = blending.blend(scene.ct, tumor, quiet or scene.original)
+    blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
     verdict = quality.judge(blended, tumor, scene.geometry, organ, recipe)
     if not (verdict.accepted or force):
         scene.hu[changed.slices] = before

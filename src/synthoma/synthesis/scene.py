@@ -11,19 +11,14 @@ from numpy.typing import NDArray
 from synthoma import anatomy
 from synthoma.errors import CaseError
 from synthoma.synthesis import mass_effect
+from synthoma.synthesis.blending import Noise
 from synthoma.synthesis.location import Host, coarse_steps, survey
+from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
-# numbers in the map of tumors, real ones and those put in; other structures have the numbers below
-_TUMORS = {kind.lesion: 255 - index for index, kind in enumerate(anatomy.ORGANS.values())}
-_OTHER_TUMOR = 255 - len(_TUMORS)
-# structures are numbered from 1 on as they come, so these, as they are listed, keep their ids of a label map
-_STRUCTURES = [name for name in anatomy.STRUCTURES if not anatomy.is_lesion(name)]
-_NUMBERS = np.zeros(256, np.uint8)  # id -> number
-_LABELS = np.zeros(256, np.uint8)  # number -> id
-for _name, _id in anatomy.STRUCTURES.items():
-    _NUMBERS[_id] = _TUMORS.get(_name, _id)
-    _LABELS[_NUMBERS[_id]] = _id
+# numbers in the map: `anatomy.STRUCTURES`' ids, whose last ones are tumors, then other tumors, then other structures
+_FIRST_TUMOR = min(number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name))
+_OTHER_TUMOR = 1 + max(anatomy.STRUCTURES.values())
 # tumors grow around these: lying on them is not lying in another organ
 _INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
 
@@ -37,10 +32,11 @@ class Scene:
         self.original = ct
         self.hu: Array = ct.data.copy(order="K")
         self.masks: dict[str, Array] = {}
-        self.names: list[str] = []
+        self.numbers: dict[str, int] = {}
         self.boxes: dict[str, Box] = {}
         self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
-        self.map: NDArray[np.uint8] | None = None
+        self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
+        self._noises: dict[Vector, Noise] = {}
 
     @classmethod
     def of_labels(cls, case: str, ct: Volume, labels: NDArray[np.uint8], organs: Iterable[str]) -> Scene:
@@ -49,16 +45,15 @@ class Scene:
         organs: which of them tumors will be put into; an organ holds its real tumors.
         """
         scene = cls(case, ct)
-        scene.names = list(_STRUCTURES)
-        scene.map = _NUMBERS[labels.T].T
+        scene.numbers = anatomy.STRUCTURES
+        scene.map = labels.copy(order="K")
         for organ in organs:
             scene.masks[organ] = organ_of_labels(labels, organ)
         return scene
 
     def labels(self, box: Box) -> NDArray[np.uint8]:
-        """The label map of a box as it is now, of a scene that was made from one."""
-        assert self.map is not None
-        return np.asarray(_LABELS[self.map[box.slices].T].T)
+        """The structure that each voxel of a box belongs to now; 0 for none. As in `anatomy.STRUCTURES`, if there."""
+        return np.zeros(box.shape, np.uint8) if self.map is None else self.map[box.slices]
 
     @property
     def ct(self) -> Volume:
@@ -73,17 +68,19 @@ class Scene:
         box = Box.around(mask.data)
         if box is not None:
             self.boxes[name] = box
-        if name in _INFILTRATED or len(self.names) >= _OTHER_TUMOR - 1:
+        tumor = anatomy.is_lesion(name)
+        next_free = max(_OTHER_TUMOR, *self.numbers.values(), 0) + 1
+        number = anatomy.STRUCTURES.get(name, _OTHER_TUMOR if tumor else next_free)
+        if name in _INFILTRATED or number > 255:
             return
-        self.names.append(name)
-        number = _TUMORS.get(name, _OTHER_TUMOR) if anatomy.is_lesion(name) else len(self.names)
+        self.numbers[name] = number
         if box is None:
             return
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
         # of structures that overlap the smaller one shows: a body mask must not hide the organs
         inside, part = mask.data[box.slices], self.map[box.slices]
-        if number < _OTHER_TUMOR:
+        if not tumor:
             self.sizes[number] = np.count_nonzero(inside)
             inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
         part[inside] = number
@@ -116,13 +113,22 @@ class Scene:
 
     def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
         others = np.ones(256, bool)
-        own = [self.names.index(name) + 1 for name in anatomy.organ(organ).structures if name in self.names]
+        own = [self.numbers[name] for name in anatomy.organ(organ).structures if name in self.numbers]
         others[[0, *own]] = False
         return others[numbers.T].T
 
+    def noise(self, center_mm: Vector) -> Noise:
+        """The healthy scan's noise at a place."""
+        if center_mm not in self._noises:
+            self._noises[center_mm] = Noise.at(self.original, center_mm)
+        return self._noises[center_mm]
+
     def holds_tumor(self, box: Box) -> bool:
         """Whether any tumor, real or put in before, lies in a box."""
-        return self.map is not None and bool((self.map[box.slices] >= _OTHER_TUMOR).any())
+        if self.map is None:
+            return False
+        numbers = self.map[box.slices]
+        return bool(((numbers >= _FIRST_TUMOR) & (numbers <= _OTHER_TUMOR)).any())
 
     def settle(
         self, box: Box, voxels: Array, mask: NDArray[np.bool_], organ: str, push: mass_effect.Push | None
@@ -140,15 +146,14 @@ class Scene:
                 self.map[push.box.slices] = mass_effect.move_mask(self.map[push.box.slices], push)
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
-        self.map[box.slices][mask] = _TUMORS[anatomy.organ(organ).lesion]
+        self.map[box.slices][mask] = anatomy.STRUCTURES[anatomy.organ(organ).lesion]
 
 
 def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
     """An organ with its tumors in a label map of `anatomy.STRUCTURES`."""
     kind = anatomy.organ(organ)
-    table = np.zeros(256, bool)
-    table[[anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]] = True
-    return np.asarray(table[labels.T].T)
+    parts = [labels == anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]
+    return np.asarray(np.logical_or.reduce(parts))
 
 
 def scan_digest(ct: Volume) -> str:

@@ -233,6 +233,7 @@ def _samples(plan: TumorPlan, geometry: Geometry) -> tuple[int, int, int]:
     return i, j, k
 
 
+@lru_cache(maxsize=16)
 def _offsets(samples: tuple[int, int, int]) -> Array:
     """Positions of the sub-samples inside a voxel (n, 3), in voxels from its center."""
     axes = [(np.arange(n) + 0.5) / n - 0.5 for n in samples]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.synthesis.blending import noise_block
+from synthoma.synthesis.blending import Noise
 from synthoma.synthesis.location import Host
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -21,11 +21,11 @@ _ARRAYS = ("scan", "parts", "grid", "free", "cells", "depths_mm")  # fields that
 class StoredHost(Host):
     """A host without the organ's masks, which are read when a wall tumor asks for them.
 
-    read: the organ, bool, in a box of the scan. quiet: the part of the scan that its noise is learned from.
+    read: the organ, bool, in a box of the scan. noise: the scan's at `noise_from_mm`.
     """
 
     read: Callable[[Box], Array]
-    quiet: Volume
+    noise: Noise
 
     def crop(self, box: Box) -> Volume:
         """The organ's mask in a box of the scan."""
@@ -33,26 +33,23 @@ class StoredHost(Host):
 
 
 def pack_host(host: Host, ct: Volume) -> dict[str, Array]:
-    """The host and the part of its scan that the noise is learned from, as arrays."""
+    """The host and the noise of its scan, as arrays."""
     plain = {f.name: getattr(host, f.name) for f in dataclasses.fields(Host) if f.name not in _ARRAYS}
-    quiet = noise_block(ct, host.noise_from_mm)
-    grids = {"grid": host.grid, "quiet": quiet.geometry}
-    about = plain | {name: [grid.shape, grid.affine.tolist()] for name, grid in grids.items()}
     depths, counts = np.unique(host.depths_mm, return_counts=True)
     return {
-        "about": pack(about),
+        "about": pack(plain | {"shape": host.grid.shape, "affine": host.grid.affine.tolist()}),
         "free": np.packbits(host.free.ravel()),
         "cells": host.cells,
         "depths_mm": depths,
         "counts": counts.astype(np.int32),
-        "quiet": quiet.data,
+        "noise": Noise.at(ct, host.noise_from_mm).sample,
     }
 
 
 def unpack_host(arrays: Mapping[str, Array], scan: Geometry, read: Callable[[Box], Array]) -> StoredHost:
     """The host that `pack_host` took apart; scan: the geometry it was surveyed on."""
     about = unpack(arrays["about"])
-    grid, quiet = (Geometry(tuple(shape), np.array(affine)) for shape, affine in map(about.pop, ("grid", "quiet")))
+    grid = Geometry(tuple(about.pop("shape")), np.array(about.pop("affine")))
     about["noise_from_mm"] = tuple(about["noise_from_mm"])
     about["lesions"] = tuple((tuple(center), radius) for center, radius in about["lesions"])
     return StoredHost(
@@ -64,7 +61,7 @@ def unpack_host(arrays: Mapping[str, Array], scan: Geometry, read: Callable[[Box
         depths_mm=np.repeat(arrays["depths_mm"], arrays["counts"]),
         scan=scan,
         read=read,
-        quiet=Volume(arrays["quiet"], quiet),
+        noise=Noise(arrays["noise"]),
     )
 
 
