@@ -110,9 +110,10 @@ def whole_scan(ct: Volume, spacing_mm: float, most: int | None = None) -> None:
     everywhere = len(Windows(prediction.grid.shape, PATCH, recipe.overlap))
     kind = "small net" if most is None else f"small net in {most} of them, then by HU"
     print(
-        f"{spacing_mm:g} mm: {prediction.windows} of {everywhere} windows ({kind}) {looked:.0f} s CPU, two classes on the"
-        f" scan's grid {total - looked:.1f} s, {lesions} lesions; peak above the scan {peak.above_gb:.2f} GB, {verdict}"
-        f" {LIMIT_GB} GB; estimated {estimate.above_scan / 1e9:.2f} GB"
+        f"{spacing_mm:g} mm: {prediction.windows} of {everywhere} windows ({kind}) {looked:.0f} s CPU,"
+        f" {lesions} lesions and two classes on the scan's grid {total - looked:.1f} s;"
+        f" peak above the scan {peak.above_gb:.2f} GB, {verdict} {LIMIT_GB} GB;"
+        f" estimated {estimate.above_scan / 1e9:.2f} GB"
     )
 
 
