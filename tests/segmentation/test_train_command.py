@@ -1,0 +1,118 @@
+"""`synthoma train` as a user runs it: killed and started again, and on two processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ill import scan
+
+from synthoma.datasets.writing import write_case
+from synthoma.learning.loop import read_tensors
+
+RECIPE = """
+steps = 12
+log_every = 1
+checkpoint_every = 3
+validation = 0
+average = 0.9
+tensorboard = false
+network = {width = 4, depth = 3}
+optimizer = {rate = 0.03, warmup = 5}
+patches = {size = [16, 16, 16], spacing_mm = 4.0, per_epoch = 8}
+synthesis = {probability = 0.7}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two small cases in `data`, a recipe, and a run that nobody disturbed in `whole`."""
+    folder = tmp_path_factory.mktemp("train")
+    for case in (scan("ill", 40.0), scan("healthy")):
+        write_case(case, folder / "data" / case.id)
+    (folder / "recipe.toml").write_text(RECIPE)
+    command(folder, "whole").check_returncode()
+    return folder
+
+
+def words(out: str, *more: str) -> list[str]:
+    return ["-m", "synthoma", "train", "recipe.toml", "--data", "data", "--out", out, "--device", "cpu", *more]
+
+
+def command(work: Path, out: str, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *launcher, *words(out, *more)]
+    return subprocess.run(line, cwd=work, capture_output=True, text=True, check=False, timeout=240)
+
+
+def weights(work: Path, out: str) -> dict[str, torch.Tensor]:
+    return read_tensors(work / out / "model.safetensors")[0]
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_weights(work: Path) -> None:
+    process = subprocess.Popen([sys.executable, *words("killed")], cwd=work, stderr=subprocess.DEVNULL)
+    metrics = work / "killed/metrics.jsonl"
+    while process.poll() is None and (not metrics.exists() or metrics.read_bytes().count(b"\n") < 5):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (work / "killed/model.safetensors").exists()
+    command(work, "killed").check_returncode()
+    assert (work / "killed/metrics.jsonl").read_bytes().count(b"\n") == 12
+    whole, resumed = weights(work, "whole"), weights(work, "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_scheduler_can_stop_it_and_run_it_again(work: Path) -> None:
+    process = subprocess.Popen([sys.executable, *words("stopped")], cwd=work, stderr=subprocess.PIPE, text=True)
+    metrics = work / "stopped/metrics.jsonl"
+    while process.poll() is None and (not metrics.exists() or metrics.read_bytes().count(b"\n") < 4):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "run the same command again to resume" in said
+    assert (work / "stopped/checkpoint.safetensors").exists()
+
+
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(work: Path) -> None:
+    # not Adam: it makes steps of full size of gradients that are nothing but rounding (biases before a norm)
+    more = ("--set", "steps=4", "--set", "optimizer={name='sgd', rate=0.05, momentum=0.9, warmup=0}")
+    one = command(work, "one", "--set", "batch=2", *more)
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517")
+    two = command(work, "two", "--set", "batch=1", *more, launcher=launcher)
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    first, second = weights(work, "one"), weights(work, "two")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--set", "validation=0.5", "--set", "organs=['colon']"], "the colon"),
+        (["--set", "network.name=vgg"], "no such network"),
+        (["--set", "synthesis.organs=['pancreas']"], "which are not learned"),
+        (["--set", "synthesis.size=3"], "unknown key size"),
+        (["--splits", "none.json"], "no file none.json"),
+        (["--set", "steps=13"], "steps: 12 here, 13 asked"),
+    ],
+)
+def test_a_bad_request_is_one_sentence(
+    work: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from synthoma.cli.main import main
+
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["synthoma", *words("whole" if "steps=13" in more else "bad", *more)[2:]])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test's own handlers stay
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
