@@ -122,6 +122,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
         ({"name": "unet", "deep_supervision": True}, "unet has no deep supervision; these have: dynunet"),
         ({"name": "mednext-s", "dropout": 0.1}, "mednext-s has no dropout; these have: unet"),
         ({"name": "swinunetr-tiny", "depth": 4}, "depth 4 does not suit swinunetr-tiny; it can have 6 only"),
+        ({"name": "resencm", "residual_units": 1}, "no choice of residual_units; unet has"),
         ({"name": "dynunet", "depth": 2}, "it can have 3 to 7"),
         ({"name": "swinunetr-tiny", "width": 16}, "it must be n x 12"),
     ],

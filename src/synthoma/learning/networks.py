@@ -24,11 +24,16 @@ INSTANCE_NORM = ["instance", {"affine": True}]  # batches of two 3-D patches are
 
 
 class NetworkRecipe(Recipe):
-    """Which network, and how large. What is left out is as published; `NETWORKS` lists names, widths and depths."""
+    """Which network, and how large. What is left out is as published; `NETWORKS` lists names, widths and depths.
+
+    width: features at full resolution. depth: levels of resolution. residual_units: convolutions in each level of a
+    `unet`, 0 for a single one without a residual path.
+    """
 
     name: str = "unet"
     width: Annotated[int, Field(ge=1, le=1024)] | None = None
     depth: Annotated[int, Field(ge=2, le=8)] | None = None
+    residual_units: Annotated[int, Field(ge=0, le=8)] | None = None
     deep_supervision: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -48,6 +53,8 @@ class NetworkRecipe(Recipe):
         if self.dropout and not family.dropout:
             able = ", ".join(name for name, other in NETWORKS.items() if other.dropout)
             raise ValueError(f"{self.name} has no dropout; these have: {able}")
+        if self.residual_units is not None and self.name != "unet":
+            raise ValueError(f"{self.name} has no choice of residual_units; unet has")
         if self.depth is not None and self.depth not in family.depths:
             raise ValueError(f"depth {self.depth} does not suit {self.name}; it can have {_either(family.depths)}")
         if self.width is not None and self.width % family.width_step:
@@ -59,8 +66,8 @@ class NetworkRecipe(Recipe):
 class Family:
     """One row of the table: a class, its arguments, and what it can vary.
 
-    width: features at full resolution. depth: levels of resolution, each half of the one above. width_step: what
-    the width must be a multiple of. arguments(width, depth, channels, recipe) gives JSON; `$dotted.name` is an object.
+    width, depth: what is published; each level has half the resolution of the one above. width_step: what the width
+    must be a multiple of. arguments(width, depth, channels, recipe) gives JSON, where `$dotted.name` is an object.
     """
 
     target: str
@@ -80,7 +87,7 @@ def _unet(width: int, depth: int, channels: int, recipe: NetworkRecipe) -> dict[
         "out_channels": channels,
         "channels": [width * 2**level for level in range(depth)],
         "strides": [2] * (depth - 1),
-        "num_res_units": 2,
+        "num_res_units": 2 if recipe.residual_units is None else recipe.residual_units,
         "norm": INSTANCE_NORM,
         "dropout": recipe.dropout,
     }
