@@ -8,12 +8,12 @@ import sys
 
 import typer
 
-from synthoma.cli import data, judging, learning, tumors
+from synthoma.cli import data, judging, learning, studies, tumors
 from synthoma.cli.app import INTERRUPTED, app
 from synthoma.errors import SynthomaError
 from synthoma.processes import ONE_THREAD
 
-ROOMS = (data, tumors, learning, judging)  # importing one gives the command what it holds
+ROOMS = (data, tumors, learning, judging, studies)  # importing one gives the command what it holds
 
 
 def main() -> None:

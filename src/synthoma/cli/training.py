@@ -13,9 +13,7 @@ from synthoma.datasets.layouts import Dataset
 from synthoma.datasets.splits import SplitRecipe, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.scoring import EvaluateRecipe, score_case
-from synthoma.recipes import make_recipe
-from synthoma.synthesis.online import Fixed, Online
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.online import complete_table, from_table
 from synthoma.synthesis.reading import open_dataset
 from synthoma.volume import Volume
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from synthoma.learning.patches import Augment
     from synthoma.segmentation.train import TrainRecipe
 
-MANIFEST = "manifest"
 _QUICK = EvaluateRecipe(distances=False, tolerances_mm=(2.0,))
 
 
@@ -69,30 +66,15 @@ def sides(
 
 def with_synthesis(recipe: TrainRecipe, source: Path) -> TrainRecipe:
     """The recipe with its table of synthesis checked and complete."""
-    if recipe.synthesis is None or MANIFEST in recipe.synthesis:
+    if recipe.synthesis is None:
         return recipe
-    table = {"organs": list(recipe.organs), "probability": 0.5, **recipe.synthesis}
-    synthesis = make_recipe(SynthesisRecipe, table, f"{source}: synthesis")
-    others = sorted(set(synthesis.organs) - set(recipe.organs))
-    if others:
-        raise RecipeError(
-            f"{source}: synthesis puts tumors into {', '.join(others)}, which are not learned",
-            expected=f"some of {', '.join(recipe.organs)}",
-        )
-    return recipe.with_changes(synthesis=synthesis.as_dict())
+    return recipe.with_changes(synthesis=complete_table(recipe.synthesis, recipe.organs, f"{source}: synthesis"))
 
 
 def make_augment(recipe: TrainRecipe, seed: int) -> Augment | None:
     """What puts synthetic tumors into patches: new ones in every epoch, or those of a manifest; None for none."""
-    if recipe.synthesis is None:
-        return None
-    augment: Any  # it renders what it drew itself, which a protocol cannot say
-    if MANIFEST in recipe.synthesis:
-        augment = Fixed(Path(recipe.synthesis[MANIFEST]))
-    else:
-        synthesis = make_recipe(SynthesisRecipe, recipe.synthesis)
-        augment = Online(synthesis.with_changes(probability=1.0), synthesis.probability, seed)
-    chosen: Augment = augment
+    augment: Any = from_table(recipe.synthesis, seed)  # it renders what it drew, which a protocol cannot say
+    chosen: Augment | None = augment
     return chosen
 
 

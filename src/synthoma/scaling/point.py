@@ -19,8 +19,7 @@ from synthoma.runs import Run, open_run
 from synthoma.scaling.recipe import Arm, PointTask, StudyRecipe
 from synthoma.scaling.subsets import Sides
 from synthoma.seeds import seed_for
-from synthoma.synthesis.online import Online
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.online import complete_table, from_table
 from synthoma.volume import Box, Volume
 
 POINTS, CACHE, EXAMPLES = "points", "cache", "examples"
@@ -117,9 +116,10 @@ def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, 
     recipe = make_recipe(TrainRecipe, table, "train")
     team = Team(choose_device(device))
     seed = plan.seed_of(task)
+    augment: Any = from_table(recipe.synthesis, seed)  # it renders what it drew, which a protocol cannot say
     model = train(
         recipe, cases, (), run, team, cache=plan.folder / CACHE, seed=seed, workers=plan.loaders,
-        augment=make_augment(table, seed),
+        augment=augment,
     )  # fmt: skip
     return lambda ct: segment(model, ct, recipe.segment, team.device).masks
 
@@ -132,7 +132,7 @@ def complete_training(table: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str
     asked = {"validate_every": 0, "pictures_every": 0, "tensorboard": False, **table}
     whole = make_recipe(TrainRecipe, asked, "train").as_dict()
     for arm in arms:
-        make_augment(arm_training(whole, arm), 0)
+        make_recipe(TrainRecipe, arm_training(whole, arm), "train")
     return whole
 
 
@@ -141,17 +141,10 @@ def arm_training(table: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     plain = {name: value for name, value in table.items() if name != "synthesis"}
     if arm.share == 0:
         return plain
-    synthesis = {"organs": table.get("organs", ["liver"]), "probability": 0.5, **(table.get("synthesis") or {})}
+    asked = {**(table.get("synthesis") or {}), "generator": arm.generator}
+    synthesis = complete_table(asked, table.get("organs", ["liver"]), "train.synthesis")
     patches = {**table.get("patches", {}), "synthetic_share": arm.share}
-    return {**plain, "patches": patches, "synthesis": {**synthesis, "generator": arm.generator}}
-
-
-def make_augment(table: Mapping[str, Any], seed: int) -> Online | None:
-    """What puts the synthetic tumors of an arm's train recipe into patches; None in the arm without."""
-    if "synthesis" not in table:
-        return None
-    recipe = make_recipe(SynthesisRecipe, table["synthesis"], "train.synthesis")
-    return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
+    return {**plain, "patches": patches, "synthesis": synthesis}
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from synthoma import anatomy, disk
 from synthoma.cases import Case
-from synthoma.errors import CaseError
+from synthoma.errors import CaseError, RecipeError
+from synthoma.recipes import make_recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis import crops
 from synthoma.synthesis.blending import Noise
@@ -31,6 +32,7 @@ from synthoma.synthesis.tables import StoredHost, pack, pack_host, unpack, unpac
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Volume
 
+FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
 _FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
 _KEPT = 8  # cases whose tables stay in memory, in each loader worker
 
@@ -206,6 +208,35 @@ class Fixed:
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
         return crops.render(entry, box, drawn)
+
+
+def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path | str) -> dict[str, Any]:
+    """A train recipe's table of synthesis with its defaults: a synthesis recipe, or `manifest`, a path.
+
+    organs: those that are learned; tumors go into all of them unless the table says less. Half of the cases get
+    some in an epoch unless it says otherwise. Raises `RecipeError` for other keys, and organs that are not learned.
+    """
+    if FIXED in table:
+        if others := sorted(set(table) - {FIXED}):
+            raise RecipeError(f"{source}: a manifest leaves nothing to choose", found=", ".join(others))
+        return dict(table)
+    recipe = make_recipe(SynthesisRecipe, {"organs": list(organs), "probability": 0.5, **table}, source)
+    if others := sorted(set(recipe.organs) - set(organs)):
+        raise RecipeError(
+            f"{source}: tumors are put into {', '.join(others)}, which are not learned",
+            expected=f"some of {', '.join(organs)}",
+        )
+    return recipe.as_dict()
+
+
+def from_table(table: Mapping[str, Any] | None, seed: int) -> Online | Fixed | None:
+    """What puts the synthetic tumors of a table (see `complete_table`) into patches; None for none."""
+    if table is None:
+        return None
+    if FIXED in table:
+        return Fixed(Path(table[FIXED]))
+    recipe = make_recipe(SynthesisRecipe, table, "synthesis")
+    return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
 
 
 def _name(kind: str, what: Any) -> str:

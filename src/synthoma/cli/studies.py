@@ -1,0 +1,51 @@
+"""Commands about scaling: what synthetic tumors are worth in real annotations, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthoma.cli.app import Cluster, Data, Out, Overrides, RecipePath, Workers, app, finish, input_facts
+
+
+@app.command()
+def scale(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    splits: Annotated[Path | None, typer.Option("--splits", help="Who trains, who is tested on (JSON).")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    loaders: Annotated[int, typer.Option("--loaders", help="Processes that make patches, of each point.")] = 0,
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+) -> None:
+    """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
+    from synthoma import runs
+    from synthoma.recipes import read_recipe
+    from synthoma.scaling.outputs import REPORT
+    from synthoma.scaling.recipe import StudyRecipe
+    from synthoma.scaling.study import run_study
+    from synthoma.synthesis.reading import open_dataset
+
+    settings = read_recipe(StudyRecipe, recipe, changes)
+    dataset = open_dataset(data)
+    records = run_study(
+        settings, dataset, out, splits=splits, workers=workers, cluster=cluster, device=device, loaders=loaders,
+        inputs=input_facts(dataset),
+    )  # fmt: skip
+    typer.echo(runs.read_run(out).summary.get("answer", "No point is done, so there is no answer."))
+    typer.echo(f"report: {out / REPORT}")
+    finish(records, out, [str(fault) for fault in dataset.faults])
+
+
+@app.command()
+def plan(
+    run: Annotated[Path, typer.Argument(help="Output folder of scale, finished or not.", metavar="RUN")],
+) -> None:
+    """What a study says to do next: annotate, synthesize, or stop."""
+    from synthoma.scaling.outputs import plan_study
+
+    typer.echo(plan_study(run)["text"])
