@@ -211,7 +211,7 @@ _BUNDLE_PAGE = """# {classes} in CT
 
 Written by synthoma. Where it comes from is in `configs/metadata.json` under `synthoma`. Research only.
 
-    pip install "monai[nibabel,ignite]"
+    pip install "monai[nibabel,ignite,fire]"
     python -m monai.bundle run --config_file configs/inference.json --meta_file configs/metadata.json \\
         --dataset_dir FOLDER_OF_NII_GZ --output_dir FOLDER
 """
