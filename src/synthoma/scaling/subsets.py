@@ -9,7 +9,6 @@ from typing import Any
 
 from synthoma.cases import Case, find_lesions
 from synthoma.datasets.catalog import read_catalog
-from synthoma.datasets.fingerprint import find_duplicates
 from synthoma.datasets.layouts import Dataset
 from synthoma.datasets.splits import Splits, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError
@@ -135,10 +134,12 @@ def _refuse_leaks(dataset: Dataset, pool: set[str], tested: set[str], patients: 
     path = dataset.root / CATALOG
     if not path.is_file():
         return
-    names, pictures = read_catalog(path).fingerprints()
-    for twin in find_duplicates(names, pictures):
-        if {twin.first, twin.second} & pool and {twin.first, twin.second} & tested:
+    # copies only: `validate` also finds scans that were resampled or turned, which takes longer
+    pairs = list(zip(*read_catalog(path).fingerprints(), strict=True))
+    seen = {picture: name for name, picture in pairs if name in tested}
+    for name, picture in pairs:
+        if name in pool and picture in seen:
             raise CaseError(
-                "one scan is trained and tested on", case=twin.first, found=twin.second,
+                "one scan is trained and tested on", case=name, found=f"the same as {seen[picture]}",
                 fix="draw splits with their duplicates told",
             )  # fmt: skip
