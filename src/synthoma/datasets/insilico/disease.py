@@ -15,7 +15,7 @@ from synthoma.datasets.insilico.ageing import plaques
 from synthoma.datasets.insilico.distractors import draw_distractors, draw_plaques
 from synthoma.datasets.insilico.findings import Finding, half_filled
 from synthoma.datasets.insilico.hospitals import Visit
-from synthoma.datasets.insilico.kinds import HOMES, KINDS
+from synthoma.datasets.insilico.kinds import HOMES, KINDS, Home
 from synthoma.datasets.insilico.natural import Seedling, grow
 from synthoma.datasets.insilico.sites import Site
 
@@ -47,7 +47,7 @@ def _draw_tumors(abdomen: Abdomen, visit: Visit, site: Site) -> list[Finding]:
         rng = patient.rng("tumor", number)
         shade = _ALIKE * shared + np.sqrt(1 - _ALIKE**2) * rng.normal(size=3)
         places = site.places(rng, home.tissues, home.lower, home.upper)
-        for attempt, center in enumerate(_apart(site, places, _CLEAR * diameter / 2)[:_TRIES]):
+        for attempt, center in enumerate(_fit(site, home, places, diameter / 2)[:_TRIES]):
             seed = int(rng.integers(1 << 60))
             size = diameter * (1 + 0.08 * attempt)
             seedling = Seedling(visit.kind, _triple(center), size, _triple(shade), seed)
@@ -59,8 +59,10 @@ def _draw_tumors(abdomen: Abdomen, visit: Visit, site: Site) -> list[Finding]:
     return tumors
 
 
-def _apart(site: Site, places: Array, radius_mm: float) -> list[Array]:
-    return [place for place in places[:200] if site.free(place, radius_mm)]
+def _fit(site: Site, home: Home, places: Array, radius_mm: float) -> list[Array]:
+    """Of the places, those clear of other findings and with enough of the organ around."""
+    clear = [place for place in places[:200] if site.free(place, _CLEAR * radius_mm)]
+    return [place for place in clear if site.room(place, radius_mm / 2, home.tissues) >= home.room]
 
 
 def _seen(tumor: Finding | None, abdomen: Abdomen) -> Finding | None:

@@ -143,7 +143,7 @@ def _haemangioma(site: Site, rng: np.random.Generator) -> list[Any]:
         phi, _ = _ball(radius, lumps)(grid, offsets)
         phi = phi + 0.12 * radius * noise.field(seed, "haemangioma", 0.8 * radius, grid)
         nodules = noise.field(seed, "nodules", 0.7 * radius, grid)
-        rim = np.clip(1.6 + phi / (0.3 * radius) + 1.1 * nodules, 0, 1)
+        rim = np.clip(0.9 + phi / (0.2 * radius) + 0.9 * nodules, 0, 1)
         return phi, (fill + (bright - fill) * rim).astype(np.float32)
 
     return [_made(site, "haemangioma", "liver", center, 2 * radius + 3, form, ("liver",))]

@@ -15,22 +15,27 @@ Phases = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Home:
-    """Where tumors of an organ begin: tissues, the one whose HU theirs are told from, and a box of the template."""
+    """Where tumors of an organ begin: tissues, the one whose HU theirs are told from, and a box of the template.
+
+    room: of the directions around the place, the share in which these tissues reach over half a tumor's radius.
+    """
 
     tissues: tuple[str, ...]
     reference: str
     lower: tuple[float, float, float]
     upper: tuple[float, float, float]
+    room: float = 0.0
 
 
 HOMES = {
-    "liver": Home(("liver",), "liver", (-90, -100, 25), (140, 105, 225)),
-    "pancreas": Home(("pancreas",), "pancreas", (-95, -50, 35), (50, 45, 150)),
+    "liver": Home(("liver",), "liver", (-90, -100, 25), (140, 105, 225), 0.6),
+    "pancreas": Home(("pancreas",), "pancreas", (-95, -50, 35), (50, 45, 150), 0.25),
     "kidney": Home(
         ("kidney_cortex_left", "kidney_cortex_right", "kidney_medulla_left", "kidney_medulla_right"),
         "kidney_cortex_left",
         (-110, -95, 10),
         (110, 15, 170),
+        0.3,
     ),
     "colon": Home(("colon_wall",), "colon_wall", (-128, -60, -100), (118, 100, 136)),
     "esophagus": Home(("esophagus_wall",), "esophagus_wall", (-42, -55, 182), (18, 20, 335)),

@@ -28,8 +28,10 @@ _SLICE_SHARE = 0.5  # SD of the noise's kernel along z, in slice thicknesses
 _FINE_TEXTURE_MM = 4.5
 
 
-# template boxes that hold an organ with its surroundings
+_WHOLE = 1000.0  # mm: as far as the patient reaches
+# template boxes: what is scanned instead of the whole abdomen
 REGIONS = {
+    "upper": ((-_WHOLE, -_WHOLE, -8.0), (_WHOLE, _WHOLE, 226.0)),
     "liver": ((-104.0, -112.0, 22.0), (146.0, 108.0, 216.0)),
     "kidney": ((-122.0, -112.0, 10.0), (122.0, 60.0, 176.0)),
     "pancreas": ((-112.0, -80.0, 24.0), (84.0, 80.0, 160.0)),
@@ -116,7 +118,7 @@ def scan(abdomen: Abdomen, scanner: Scanner, seed: int) -> Volume:
     geometry = abdomen.geometry
     hu = _tissue_hu(abdomen, scanner)
     solid = (hu[::4, ::4, ::2] > -400).astype(np.float32)
-    if scanner.table != "none" and scanner.region == "abdomen":
+    if scanner.table != "none" and scanner.region in ("abdomen", "upper"):
         _lay_table(hu, geometry, scanner.table)
     _blur(hu, geometry, scanner)
     _streak(hu, abdomen)

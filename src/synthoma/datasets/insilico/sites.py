@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from synthoma.volume import Box
 Array = NDArray[Any]
 
 _TRIED = 3000
+_AROUND = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)], float)
+_AROUND /= np.linalg.norm(_AROUND, axis=1, keepdims=True)
 
 
 class Site:
@@ -50,6 +53,11 @@ class Site:
         found = np.full(len(index), 255, np.uint8)
         found[inside] = self.abdomen.main[tuple(index[inside].T)]
         return found
+
+    def room(self, center_mm: Array, away_mm: float, among: Sequence[str]) -> float:
+        """In how many of 26 directions, as a share, one of these tissues lies so far away."""
+        around = self.tissue_at(center_mm + away_mm * _AROUND)
+        return float(np.isin(around, [tissues.TISSUE_ID[name] for name in among]).mean())
 
     def free(self, center_mm: Array, radius_mm: float) -> bool:
         """Whether a ball lies clear of all findings so far."""
