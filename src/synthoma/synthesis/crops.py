@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +15,11 @@ from synthoma.synthesis import blending, mass_effect, shape
 from synthoma.synthesis.blending import Noise
 from synthoma.synthesis.pipeline import Inserted, insert, reach_mm
 from synthoma.synthesis.plan import JudgeRecipe, bounding_radius_mm
-from synthoma.synthesis.scene import Scene
+from synthoma.synthesis.scene import Scene, organ_of_labels
 from synthoma.synthesis.tumor import TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
+_BULGE = 64  # added to the label of a tumor's voxels outside its organ, until all tumors are in
 _RAREST = 6.5  # SDs of its field that no surface reaches: one in ten million tumors
 _WALL_MM = 8.0  # how far a wall tumor, its blur included, may come out of where its organ is looked at
 
@@ -46,12 +47,29 @@ class Voxels(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Change:
+    """What a tumor made of a scan: HU (int16) and labels (uint8) of a box; none if it was left out.
+
+    The labels of its voxels outside its organ have `_BULGE` added.
+    """
+
+    box: Box
+    hu: Array
+    labels: NDArray[np.uint8]
+
+
+@dataclass(eq=False)
 class Drawn:
-    """A tumor to put in. index: of the tumor within case and organ. noise: the scan's, at the plan's reference site."""
+    """A tumor to put into a scan. index: of the tumor within case and organ. noise: at the plan's reference site.
+
+    scan: the scan's grid. made: what it changed, once it has been rendered.
+    """
 
     plan: TumorPlan
     index: int
     noise: Noise
+    scan: Geometry
+    made: Change | None = None
 
     @property
     def organ(self) -> str:
@@ -70,8 +88,31 @@ class Drawn:
 
     @property
     def reach_mm(self) -> float:
-        """How far it reaches from its center, all but the rarest bump included."""
+        """How far it reaches from its center, all but the rarest bump included; its push may reach further."""
         return bounding_radius_mm(self.plan)
+
+    @cached_property
+    def outer(self) -> Box:
+        """A box that holds `changed`, at little cost."""
+        return self.scan.box_around(self.center_mm, _outer_reach_mm(self.plan, self.scan)).grow(1)
+
+    @cached_property
+    def changed(self) -> Box:
+        """The voxels that it may change."""
+        if self.plan.form == "mass" and self.plan.generator == "rules":
+            box = shape.mass_box(self.plan, self.scan)
+        else:
+            box = self.scan.box_around(self.center_mm, reach_mm(self.plan) + _WALL_MM)
+        if self.plan.push_mm:
+            box = box.hull(mass_effect.push_box(self.plan, self.scan))
+        return box.clip(self.scan.shape)
+
+    @cached_property
+    def read(self) -> Box:
+        """The voxels that it depends on."""
+        # one voxel more than the organ's box: rounding may go another way on a crop
+        organ = self.scan.box_around(self.center_mm, reach_mm(self.plan)).grow(1)
+        return self.changed.grow(blending.reach(self.scan)).hull(organ).clip(self.scan.shape)
 
 
 def render(
@@ -81,32 +122,52 @@ def render(
 
     The same voxels as with `pipeline.insert` in the whole scan, wherever the box lies. A tumor that `judge` rejects,
     or that finds no place in the scan, is left out, in every box alike; without `judge` none is rejected. Organs
-    follow the pushes; a tumor's voxels have the label of its organ's lesion.
+    follow the pushes; a tumor's voxels have the label of its organ's lesion. Every tumor is made once.
     """
     hu, labels = voxels.read_hu(box), voxels.read_labels(box)
-    for group in _groups(_needed(drawn, voxels.geometry, box)):
-        crop = reduce(Box.hull, (extent.read for extent in group)).clip(voxels.geometry.shape)
-        part_hu, part_labels = _read(voxels, crop, box, hu, labels)
-        scene = Scene.of_labels(
-            voxels.case,
-            Volume(part_hu, voxels.geometry.crop(crop)),
-            part_labels,
-            dict.fromkeys(extent.drawn.organ for extent in group),
-        )
-        for changed in _insert(scene, [extent.drawn for extent in group], judge):
-            here = _seen_from(box, changed.shift(crop.lower)).clip(box.shape)
-            there = _seen_from(crop, here.shift(box.lower))
-            hu[here.slices] = scene.hu[there.slices]
-            labels[here.slices] = scene.labels(there)
+    done: list[Change] = []
+    for tumor in _needed(drawn, box):
+        if tumor.made is None:
+            tumor.made = _make(tumor, *_as_it_is(voxels, tumor.read, (box, hu, labels), done), judge)
+        done.append(tumor.made)
+        _paste(tumor.made, box, hu, labels)
+    if done:
+        labels &= _BULGE - 1
     return hu, labels
 
 
-def _read(voxels: Voxels, crop: Box, box: Box, hu: Array, labels: NDArray[np.uint8]) -> tuple[Array, NDArray[np.uint8]]:
-    """A crop of the scan, from the box already read if it lies in it; the first axis fastest, as synthesis wants it."""
+def _needed(drawn: Sequence[Drawn], box: Box) -> list[Drawn]:
+    """The tumors that meet a box, and those before them that they depend on, in order."""
+    needed: list[Drawn] = []
+    wanted = [box]
+    for tumor in reversed(drawn):
+        if any(tumor.outer.meets(other) for other in wanted) and any(tumor.changed.meets(other) for other in wanted):
+            needed.append(tumor)
+            if tumor.made is None:
+                wanted.append(tumor.read)
+    return needed[::-1]
+
+
+def _as_it_is(
+    voxels: Voxels, crop: Box, known: tuple[Box, Array, NDArray[np.uint8]], done: Sequence[Change]
+) -> tuple[Array, NDArray[np.uint8]]:
+    """HU and labels of a crop with the tumors so far; taken from what is known where it lies inside."""
+    box, hu, labels = known
     if crop.hull(box) == box:
         part = _seen_from(box, crop).slices
         return np.array(hu[part], order="F"), np.array(labels[part], order="F")
-    return np.asfortranarray(voxels.read_hu(crop)), np.asfortranarray(voxels.read_labels(crop))
+    # the first axis fastest, as synthesis wants it
+    hu, labels = np.asfortranarray(voxels.read_hu(crop)), np.asfortranarray(voxels.read_labels(crop))
+    for change in done:
+        _paste(change, crop, hu, labels)
+    return hu, labels
+
+
+def _paste(change: Change, box: Box, hu: Array, labels: NDArray[np.uint8]) -> None:
+    """A tumor's voxels into those of a box, as far as they lie in it."""
+    here = _seen_from(box, change.box).clip(box.shape)
+    there = _seen_from(change.box, here.shift(box.lower)).slices
+    hu[here.slices], labels[here.slices] = change.hu[there], change.labels[there]
 
 
 def _seen_from(frame: Box, box: Box) -> Box:
@@ -114,77 +175,21 @@ def _seen_from(frame: Box, box: Box) -> Box:
     return box.shift([-low for low in frame.lower])
 
 
-def _insert(scene: Scene, group: Sequence[Drawn], judge: JudgeRecipe | None) -> list[Box]:
-    """Put tumors in; the boxes that changed."""
-    changed = []
-    for drawn in group:
-        try:
-            done = insert(
-                scene, drawn.plan, judge or JudgeRecipe(), drawn.index, 0, force=judge is None, noise=drawn.noise
-            )
-        except CaseError:
-            continue  # no wall there, or outside the scan
-        if isinstance(done, Inserted):
-            changed.append(done.changed)
-    return changed
-
-
-@dataclass(frozen=True, eq=False)
-class _Extent:
-    """What putting in a tumor may change, and what it looks at to do so, in voxels of the scan."""
-
-    drawn: Drawn
-    changed: Box
-    read: Box
-
-    @classmethod
-    def of(cls, drawn: Drawn, geometry: Geometry) -> _Extent:
-        plan, around = drawn.plan, geometry.box_around(drawn.center_mm, reach_mm(drawn.plan))
-        if plan.form == "mass" and plan.generator == "rules":
-            changed = shape.mass_box(plan, geometry)
-        else:
-            changed = geometry.box_around(plan.center_mm, reach_mm(plan) + _WALL_MM)
-        if plan.push_mm:
-            changed = changed.hull(mass_effect.push_box(plan, geometry))
-        # one voxel more than the organ's box: rounding may go another way on a crop
-        read = changed.grow(blending.reach(geometry)).hull(around.grow(1))
-        return cls(drawn, changed.clip(geometry.shape), read)
-
-
-def _needed(drawn: Sequence[Drawn], geometry: Geometry, box: Box) -> list[_Extent]:
-    """The tumors that meet a box, and those before them that they build on, in order."""
-    needed: list[_Extent] = []
-    wanted = [box]
-    for tumor, at_most in zip(reversed(drawn), reversed(_outer_boxes(drawn, geometry)), strict=True):
-        if any(at_most.meets(other) for other in wanted):
-            extent = _Extent.of(tumor, geometry)
-            if any(extent.changed.meets(other) for other in wanted):
-                needed.append(extent)
-                wanted.append(extent.read)
-    return needed[::-1]
-
-
-def _groups(extents: Sequence[_Extent]) -> list[list[_Extent]]:
-    """Tumors that have to do with each other, in order."""
-    groups: list[list[_Extent]] = []
-    for extent in extents:
-        linked = [group for group in groups if any(earlier.changed.meets(extent.read) for earlier in group)]
-        groups = [group for group in groups if group not in linked]
-        # tumors of one group keep their order: what each builds on comes before it
-        merged = [earlier for earlier in extents if any(earlier in group for group in linked)]
-        groups.append([*merged, extent])
-    return groups
-
-
-def _outer_boxes(drawn: Sequence[Drawn], geometry: Geometry) -> list[Box]:
-    """Boxes that hold whatever each tumor may change, at little cost."""
-    if not drawn:
-        return []
-    reach = np.array([_outer_reach_mm(tumor.plan, geometry) for tumor in drawn])
-    half = reach[:, None] * np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]), axis=1)
-    centers = geometry.to_ijk([tumor.center_mm for tumor in drawn])
-    lower, upper = np.floor(centers - half).astype(int) - 1, np.ceil(centers + half).astype(int) + 2
-    return [Box(tuple(low), tuple(high)) for low, high in zip(lower.tolist(), upper.tolist(), strict=True)]
+def _make(tumor: Drawn, hu: Array, labels: NDArray[np.uint8], judge: JudgeRecipe | None) -> Change:
+    """Put a tumor into the voxels that it depends on."""
+    crop, organ = tumor.read, tumor.organ
+    masks = {organ: organ_of_labels(labels, organ)}
+    labels &= _BULGE - 1
+    scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks)
+    try:
+        made = insert(scene, tumor.plan, judge or JudgeRecipe(), tumor.index, 0, force=judge is None, noise=tumor.noise)
+    except CaseError:
+        made = None  # no wall there, or outside the scan
+    if not isinstance(made, Inserted):
+        return Change(Box(crop.lower, crop.lower), hu[:0, :0, :0], labels[:0, :0, :0])
+    after = scene.labels(made.box)
+    after[made.mask & ~scene.masks[organ][made.box.slices]] |= _BULGE
+    return Change(made.changed.shift(crop.lower), made.after, scene.labels(made.changed).copy(order="K"))
 
 
 def _outer_reach_mm(plan: TumorPlan, geometry: Geometry) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
 _FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
-_KEPT = 8  # cases whose tables stay in memory, in each loader worker
+# what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
+_HOSTS, _DRAWN = 8, 128
 
 
 class Entry(Voxels, Protocol):
@@ -55,6 +56,27 @@ class Entry(Voxels, Protocol):
         ...
 
 
+T = TypeVar("T")
+
+
+class _Recent(Generic[T]):
+    """What was made for the last few cases, each with a number."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept: OrderedDict[tuple[int, int], tuple[Entry, T]] = OrderedDict()
+
+    def get(self, entry: Entry, number: int, make: Callable[[], T]) -> T:
+        # an entry that is kept keeps its id
+        key = id(entry), number
+        if key not in self.kept:
+            self.kept[key] = entry, make()
+            if len(self.kept) > self.most:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key][1]
+
+
 def may_host(entry: Entry, organ: str) -> bool:
     """Whether it is known where real tumors of the organ are: they are annotated, or the case is healthy.
 
@@ -73,9 +95,8 @@ class Online:
     recipe: SynthesisRecipe
     probability: float
     seed: int = 0
-    _kept: OrderedDict[str, tuple[Entry, dict[str, StoredHost]]] = field(
-        default_factory=OrderedDict, init=False, repr=False
-    )
+    _hosts: _Recent[dict[str, StoredHost]] = field(default_factory=lambda: _Recent(_HOSTS), init=False, repr=False)
+    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -111,17 +132,19 @@ class Online:
 
     def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
         """The tumors of a case in an epoch; () with probability 1 - p, and if the case can host none."""
+        return self._drawn.get(entry, epoch, lambda: self._draw(entry, epoch))
+
+    def _draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
         if rng_for(self.seed, entry.case, "online", epoch).random() >= self.probability:
             return ()
         seed = seed_for(self.seed, "online", epoch)
         drawn: list[Drawn] = []
-        for organ, host in self._hosts(entry).items():
-            if may_host(entry, organ):
-                try:
-                    plans = draw_plans(host, self.recipe, seed)
-                except CaseError:
-                    continue  # no room for what was drawn in this epoch
-                drawn += (Drawn(plan, index, host.noise) for index, plan in enumerate(plans))
+        for host in self._hosts.get(entry, 0, lambda: self._read_hosts(entry)).values():
+            try:
+                plans = draw_plans(host, self.recipe, seed)
+            except CaseError:
+                continue  # no room for what was drawn in this epoch
+            drawn += (Drawn(plan, index, host.noise, host.scan) for index, plan in enumerate(plans))
         return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
@@ -134,21 +157,13 @@ class Online:
         unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
         return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")
 
-    def _hosts(self, entry: Entry) -> dict[str, StoredHost]:
-        kept = self._kept.get(entry.case)
-        if kept is not None and kept[0] is entry:
-            self._kept.move_to_end(entry.case)
-            return kept[1]
+    def _read_hosts(self, entry: Entry) -> dict[str, StoredHost]:
         tables = entry.tables(self.name)
-        hosts: dict[str, StoredHost] = {
+        return {
             organ: unpack_host(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
             for organ in self.recipe.organs
-            if f"{organ}_cells" in tables
+            if f"{organ}_cells" in tables and may_host(entry, organ)
         }
-        self._kept[entry.case] = entry, hosts
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return hosts
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +174,7 @@ class Fixed:
     """
 
     manifest: Path | str | Manifest
+    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fixed, (self.path,)
@@ -194,15 +210,17 @@ class Fixed:
     def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
         """The tumors of a case, whatever the epoch; () if the manifest has none for it."""
         del epoch
+        return self._drawn.get(entry, 0, lambda: self._read(entry))
+
+    def _read(self, entry: Entry) -> tuple[Drawn, ...]:
         tables = entry.tables(self.name)
         plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
-        if not plans:
-            return ()
-        noises = [Noise(sample) for sample in tables["noises"]]
+        known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
+        noises = [Noise(sample) for sample in tables["noises"]] if plans else []
         return tuple(
-            Drawn(plan, index, noises[place])
+            Drawn(plan, index, noises[place], entry.geometry)
             for index, (plan, place) in enumerate(plans)
-            if may_host(entry, plan.organ)
+            if plan.organ in known
         )
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:

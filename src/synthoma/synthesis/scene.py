@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,16 +39,15 @@ class Scene:
         self._noises: dict[Vector, Noise] = {}
 
     @classmethod
-    def of_labels(cls, case: str, ct: Volume, labels: NDArray[np.uint8], organs: Iterable[str]) -> Scene:
-        """A scan, or a part of one, and its structures as one label map: ids of `anatomy.STRUCTURES`.
+    def of_labels(cls, ct: Volume, labels: NDArray[np.uint8], masks: Mapping[str, Array]) -> Scene:
+        """A scan, or a part of one, and its structures as one label map, ids of `anatomy.STRUCTURES`; it is kept.
 
-        organs: which of them tumors will be put into; an organ holds its real tumors.
+        masks: the organs that tumors will be put into, real tumors included.
         """
-        scene = cls(case, ct)
+        scene = cls("", ct)
         scene.numbers = anatomy.STRUCTURES
-        scene.map = labels.copy(order="K")
-        for organ in organs:
-            scene.masks[organ] = organ_of_labels(labels, organ)
+        scene.map = labels
+        scene.masks = dict(masks)
         return scene
 
     def labels(self, box: Box) -> NDArray[np.uint8]:
