@@ -14,6 +14,8 @@ from synthoma.datasets.conversion import ConvertRecipe
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
 from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.learning.augmentation import AugmentationRecipe
+from synthoma.learning.patches import PatchRecipe
 from synthoma.recipes import Recipe, read_recipe
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
 
@@ -28,6 +30,8 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (ValidateRecipe, "datasets.md"),
     (ClusterRecipe, "engine.md"),
     (EvaluateRecipe, "evaluation.md"),
+    (PatchRecipe, "learning.md"),
+    (AugmentationRecipe, "learning.md"),
 ]
 
 
@@ -80,7 +84,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "datasets.md"])
+@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md"])
 def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
