@@ -177,3 +177,19 @@ def test_nothing_in_the_project_points_out_of_it() -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".md", ".toml"} and str(path.relative_to(ROOT)) not in allowed:
                 assert outside not in path.read_text(encoding="utf-8"), path
+
+
+def test_natural_and_synthetic_tumors_share_no_code() -> None:
+    """The in-silico cohort's tumors and those of `synthesis` may meet in plain data and arrays only."""
+    neutral = {"errors", "seeds", "extras", "disk", "recipes", "resampling", "volume", "anatomy", "cases", "files"}
+    for path in MODULES:
+        module = name_of(path)
+        if module.startswith("datasets.insilico"):
+            reached = {name for name in ours(path) if not name.startswith("datasets.insilico")}
+            assert {room_of(name) for name in reached} <= neutral, module
+        if room_of(module) == "synthesis":
+            assert not {name for name in ours(path) if "insilico" in name or "cohort" in name}, module
+    # the priors of tumors that synthesis draws from are tables of anatomy; the cohort knows structures and phases only
+    for path in (PACKAGE / "datasets" / "insilico").glob("*.py"):
+        taken = {name for name in imports_of(path) if name.startswith("synthoma.anatomy.")}
+        assert taken <= {f"synthoma.anatomy.{name}" for name in ("STRUCTURES", "PHASES", "ORGANS")}, path.name

@@ -112,7 +112,13 @@ def _known_keys(kind: type[pydantic.BaseModel], place: tuple[int | str, ...]) ->
         field = kind.model_fields.get(str(part))
         if field is None:
             continue
-        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(candidate, type) and issubclass(candidate, pydantic.BaseModel):
-                kind = candidate
+        kind = next(_models(field.annotation), kind)
     return list(kind.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[pydantic.BaseModel]]:
+    """The recipes inside an annotation: `Inner`, `Inner | None`, `tuple[Inner, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models(inner)

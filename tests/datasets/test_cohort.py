@@ -5,18 +5,34 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from synthoma.datasets.cohort import ANNOTATED, CohortRecipe, InSilico, cohort_case, draw_case
+from synthoma.anatomy import ORGANS, STRUCTURES
+from synthoma.datasets.catalog import read_catalog
+from synthoma.datasets.cohort import (
+    ANNOTATED,
+    CohortRecipe,
+    InSilico,
+    cohort_case,
+    draw_case,
+    draw_visitor,
+    finish_cohort,
+    write_cohort_case,
+)
 from synthoma.datasets.insilico import tissues
 from synthoma.datasets.insilico.abdomen import draw_abdomen
+from synthoma.datasets.insilico.ageing import aged, plaques
+from synthoma.datasets.insilico.hospitals import Hospital, contrast, draw_visit
+from synthoma.datasets.insilico.kinds import KINDS
 from synthoma.datasets.insilico.patient import draw_patient
 from synthoma.datasets.insilico.scanner import Scanner, field_of_view, scan
+from synthoma.datasets.splits import check_leaks, read_splits
+from synthoma.engine import map_cases
 from synthoma.errors import CaseError, RecipeError
 from synthoma.recipes import read_recipe
 from synthoma.volume import Box, Geometry, Volume
@@ -266,3 +282,169 @@ def test_the_embedded_recipe_is_one_woman_at_two_millimetres() -> None:
 def test_drawing_needs_no_torch() -> None:
     code = "import sys, synthoma.datasets.cohort; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Hospitals
+
+LIVERS = CohortRecipe(region="liver", structures=("liver", "liver_lesion"), spacing_mm=6, noise_hu=0)
+NOISY = {"noise_hu": (24.0, 26.0), "blur_mm": (0.4, 0.5)}
+
+
+def liver_sd(case: InSilico) -> float:
+    """SD of differences between neighbors inside the liver: noise, little of anatomy."""
+    liver = ndimage.binary_erosion(case.mask("liver").data)
+    steps = np.diff(case.ct.data.astype(float), axis=2)[liver[:, :, 1:] & liver[:, :, :-1]]
+    return float(1.4826 * np.median(np.abs(steps - np.median(steps))))
+
+
+@cache
+def visitor(hospital: Hospital, sick: bool = False, seed: int = 4) -> InSilico:
+    return draw_visitor(seed, LIVERS, hospital, sick)
+
+
+Hospital.__hash__ = lambda self: hash(self.digest())  # type: ignore[method-assign,assignment]
+
+
+def test_a_recipe_without_hospitals_says_what_it_always_said() -> None:
+    recipe = read_recipe(CohortRecipe, RECIPES / "one.toml")
+    assert set(recipe.as_dict()) == {"name", "cases", "seed", "sex", "phase", "spacing_mm", "slice_mm", "noise_hu"}
+    # records of written cases name this digest
+    assert recipe.digest() == "0249deb9f91c8067"
+
+
+def test_hospitals_differ_in_noise_sharpness_and_offset() -> None:
+    quiet = Hospital(name="a", noise_hu=(4, 5), distractors={}, dose=(1, 1), timing=(0, 0))
+    loud = quiet.with_changes(name="b", **NOISY)
+    assert liver_sd(visitor(loud)) > 2 * liver_sd(visitor(quiet))
+    still = quiet.with_changes(noise_hu=(0, 0))
+    soft = still.with_changes(blur_mm=(6, 6))
+    edges = [np.abs(np.diff(visitor(one).ct.data.astype(float), axis=0)).mean() for one in (still, soft)]
+    assert edges[1] < 0.9 * edges[0]
+    shifted = still.with_changes(offset_hu=(12, 12))
+    change = visitor(shifted).ct.data.astype(int) - visitor(still).ct.data
+    inner = visitor(still).ct.data > -900
+    assert np.median(change[inner]) == 12
+
+
+def test_the_phase_its_timing_and_the_dose_show_in_the_vessels() -> None:
+    assert contrast("portal", 0, 1) == (0, 0, 1)
+    assert contrast("arterial", 0, 1) == (0, 1, 0)
+    assert contrast("portal", -0.3, 1) == pytest.approx((0, 0.3, 0.7))
+    assert contrast("portal", 0.2, 1) == pytest.approx((0.2, 0, 0.8))
+    assert contrast("arterial", 0.2, 0.5) == pytest.approx((0.5, 0.4, 0.1))
+    assert contrast("unenhanced", 0.5, 2) == (1, 0, 0)
+    hu = tissues.hu_by_id(contrast("portal", 0, 0.5))[tissues.TISSUE_ID["aorta"]]
+    assert hu == pytest.approx((42 + 155) / 2)
+
+
+def test_age_shrinks_organs_and_thins_tissue() -> None:
+    patient = draw_patient(6, "female")
+    young, old = aged(patient, 30), aged(patient, 85)
+    assert old.sizes["pancreas"] < 0.95 * young.sizes["pancreas"]
+    assert old.sizes["uterus"] < young.sizes["uterus"]
+    assert old.shift_hu["bone_marrow"] < young.shift_hu["bone_marrow"]
+    assert plaques(patient, 40) == 0 < plaques(patient, 80)
+    assert aged(patient, 85) == old
+
+
+def test_case_mix_follows_the_shares_of_hospitals_and_of_the_sick() -> None:
+    recipe = CohortRecipe(
+        cases=20, hospitals=(Hospital(name="a", share=3, tumors=0.4), Hospital(name="b", tumors=1.0, unseen=True))
+    )
+    places = [recipe.place_of(index) for index in range(20)]
+    names = [hospital.name for hospital, _ in places if hospital]  # type: ignore[misc,union-attr]
+    assert (names.count("a"), names.count("b")) == (15, 5)
+    assert sum(sick for hospital, sick in places if hospital.name == "a") == 6  # type: ignore[misc,union-attr]
+    assert all(sick for hospital, sick in places if hospital.name == "b")  # type: ignore[misc,union-attr]
+    with pytest.raises(ValueError, match="case 20"):
+        recipe.place_of(20)
+
+
+def test_visits_stay_within_what_their_hospital_says() -> None:
+    hospital = Hospital(
+        name="a", kinds={"metastasis": 1, "endometrial_carcinoma": 1}, diameter_mm=(8, 30), lesions=(2, 4), age=(60, 70)
+    )
+    visits = [draw_visit(hospital, seed, Scanner(), "any", sick=True) for seed in range(60)]
+    assert {visit.kind for visit in visits} == {"metastasis", "endometrial_carcinoma"}
+    assert all(visit.sex == "female" for visit in visits if visit.kind == "endometrial_carcinoma")
+    assert all(8 <= size <= 30 for visit in visits for size in visit.diameters_mm)
+    assert all(60 <= visit.age <= 70 for visit in visits)
+    assert all(2 <= visit.lesions <= 4 and len(visit.diameters_mm) == visit.lesions for visit in visits)
+    assert len({round(size) for visit in visits for size in visit.diameters_mm}) > 15
+
+
+def test_a_patient_with_tumors_has_them_in_scan_mask_and_record() -> None:
+    recipe = LIVERS.with_changes(
+        cases=1, hospitals=[{"name": "a", "tumors": 1.0, "lesions": (2, 3), "diameter_mm": (20, 40)}]
+    )
+    case = cohort_case(recipe, 0)
+    assert list(case.masks) == ["liver", "liver_lesion"]
+    lesion, liver = case.read_mask("liver_lesion").data, case.read_mask("liver").data
+    assert lesion.any()
+    assert liver[lesion].all()
+    facts = case.attributes
+    assert not facts["healthy"]
+    assert (facts["hospital"], facts["kind"], facts["phase"]) == ("a", "metastasis", "portal")
+    tumors = [finding for finding in facts["findings"] if finding["tumor"]]
+    assert len(tumors) == facts["tumors"] >= 1
+    assert facts["largest_mm"] == max(tumor["diameter_mm"] for tumor in tumors)
+    assert np.median(case.read_image().data[lesion]) < np.median(case.read_image().data[liver & ~lesion]) - 10
+    again = cohort_case(recipe, 0)
+    assert again.read_image().data.tobytes() == case.read_image().data.tobytes()
+    assert again.attributes == case.attributes
+
+
+def test_a_cohort_of_hospitals_is_written_with_catalog_and_splits(tmp_path: Path) -> None:
+    hospitals = [{"name": "a", "share": 3.0, "diameter_mm": (24, 40)}, {"name": "b", "unseen": True, "tumors": 0.0}]
+    splits = {"test": 0.4, "folds": 1, "val": 0.25, "by": "hospital, healthy"}
+    recipe = LIVERS.with_changes(cases=8, spacing_mm=9, hospitals=hospitals, splits=splits)
+    records = map_cases(
+        partial(write_cohort_case, recipe=recipe, out=tmp_path), range(recipe.cases), key=recipe.case_id
+    )
+    made = finish_cohort(records, recipe, tmp_path)
+    assert made["healthy"] + made["with_tumors"] == 8
+    drawn_splits = read_splits(tmp_path / "splits.json")
+    assert check_leaks(drawn_splits) == []
+    rows = {row["id"]: row for row in read_catalog(tmp_path / "catalog.parquet").rows()}
+    assert {rows[case]["attributes"]["hospital"] for case in drawn_splits.ood} == {"b"}
+    fold = drawn_splits.folds[0]
+    sides = [fold.train, fold.val, drawn_splits.test, drawn_splits.ood]
+    assert [len(side) for side in sides] == [made["train"], made["val"], made["test"], made["ood"]]
+    assert sorted(case for side in sides for case in side) == sorted(rows)
+    assert {rows[case]["attributes"]["hospital"] for side in sides[:3] for case in side} == {"a"}
+    for row in rows.values():
+        absent = row["structures"]["liver_lesion"]["status"] == "absent"
+        assert absent == row["attributes"]["healthy"]
+        assert len(row["lesions"]["liver_lesion"]) > 0 or absent
+    assert finish_cohort(records, recipe, tmp_path) == made
+    assert "train" not in finish_cohort(records[:-1], recipe, tmp_path)
+
+
+def test_a_region_leaves_the_rest_of_the_body_out() -> None:
+    patient = draw_patient(3, "female")
+    whole, part = (field_of_view(patient, Scanner(spacing_mm=(5.0, 5.0, 5.0), region=r)) for r in ("abdomen", "liver"))
+    assert np.prod(part.shape) < 0.4 * np.prod(whole.shape)
+    liver = draw_abdomen(patient, part).mask("liver")
+    inner = np.zeros(liver.data.shape, bool)
+    inner[1:-1, 1:-1, 1:-1] = True
+    assert liver.data.sum() > 5000
+    assert not liver.data[~inner].any()
+
+
+def test_what_a_recipe_cannot_mean_is_refused_with_what_it_can() -> None:
+    for override, words in {
+        'hospitals=[{name="a", noise=3}]': "unknown key hospitals.0.noise; known here: name, share",
+        'hospitals=[{name="a"}, {name="a"}]': "two hospitals of one name",
+        'hospitals=[{name="a", kinds={wart=1}}]': "unknown wart; known: hcc",
+        'hospitals=[{name="a", distractors={ghost=1}}]': "unknown ghost; known: liver_cyst",
+        'hospitals=[{name="a", noise_hu=[9, 3]}]': "lower value first",
+        'region="knee"': "expected one of upper, liver",
+        'structures=["tail"]': "no structure tail",
+    }.items():
+        with pytest.raises(RecipeError, match=words):
+            read_recipe(CohortRecipe, overrides=[override])
+
+
+def test_every_kind_of_tumor_belongs_to_an_organ_with_a_mask() -> None:
+    assert {kind.organ for kind in KINDS.values()} == set(ORGANS)
+    assert all(organ.lesion in STRUCTURES for organ in ORGANS.values())
