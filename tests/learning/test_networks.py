@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -63,12 +64,33 @@ def test_deep_supervision_gives_a_list_in_training_and_one_tensor_in_evaluation(
     heads = net(image)
     assert isinstance(heads, list)
     assert len(heads) > 1
-    assert heads[0].shape == (1, 2, *image.shape[2:])
+    assert [head.shape for head in heads] == [
+        (1, 2, *(side // 2**level for side in image.shape[2:])) for level in range(len(heads))
+    ]
     sum(head.square().mean() for head in heads).backward()
     assert [key for key, parameter in net.named_parameters() if parameter.grad is None] == []
     net.eval()
     with torch.no_grad():
         assert net(image).shape == heads[0].shape
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_a_network_can_be_copied_after_a_step(name: str) -> None:
+    recipe = tiny(name, deep_supervision=True)
+    net, image = build_network(recipe, channels=2), smallest_patch(recipe)
+    sum(head.square().mean() for head in net(image)).backward()
+    twin = copy.deepcopy(net)
+    assert all(torch.equal(one, other) for one, other in zip(twin(image), net(image), strict=True))
+
+
+def test_a_compiled_network_gives_its_heads_in_training_only() -> None:
+    recipe = tiny("dynunet", deep_supervision=True)
+    net, image = build_network(recipe, channels=2), smallest_patch(recipe)
+    compiled = torch.compile(net, backend="eager")
+    assert all(torch.equal(one, other) for one, other in zip(compiled(image), net(image), strict=True))
+    net.eval()
+    with torch.no_grad():
+        assert torch.equal(compiled(image), net(image))
 
 
 @pytest.mark.parametrize("name", SUPERVISED)

@@ -254,9 +254,15 @@ def _object(value: Any) -> Any:
 
 
 def _full_resolution_first(net: nn.Module, inputs: Any, outputs: Any) -> torch.Tensor | list[torch.Tensor]:
-    """The libraries differ: a list, a tuple, or (B, heads, C, I, J, K); some give all of them in evaluation too."""
+    """The libraries differ: a list or a tuple, some in evaluation too; DynUNet stretches its coarse logits.
+
+    It also keeps them with their graph, so that it could not be copied after a step; they are taken from it.
+    """
+    if hasattr(net, "heads"):
+        coarse, net.heads[:] = list(net.heads), [torch.empty(0)] * len(net.heads)
+        return [outputs[:, 0], *coarse] if net.training else outputs
     if isinstance(outputs, torch.Tensor):
-        return list(outputs.unbind(1)) if net.training else outputs
+        return outputs
     return list(outputs) if net.training else outputs[0]
 
 
