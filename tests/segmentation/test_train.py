@@ -161,6 +161,15 @@ def test_cases_said_to_be_healthy_can_host_tumors(tmp_path: Path) -> None:
     assert all("dice_liver_lesion" in line for line in metrics(tmp_path / "run"))
 
 
+def test_it_can_start_from_another_training(tmp_path: Path) -> None:
+    first = learn(tmp_path / "first", recipe())
+    still = recipe(steps=1, average=0, optimizer={"name": "sgd", "rate": 1e-30, "warmup": 0})
+    assert same(first, learn(tmp_path / "second", still, start=first))
+    assert not same(first, learn(tmp_path / "fresh", still))
+    with pytest.raises(RecipeError, match="another one"):
+        learn(tmp_path / "third", recipe(network={"width": 5, "depth": 3}), start=first)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_batch(tmp_path: Path) -> None:
     settings = recipe(optimizer={"name": "sgd", "rate": 1e30, "warmup": 0, "clip": 0})
     with pytest.raises(RunError, match="patches of ill"):

@@ -24,6 +24,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="Prepared cases, shared by runs [cache beside OUT].")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Model to start from: file, train run, or one in the box.")
+    ] = None,
     device: Device = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Processes that make patches.")] = 0,
     threads: Threads = 1,
@@ -32,26 +35,30 @@ def train(
     """Train a segmentation on real tumors, on synthetic ones drawn anew in every epoch, or on both."""
     from contextlib import nullcontext
 
-    from synthoma import runs
+    from synthoma import disk, runs
     from synthoma.cli.training import make_augment, open_all, score_validation, sides, with_synthesis
     from synthoma.extras import need
     from synthoma.recipes import read_recipe
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.loop import open_team
-    from synthoma.learning.models import MODEL
+    from synthoma.learning.models import MODEL, find_model, load_model
+    from synthoma.segmentation.outputs import BOX
     from synthoma.segmentation.train import TrainRecipe
     from synthoma.segmentation.train import train as run_training
 
     settings = with_synthesis(read_recipe(TrainRecipe, recipe, changes), recipe)
     dataset = open_all(data)
     training, validation = sides(dataset.cases, settings, splits, fold, seed)
-    facts = input_facts(dataset, splits=str(splits or ""), fold=str(fold))
+    origin = find_model(start, BOX) if start else None
+    origin_digest = disk.digest(origin) if origin else ""
+    facts = input_facts(dataset, splits=str(splits or ""), fold=str(fold), start=origin_digest)
     with open_team(device) as team:
         with runs.open_run(out, "train", settings, seed, facts) if team.first else nullcontext() as run:
             model = run_training(
                 settings, training, validation, run, team, cache=cache or out.parent / "cache", seed=seed,
                 workers=workers, augment=make_augment(settings, seed), score=score_validation,
+                start=load_model(origin) if origin else None,
             )  # fmt: skip
             if run:
                 run.note(**model.record["figures"], steps=model.record["steps"])

@@ -122,13 +122,15 @@ def train(
     workers: int = 0,
     augment: Augment | None = None,
     score: Score | None = None,
+    start: Model | None = None,
 ) -> Model:
     """The trained model, also written to the run folder; a run that was interrupted goes on at its last checkpoint.
 
     run: the open run folder of the team's first process, None in the others. cache: where prepared cases are kept,
     for any number of runs. workers: processes that make patches; how many there are changes nothing but the speed.
     augment: puts synthetic tumors into patches. score: figures of a validation case; its `lesion_dsc`, or what else
-    comes first, is the score of the model.
+    comes first, is the score of the model. start: what training starts from instead of random weights; its network
+    and classes must be the recipe's, else `RecipeError`.
 
     Interrupted by a signal it saves, and raises `KeyboardInterrupt`. Raises `CaseError` if there is nothing to learn
     from, and `RunError` if the loss is not finite (the batch is written beside the checkpoint) or memory is short.
@@ -141,7 +143,10 @@ def train(
 
     torch.manual_seed(seed)
     layout = torch.channels_last_3d if team.device.type == "cuda" else torch.contiguous_format
-    net = build_network(recipe.network, len(recipe.classes)).to(team.device, memory_format=layout)
+    net = build_network(recipe.network, len(recipe.classes))
+    if start is not None:
+        _start_from(start, net, recipe)
+    net = net.to(team.device, memory_format=layout)
     precision = choose_precision(recipe.precision, team.device)
     learner = Learner(
         net,
@@ -150,7 +155,8 @@ def train(
         averaged(net, recipe.average) if recipe.average else None,
     )
     judged = net if learner.average is None else learner.average.module
-    model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": _described(entries, held)})
+    origin = {"start": start.record} if start else {}
+    model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": _described(entries, held), **origin})
     folder = run.folder if run else None
     best: dict[str, Any] = {"score": None, "waited": 0}
     if folder and (folder / CHECKPOINT).exists():
@@ -163,9 +169,9 @@ def train(
         stop_requests() as stop,
         memory_advice(advice),
     ):
-        epoch, start = divmod(learner.step, epoch_steps)
+        epoch, first = divmod(learner.step, epoch_steps)
         batches = loader(
-            patches, epoch, start, recipe.batch, workers, team.rank, team.size,
+            patches, epoch, first, recipe.batch, workers, team.rank, team.size,
             epochs=-(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
         )  # fmt: skip
         unread: _Step | None = None
@@ -307,6 +313,17 @@ def _compared(best: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str
         "waited": 0 if better else best["waited"] + 1,
         "latest": plain,
     }
+
+
+def _start_from(start: Model, net: torch.nn.Module, recipe: TrainRecipe) -> None:
+    if (start.spec.network, start.spec.classes) != (recipe.network, recipe.classes):
+        raise RecipeError(
+            "the model to start from is another one",
+            found=f"{start.spec.network.as_dict()} for {', '.join(start.spec.classes)}",
+            expected=f"{recipe.network.as_dict()} for {', '.join(recipe.classes)}",
+            fix="give the recipe its network and organs, or start from random weights",
+        )
+    net.load_state_dict(start.net.state_dict())
 
 
 def _parallel(net: torch.nn.Module, recipe: TrainRecipe, team: Team) -> torch.nn.Module:
