@@ -22,6 +22,8 @@ from synthoma.learning.entry import Entry
 from synthoma.learning.loader import loader, steps_per_epoch
 from synthoma.learning.patches import Patch, Patches, PatchRecipe, draw_patch
 from synthoma.learning.sampling import size_class, turn_of
+from synthoma.synthesis.online import Online
+from synthoma.synthesis.plan import SynthesisRecipe
 from synthoma.volume import Box, Geometry
 
 CLASSES = ("liver", "liver_lesion", "pancreas")
@@ -283,6 +285,25 @@ def test_a_tumor_is_the_same_in_every_patch_of_an_epoch(entries: dict[str, Entry
         np.testing.assert_array_equal(part[known], patch.target[1][known])
         part[...] = patch.target[1]
     assert (seen == 1).any()
+
+
+def test_rule_based_tumors_are_the_same_in_every_worker_and_patch(tmp_path: Path) -> None:
+    rules = SynthesisRecipe(organs=("liver",), phase="portal", lesions=(1, 2), diameter_mm=(8, 14))
+    online = Online(rules, 0.8, seed=3)
+    entries = cached(tmp_path, patient("well"), patient("sound"), augment=online)
+    source = Patches(entries, RECIPE, CLASSES, online)
+    here, there = take(source), take(Patches(entries, RECIPE, CLASSES, Online(rules, 0.8, seed=3)), workers=2)
+    assert sum(int(batch["synthetic"].sum()) for batch in here) >= 4
+    assert all(same(one, other) for one, other in zip(here, there, strict=True))
+    seen: dict[str, np.ndarray] = {}
+    for patch in drawn(Patches(entries, STILL, CLASSES, online), 25):
+        grid = np.full((2, *source.entries[0].geometry.shape), np.nan, np.float32)
+        whole = seen.setdefault(patch.case, grid)
+        part = whole[:, *patch.box.slices]
+        now = np.stack([patch.image[0], patch.target[1]])
+        known = ~np.isnan(part)
+        np.testing.assert_array_equal(part[known], now[known])
+        part[...] = now
 
 
 def test_synthetic_share_is_that_of_patches_from_hosts(entries: dict[str, Entry]) -> None:
