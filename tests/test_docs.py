@@ -11,12 +11,20 @@ from synthoma.cli.main import app
 from synthoma.clusters import ClusterRecipe
 from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
 from synthoma.datasets.conversion import ConvertRecipe
+from synthoma.datasets.insilico.hospitals import Hospital
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
+from synthoma.learning.loop import OptimizerRecipe
+from synthoma.learning.losses import LossRecipe
+from synthoma.learning.networks import NetworkRecipe
 from synthoma.learning.patches import PatchRecipe
 from synthoma.recipes import Recipe, read_recipe
+from synthoma.scaling.findings import FitRecipe
+from synthoma.scaling.recipe import StudyRecipe
+from synthoma.segmentation.infer import SegmentRecipe
+from synthoma.segmentation.train import TrainRecipe
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +40,14 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (EvaluateRecipe, "evaluation.md"),
     (PatchRecipe, "learning.md"),
     (AugmentationRecipe, "learning.md"),
+    (NetworkRecipe, "learning.md"),
+    (LossRecipe, "learning.md"),
+    (OptimizerRecipe, "learning.md"),
+    (TrainRecipe, "segmentation.md"),
+    (SegmentRecipe, "segmentation.md"),
+    (StudyRecipe, "scaling.md"),
+    (FitRecipe, "scaling.md"),
+    (Hospital, "datasets.md"),
 ]
 
 
@@ -41,7 +57,14 @@ def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "kind"), [("synthesis", SynthesisRecipe), ("cohort", CohortRecipe), ("cluster", ClusterRecipe)]
+    ("folder", "kind"),
+    [
+        ("synthesis", SynthesisRecipe),
+        ("cohort", CohortRecipe),
+        ("cluster", ClusterRecipe),
+        ("train", TrainRecipe),
+        ("scale", StudyRecipe),
+    ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:
     files = sorted((ROOT / "recipes" / folder).glob("*.toml"))

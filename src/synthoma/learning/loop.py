@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.optim.swa_utils import AveragedModel
 
 from synthoma.disk import atomic
@@ -258,7 +258,7 @@ def write_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], about: 
     # clone: safetensors refuses tensors that share memory, as an average without a step yet does
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic(path) as part:
-        save_file(plain, part, metadata=dict(about))
+        part.write_bytes(save(plain, dict(about)))  # save_file would keep the file from other users
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

