@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself on a machine with Python 3.11+ and pip.
 PYTHON ?= python3
 BIN := .venv/bin
+CORES ?= $(shell nproc)
 EXTRAS := dev
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
@@ -17,13 +18,14 @@ setup: .venv/ready ## .venv with synthoma and everything the tests need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
-demo: .venv/ready ## draw a patient, check it, put a tumor into each of six organs; pictures and data in demo/
-	$(BIN)/synthoma cohort recipes/cohort/one.toml --out demo/cohort
-	$(BIN)/synthoma validate demo/cohort --out demo/validation
-	$(BIN)/synthoma show demo/cohort/insilico_0000 --out demo/case.png
-	$(BIN)/synthoma synthesize recipes/synthesis/six_organs.toml --data demo/cohort --out demo/synthetic --seed 1
+demo: .venv/ready ## what synthetic tumors are worth: in-silico hospitals, 18 trainings, a report; and a gallery; in demo/
+	$(BIN)/synthoma cohort recipes/cohort/one.toml --out demo/patient
+	$(BIN)/synthoma synthesize recipes/synthesis/six_organs.toml --data demo/patient --out demo/synthetic --seed 1
 	$(BIN)/synthoma show demo/synthetic --out demo/gallery.png
-	@echo "Look at demo/case.png and demo/gallery.png; the labelled scan is in demo/synthetic/insilico_0000."
+	$(BIN)/synthoma cohort recipes/cohort/demo.toml --out demo/cohort --workers $(CORES)
+	$(BIN)/synthoma scale recipes/scale/demo.toml --data demo/cohort --out demo/study --workers $(CORES)
+	$(BIN)/synthoma plan demo/study
+	@echo "Open demo/study/report.html; demo/gallery.png shows a tumor in each of six organs."
 
 test: .venv/ready ## all tests
 	$(BIN)/python -m pytest -n 2

@@ -100,10 +100,10 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `demo/cohort` holds the embedded case, at 5 mm."""
+    """A folder in which `demo/patient` holds the embedded case, at 5 mm."""
     folder = tmp_path_factory.mktemp("readme")
     recipe = read_recipe(CohortRecipe, ROOT / "recipes/cohort/one.toml", ["spacing_mm=5"])
-    write_cohort_case(0, recipe, folder / "demo/cohort")
+    write_cohort_case(0, recipe, folder / "demo/patient")
     return folder
 
 
