@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from ill import scan
 
+from synthoma import files
 from synthoma.datasets.writing import write_case
 from synthoma.learning.loop import read_tensors
 
@@ -93,6 +97,42 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(work: Path) ->
         torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_what_was_trained_segments_and_is_scored(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = run(work, monkeypatch, "segment", "whole", "data", "--out", "found", "--set", "with_scan=true")
+    assert "2 cases done, 0 failed" in said.out
+    assert "liver, liver_lesion; the first of 2 cases: at most about" in said.err
+    for name in ("liver", "liver_lesion"):
+        mask = files.read_labels(work / f"found/ill/segmentations/{name}.nii.gz")
+        assert mask.geometry.matches(scan("ill").read_geometry())
+    assert "2 cases done, 0 failed" in run(work, monkeypatch, "evaluate", "data", "found", "--out", "scores").out
+    assert (work / "scores/report.html").exists()
+
+
+def test_a_model_is_handed_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(work, monkeypatch, "export", "whole", "--to", "safetensors", "--out", "given.safetensors")
+    given = read_tensors(work / "given.safetensors")[0]
+    assert all(torch.equal(given[name], weight) for name, weight in weights(work, "whole").items())
+
+
+class Said(NamedTuple):
+    out: str
+    err: str
+
+
+def run(work: Path, monkeypatch: pytest.MonkeyPatch, *line: str, code: int = 0) -> Said:
+    """The command in this process."""
+    from synthoma.cli.main import main
+
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["synthoma", *line])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test's own handlers stay
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code or 0) == code, err.getvalue()
+    return Said(out.getvalue(), err.getvalue())
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -104,15 +144,6 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(work: Path) ->
         (["--set", "steps=13"], "steps: 12 here, 13 asked"),
     ],
 )
-def test_a_bad_request_is_one_sentence(
-    work: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from synthoma.cli.main import main
-
-    monkeypatch.chdir(work)
-    monkeypatch.setattr(sys, "argv", ["synthoma", *words("whole" if "steps=13" in more else "bad", *more)[2:]])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the test's own handlers stay
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert said in capsys.readouterr().err
+def test_a_bad_request_is_one_sentence(work: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = words("whole" if "steps=13" in more else "bad", *more)[2:]
+    assert said in run(work, monkeypatch, *line, code=2).err
