@@ -9,7 +9,7 @@ import pytest
 from studies import made_up, published
 
 from synthoma.evaluation.statistics import Interval, Ratio
-from synthoma.scaling.answer import answer, best_arm, doubling, doubt, reach, saturation, warnings
+from synthoma.scaling.answer import answer, best_arm, doubling, doubt, reach, saturation
 from synthoma.scaling.findings import FitRecipe, StudyFit
 from synthoma.scaling.fit import fit_study
 from synthoma.scaling.points import Point
@@ -90,11 +90,11 @@ def test_a_flat_curve_has_no_next_step() -> None:
     assert "does not rise" in saturation(arm, 16, 0.01)
 
 
-def test_nothing_learned_is_said_first() -> None:
-    zero = [
-        Point(arm, n, 0, Ratio(np.zeros(3), np.ones(3))) for n in (4, 8) for arm in (REAL, "mixed")
-    ]  # fmt: skip
-    assert warnings(fit_study(zero, REAL, QUICK))[0].startswith("No model scored above 0")
+def test_a_study_in_which_nothing_was_learned_says_nothing() -> None:
+    zero = [Point(arm, n, 0, Ratio(np.zeros(3), np.ones(3))) for n in (4, 8) for arm in (REAL, "mixed")]
+    said = answer({"test": fit_study(zero, REAL, QUICK)}, "mixed", "DSC")
+    assert said.startswith("No network scored DSC above 0")
+    assert "no difference" not in said
 
 
 def test_the_best_arm_and_the_source_of_doubt_are_named() -> None:

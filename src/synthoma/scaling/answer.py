@@ -22,6 +22,11 @@ def answer(fits: Mapping[str, StudyFit], arm: str, metric: str) -> str:
     level = headline(fit, arm)
     if level is None:
         return f"No point of {arm} was scored on {first}, so nothing can be said."
+    if all(one.score.value == 0 for each in fits.values() for one in each.levels):
+        return (
+            f"No network scored {metric} above 0, with or without synthetic tumors. So the study says nothing about "
+            "them: train longer, or with tumors more like those of the test."
+        )
     sentences = [f"{_gain(fit, level, metric, first)}{_worth(level)}."]
     rest = [
         _gain(fits[name], found, metric, name, short=True)
@@ -135,9 +140,7 @@ def doubt(fit: StudyFit) -> str:
 
 
 def warnings(fit: StudyFit) -> Sequence[str]:
-    """What cannot be identified, arm by arm, and that nothing was learned if nothing was."""
-    if all(level.score.value == 0 for level in fit.levels):
-        return ["No model scored above 0: the training is too short, or its tumors are not like those of the test."]
+    """What cannot be identified, arm by arm."""
     return [f"{one.arm}: {one.problem}." for one in fit.arms if one.problem]
 
 

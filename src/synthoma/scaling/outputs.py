@@ -166,11 +166,12 @@ def _asked(recipe: StudyRecipe, study: Study) -> str:
     counts = ", ".join(map(str, recipe.counts[:-1])) + f" and {recipe.counts[-1]}" * (len(recipe.counts) > 1)
     counts = counts if len(recipe.counts) > 1 else str(recipe.counts[0])
     steps = recipe.train.get("steps")
+    often = "once" if recipe.seeds == 1 else f"{recipe.seeds} times"
     length = f", for {steps:,} steps" if steps else ""
     patients = " and ".join(f"{fit.patients} {study.tests[name]}" for name, fit in study.fits.items())
     return (
         f"Networks were trained on {counts} real scans with annotated tumors, with and without synthetic tumors put "
-        f"into healthy tissue during training, {recipe.seeds} times each{length}. All saw the same scans; they were "
+        f"into healthy tissue during training, {often} each{length}. All saw the same scans; they were "
         f"tested on scans with tumors of {patients}. How much do synthetic tumors improve "
         f"{study.metric}, and how many more annotated scans would have done the same?"
     )
