@@ -48,6 +48,8 @@ def test_a_study_of_two_points_trains_scores_and_tells(study: Path) -> None:
     assert read_run(study).summary["answer"] in (study / "report.html").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # two processes load torch, on a busy machine slowly
 def test_two_processes_train_the_same_points(study: Path, data: Dataset, tmp_path: Path) -> None:
     run_study(RECIPE, data, tmp_path / "run", workers=2)
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == (study / "records.jsonl").read_bytes()
