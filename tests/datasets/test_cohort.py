@@ -297,12 +297,14 @@ def liver_sd(case: InSilico) -> float:
     return float(1.4826 * np.median(np.abs(steps - np.median(steps))))
 
 
-@cache
-def visitor(hospital: Hospital, sick: bool = False, seed: int = 4) -> InSilico:
-    return draw_visitor(seed, LIVERS, hospital, sick)
+SEEN: dict[str, InSilico] = {}
 
 
-Hospital.__hash__ = lambda self: hash(self.digest())  # type: ignore[method-assign,assignment]
+def visitor(hospital: Hospital) -> InSilico:
+    """A healthy patient of a hospital, always of the same seed."""
+    if hospital.digest() not in SEEN:
+        SEEN[hospital.digest()] = draw_visitor(4, LIVERS, hospital, sick=False)
+    return SEEN[hospital.digest()]
 
 
 def test_a_recipe_without_hospitals_says_what_it_always_said() -> None:
