@@ -64,9 +64,7 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
     return make_recipe(kind, settings, path)
 
 
-def make_recipe(
-    kind: type[RecipeType], settings: Mapping[str, Any], source: Path | str | None = None
-) -> RecipeType:
+def make_recipe(kind: type[RecipeType], settings: Mapping[str, Any], source: Path | str | None = None) -> RecipeType:
     """The recipe with these settings, checked; source: what a `RecipeError` says they are from."""
     try:
         return kind.model_validate(settings)

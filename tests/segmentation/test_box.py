@@ -1,0 +1,53 @@
+"""The model in the box: small, with its record, and of use on scans it has never seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synthoma.cases import Case
+from synthoma.datasets.cohort import CohortRecipe, cohort_case
+from synthoma.datasets.insilico.hospitals import Hospital
+from synthoma.evaluation.scoring import EvaluateRecipe, score_case
+from synthoma.learning.models import load_model, models_in_the_box
+from synthoma.segmentation.infer import segment
+from synthoma.segmentation.outputs import BOX
+from synthoma.synthesis.reading import read_case
+
+QUICK = EvaluateRecipe(distances=False, tolerances_mm=(2.0,))
+
+
+def scores_of(case: Case) -> dict[str, float | None]:
+    model = load_model("liver-small", box=BOX)
+    masks = segment(model, case.read_image(), device="cpu").masks
+    known = Case(case.id, case.image, {name: case.masks[name] for name in masks if name in case.masks})
+    rows = score_case(known, Case(case.id, case.image, masks), QUICK).rows
+    return {row["structure"]: row["dsc"] for row in rows}
+
+
+def test_every_model_in_the_box_is_small_and_says_where_it_comes_from() -> None:
+    names = models_in_the_box(BOX)
+    assert "liver-small" in names
+    for name in names:
+        assert (BOX / f"{name}.safetensors").stat().st_size < 8_000_000
+        record = load_model(name, box=BOX).record
+        assert record["name"] == name
+        assert record["data"]["real_tumor_labels"] == 0
+        assert record["training"]["recipe"]["organs"]
+        assert record["figures"]
+
+
+def test_it_finds_natural_tumors_of_a_patient_it_has_never_seen() -> None:
+    ill = Hospital(name="elsewhere", tumors=1.0, kinds={"metastasis": 1.0}, diameter_mm=(25, 50), lesions=(1, 1))
+    recipe = CohortRecipe(
+        name="new", seed=77, region="liver", structures=("liver", "liver_lesion"), hospitals=(ill,), spacing_mm=2.5
+    )
+    found = scores_of(cohort_case(recipe, 0))
+    assert (found["liver"] or 0) > 0.9
+    assert (found["liver_lesion"] or 0) > 0.5
+
+
+@pytest.mark.parametrize("name", ["crlm_1004", "crlm_1006"])
+def test_it_segments_the_liver_of_a_real_patient_it_has_never_seen(real_data: Path, name: str) -> None:
+    assert (scores_of(read_case(real_data / name))["liver"] or 0) > 0.85
