@@ -95,7 +95,9 @@ class _Study:
     def level(self, arm: int, place: int) -> Level:
         """One arm at one number of cases."""
         cases, seeds = self.table.cases[place], int(self.measured[arm, place].sum())
-        level = Level(self.table.arms[arm], cases, seeds, self.interval(self.mean(arm, place)))
+        # a resample adds what seeds differ in, which can lead below 0, where no score is
+        score = self.interval(np.clip(self.mean(arm, place), 0, self.recipe.ceiling))
+        level = Level(self.table.arms[arm], cases, seeds, score)
         if self.real is None or arm == self.real:
             return level
         gain = None
