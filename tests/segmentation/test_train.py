@@ -123,8 +123,9 @@ def _stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "loss", counted)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    settings = recipe()
+@pytest.mark.parametrize("steps", [12, 10])
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, steps: int) -> None:
+    settings = recipe(steps=steps)
     first = learn(tmp_path / "run", settings)
     before = (tmp_path / "run/metrics.jsonl").read_text()
     assert same(first, learn(tmp_path / "run", settings))
@@ -196,3 +197,5 @@ def test_it_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:
     model = learn(tmp_path / "run", settings, validation=[ILL])
     assert model.record["steps"] == 4 * 3  # the first validation is the best, the next two are not better
     assert np.isfinite(losses(tmp_path / "run")).all()
+    assert same(model, learn(tmp_path / "run", settings, validation=[ILL]))
+    assert len(losses(tmp_path / "run")) == 4 * 3

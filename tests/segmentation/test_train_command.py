@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -84,15 +85,25 @@ def test_a_scheduler_can_stop_it_and_run_it_again(work: Path) -> None:
     assert (work / "stopped/checkpoint.safetensors").exists()
 
 
-def test_two_processes_learn_what_one_with_twice_the_batch_learns(work: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_learn_what_one_with_twice_the_batch_learns_also_when_killed(work: Path) -> None:
     # not Adam: it makes steps of full size of gradients that are nothing but rounding (biases before a norm)
     more = ("--set", "steps=4", "--set", "optimizer={name='sgd', rate=0.05, momentum=0.9, warmup=0}")
     one = command(work, "one", "--set", "batch=2", *more)
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     two = command(work, "two", "--set", "batch=1", *more, launcher=launcher)
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
-    first, second = weights(work, "one"), weights(work, "two")
+    line = [sys.executable, *launcher, *words("killed_two", "--set", "batch=1", "--set", "checkpoint_every=1", *more)]
+    process = subprocess.Popen(line, cwd=work, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (work / "killed_two/checkpoint.safetensors").exists():
+        time.sleep(0.01)
+    os.kill(json.loads((work / "killed_two/.lock").read_text())["pid"], signal.SIGKILL)
+    assert process.wait() != 0
+    resumed = command(work, "killed_two", "--set", "batch=1", "--set", "checkpoint_every=1", *more, launcher=launcher)
+    assert resumed.returncode == 0, resumed.stderr
+    first, second, third = (weights(work, out) for out in ("one", "two", "killed_two"))
+    assert all(torch.equal(second[name], third[name]) for name in second)
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-4, msg=name)
 

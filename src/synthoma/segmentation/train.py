@@ -158,9 +158,11 @@ def train(
     origin = {"start": start.record} if start else {}
     model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": _described(entries, held), **origin})
     folder = run.folder if run else None
-    best: dict[str, Any] = {"score": None, "waited": 0}
-    if folder and (folder / CHECKPOINT).exists():
-        best = learner.restore(folder / CHECKPOINT)
+    # every process goes on from the checkpoint that the first one wrote
+    found = team.gather(run and (run.folder / CHECKPOINT).exists() and str(run.folder / CHECKPOINT))[0]
+    best: dict[str, Any] = {"score": None, "waited": 0, "ended": False}
+    if found:
+        best = learner.restore(found)
         log.info("resumed at step %d", learner.step)
     trained = _parallel(net, recipe, team)
     advice = "lower batch or patches.size, or take a smaller network"
@@ -170,9 +172,10 @@ def train(
         memory_advice(advice),
     ):
         epoch, first = divmod(learner.step, epoch_steps)
+        done = best["ended"] or learner.step >= recipe.steps
         batches = loader(
             patches, epoch, first, recipe.batch, workers, team.rank, team.size,
-            epochs=-(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
+            epochs=0 if done else -(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
         )  # fmt: skip
         unread: _Step | None = None
         since = time.perf_counter()
@@ -218,7 +221,7 @@ def train(
                     best = _compared(best, figures)
                     if recipe.patience and best["waited"] >= recipe.patience:
                         log.warning("no better score in %d validations: ended early", recipe.patience)
-                        ending = True
+                        ending = best["ended"] = True
             if folder and (stopping or ending or epoch_done or learner.step % recipe.checkpoint_every == 0):
                 _read(unread, folder)
                 learner.save(folder / CHECKPOINT, best)
@@ -311,6 +314,7 @@ def _compared(best: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str
     return {
         "score": score if better and not math.isnan(score) else best["score"],
         "waited": 0 if better else best["waited"] + 1,
+        "ended": best["ended"],
         "latest": plain,
     }
 
