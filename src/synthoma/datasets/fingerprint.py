@@ -48,6 +48,9 @@ class Duplicate(NamedTuple):
     score: float
 
 
+_ROUNDING = 0.1  # a constant picture has a structure of 0.001 on some machines; a voxel one level off has 1
+
+
 class _Views(NamedTuple):
     """One picture (GRID, GRID, GRID), its parts (windows, SIZE) and its orientations (48, SIZE), as structure."""
 
@@ -226,7 +229,7 @@ def _oriented(cubes: Array) -> Floats:
 def _unit(rows: Array) -> Floats:
     rows = rows - rows.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, 1e-6), np.float32)
+    return np.asarray(rows / np.maximum(length, _ROUNDING), np.float32)
 
 
 def _middle(along: Array) -> tuple[float, float]:
