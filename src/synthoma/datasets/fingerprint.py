@@ -37,6 +37,7 @@ ORIENTATIONS = [
     (order, flips) for order in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
 ]
 HOPELESS, REFINEMENTS = 0.55, 3  # below this no refinement helps
+ROUNDING = 0.1  # a constant picture has a structure of 0.001 on some machines; a voxel one level off has 1
 Floats = NDArray[np.float32]
 
 
@@ -46,9 +47,6 @@ class Duplicate(NamedTuple):
     first: str
     second: str
     score: float
-
-
-_ROUNDING = 0.1  # a constant picture has a structure of 0.001 on some machines; a voxel one level off has 1
 
 
 class _Views(NamedTuple):
@@ -229,7 +227,7 @@ def _oriented(cubes: Array) -> Floats:
 def _unit(rows: Array) -> Floats:
     rows = rows - rows.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, _ROUNDING), np.float32)
+    return np.asarray(rows / np.maximum(length, ROUNDING), np.float32)
 
 
 def _middle(along: Array) -> tuple[float, float]:
