@@ -1,7 +1,7 @@
 """The training loop: a step with the loader and online synthesis beside a step on a constant batch.
 
-On a GPU the U-Net recipe as it is, in bf16, with workers; without one a narrow U-Net on small patches, which are made in
-the same process: the figure there is the share of a step that patches take.
+On a GPU the U-Net recipe as it is, in bf16, with workers; without one a narrow U-Net on small patches, which are made
+in the same process: the figure there is the share of a step that patches take.
 """
 
 from __future__ import annotations
