@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from grids import oblique
 from synthoma.cases import Case
 from synthoma.errors import CaseError, FileError, GeometryError
-from synthoma.pictures import TUMOR_COLOR, show_case, show_gallery, show_lesion
+from synthoma.pictures import TUMOR_COLOR, show_case, show_gallery, show_lesion, show_patches
 from synthoma.slices import NO_VALUE
 from synthoma.volume import Box, Geometry, Volume
 from test_slices import distance_mm, extent, like
@@ -225,3 +225,18 @@ def test_a_real_liver_lies_on_the_left_of_the_picture_and_the_spleen_on_the_righ
         centers.append(np.argwhere(like(picture[38:788, 20:770], TUMOR_COLOR))[:, 1].mean())
     assert centers[0] < 300
     assert centers[1] > 450
+
+
+def test_patches_are_shown_beside_truth_and_prediction_empty_ones_too(tmp_path: Path) -> None:
+    grid = Geometry.of((20, 16, 12), 2.0)
+    hu = Volume(np.zeros(grid.shape, np.float32), grid)
+    some = np.zeros(grid.shape, bool)
+    some[4:9, 4:9, 7:9] = True
+    none, part = Volume(np.zeros(grid.shape, bool), grid), Volume(some, grid)
+    show_patches([("found", hu, part, part), ("none", hu, none, none)], tmp_path / "both.png")
+    show_patches([("found", hu, part, part)], tmp_path / "one.png")
+    show_patches([("missed", hu, part, none)], tmp_path / "missed.png")
+    assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "missed.png").read_bytes()
+    with pytest.raises(ValueError, match="needs one"):
+        show_patches([], tmp_path / "nothing.png")
