@@ -69,6 +69,8 @@ def test_it_learns_one_tumor_by_heart(tmp_path: Path) -> None:
     model = learn(tmp_path / "run", settings, validation=[ILL])
     assert metrics(tmp_path / "run")[-1]["validation_lesion_dsc"] > 0.9
     assert model.record["figures"]["latest"]["lesion_dsc"] > 0.9
+    assert model.record["figures"]["latest"]["lesion_sensitivity"] == 1
+    assert "false_per_scan" in model.record["figures"]["latest"]
     assert model.record["data"]["training"] == ["ill"]
     assert (tmp_path / "run/pictures/epoch_0006.png").stat().st_size > 10_000
     assert same(model, load_model(tmp_path / "run"))

@@ -79,13 +79,17 @@ def make_augment(recipe: TrainRecipe, seed: int) -> Augment | None:
 
 
 def score_validation(case: str, truth: Mapping[str, Volume], predicted: Mapping[str, Volume]) -> dict[str, float]:
-    """DSC of every class, and of tumors together the share found and the false ones, as `evaluate` counts them."""
-    scores = score_case(Case(case, lambda: next(iter(truth.values())), truth), Case(case, Path(), predicted), _QUICK)
-    figures = {f"{row['structure']}_dsc": _number(row["dsc"]) for row in scores.rows}
-    tumors = [figures[f"{row['structure']}_dsc"] for row in scores.rows if is_lesion(row["structure"])]
-    known = [value for value in tumors if not math.isnan(value)]
-    return {"lesion_dsc": sum(known) / len(known) if known else math.nan, **figures}
+    """DSC of tumors, all organs together, the share of them found and the number of false ones; DSC of every class.
 
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    As `evaluate` counts them; nan for what is undefined.
+    """
+    scores = score_case(Case(case, Path(), truth), Case(case, Path(), predicted), _QUICK)
+    tumors = [row for row in scores.rows if is_lesion(row["structure"])]
+    dsc = [row["dsc"] for row in tumors if row["dsc"] is not None]
+    there = sum(row["lesions"] for row in tumors)
+    return {
+        "lesion_dsc": sum(dsc) / len(dsc) if dsc else math.nan,
+        "lesion_sensitivity": sum(row["found"] for row in tumors) / there if there else math.nan,
+        "false_per_scan": float(sum(row["false"] for row in tumors)),
+        **{f"{row['structure']}_dsc": math.nan if row["dsc"] is None else row["dsc"] for row in scores.rows},
+    }
