@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
+from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.recipes import read_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "cohort"

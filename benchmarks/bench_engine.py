@@ -19,8 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from synthoma.clusters import ClusterRecipe
-from synthoma.engine import map_cases
+from synthoma.engine.clusters import ClusterRecipe
+from synthoma.engine.mapping import map_cases
 from synthoma.recipes import Recipe
 from synthoma.runs import open_run
 

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from synthoma.cases import Case
-from synthoma.datasets.cohort import CohortRecipe, cohort_case
-from synthoma.datasets.layouts import read_case
+from synthoma.datasets.layouts.opening import read_case
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.cache import build_cache
 from synthoma.learning.entry import Entry
 from synthoma.learning.loader import loader
 from synthoma.learning.patches import Patches, PatchRecipe
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.recipes import read_recipe
-from synthoma.synthesis.online import Online
+from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.plan import SynthesisRecipe
 from synthoma.volume import Box
 

@@ -19,8 +19,8 @@ from skimage.measure import marching_cubes
 from synthoma import anatomy
 from synthoma.cases import ball_diameter_mm
 from synthoma.errors import CaseError
-from synthoma.synthesis import shape
-from synthoma.synthesis.generators.rules import Rules
+from synthoma.synthesis.bodies import shape
+from synthoma.synthesis.generators.rules.rules import Rules
 from synthoma.synthesis.location import Host, survey
 from synthoma.synthesis.plan import SynthesisRecipe, draw_diameters, draw_plan
 from synthoma.synthesis.tumor import TumorPlan

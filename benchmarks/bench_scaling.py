@@ -19,7 +19,7 @@ from rich.table import Table
 
 from clock import seconds
 from synthoma.cases import Case
-from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.datasets.writing import write_case
 from synthoma.evaluation.scoring import score_case

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from clock import seconds
 from synthoma.cases import Case
-from synthoma.synthesis import shape
+from synthoma.synthesis.bodies import shape
 from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, open_scene, replay, synthesize
 from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
 from synthoma.synthesis.scan import scanner_blur_mm

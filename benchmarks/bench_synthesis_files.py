@@ -12,11 +12,11 @@ import numpy as np
 from clock import seconds
 from synthoma import files
 from synthoma.cases import Case
-from synthoma.datasets.layouts import read_case
+from synthoma.datasets.layouts.opening import read_case
 from synthoma.datasets.writing import write_case
-from synthoma.synthesis.manifest import Row, read_manifest, write_manifest
-from synthoma.synthesis.outputs import replay_case, synthesize_case
 from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.store.manifest import Row, read_manifest, write_manifest
+from synthoma.synthesis.store.outputs import replay_case, synthesize_case
 from synthoma.volume import Geometry, Volume
 
 SHAPE, SPACING_MM = (512, 512, 200), (0.8, 0.8, 2.0)

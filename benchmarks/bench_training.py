@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 
 from synthoma.cli.training import make_augment, with_synthesis
-from synthoma.datasets.cohort import CohortRecipe, cohort_case
 from synthoma.learning.cache import build_cache
 from synthoma.learning.loader import Batch, loader
 from synthoma.learning.loop import choose_device, choose_precision
 from synthoma.learning.losses import loss
 from synthoma.learning.networks import build_network
 from synthoma.learning.patches import Patches
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.recipes import read_recipe
 from synthoma.segmentation.train import TrainRecipe
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from synthoma import files
-from synthoma.synthesis.manifest import read_manifest
-from synthoma.synthesis.reading import open_dataset, read_case
+from synthoma.reading import open_dataset, read_case
+from synthoma.synthesis.store.manifest import read_manifest
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from synthoma.cli.main import app
-from synthoma.clusters import ClusterRecipe
-from synthoma.datasets.cohort import CohortRecipe, write_cohort_case
 from synthoma.datasets.conversion import ConvertRecipe
-from synthoma.datasets.insilico.hospitals import Hospital
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
+from synthoma.engine.clusters import ClusterRecipe
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.loop import OptimizerRecipe
 from synthoma.learning.losses import LossRecipe
 from synthoma.learning.networks import NetworkRecipe
 from synthoma.learning.patches import PatchRecipe
+from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
+from synthoma.phantom.hospitals import Hospital
 from synthoma.recipes import Recipe, read_recipe
 from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.recipe import StudyRecipe

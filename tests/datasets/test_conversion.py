@@ -15,7 +15,7 @@ from grids import centers_mm, oblique, value_at
 from synthoma import files
 from synthoma.cases import Case
 from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
-from synthoma.datasets.layouts import WRITABLE, Dataset, open_dataset
+from synthoma.datasets.layouts.opening import WRITABLE, Dataset, open_dataset
 from synthoma.errors import CaseError, GeometryError, LayoutError
 from synthoma.volume import Geometry, Volume
 

@@ -11,9 +11,9 @@ from scans import body
 
 from grids import oblique
 from synthoma import files
-from synthoma.datasets.cohort import CohortRecipe, cohort_case
 from synthoma.datasets.fingerprint import SIZE, THRESHOLD, Duplicate, find_duplicates, fingerprint, similarity
 from synthoma.errors import CaseError
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.volume import Box, Geometry, Volume
 
 

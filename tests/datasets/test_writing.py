@@ -14,7 +14,7 @@ from datasets.builders import SHAPE, patient
 from grids import oblique
 from synthoma import disk, files
 from synthoma.cases import Case, find_lesions
-from synthoma.datasets.layouts import open_dataset, read_case
+from synthoma.datasets.layouts.opening import open_dataset, read_case
 from synthoma.datasets.writing import write_case, write_files
 from synthoma.errors import GeometryError
 from synthoma.volume import Geometry, Volume

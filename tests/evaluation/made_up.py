@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from masks import FLAT, balls, turned
 
-from synthoma import engine, files, runs
+from synthoma import files, runs
 from synthoma.cases import Case
-from synthoma.datasets.layouts import open_dataset
+from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.writing import write_case
+from synthoma.engine import mapping
 from synthoma.evaluation.outputs import finish_evaluation
 from synthoma.evaluation.pairing import Pairs, pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
@@ -56,6 +57,6 @@ def evaluate(truth: Path, predicted: Path, out: Path, recipe: EvaluateRecipe = R
     inputs = {"truth": str(truth), "predictions": str(predicted)}
     with runs.open_run(out, "evaluate", recipe, inputs=inputs) as run:
         score = partial(score_pair, structures=pairs.structures, recipe=recipe)
-        records = engine.map_cases(score, pairs.pairs, run=run, workers=workers)
+        records = mapping.map_cases(score, pairs.pairs, run=run, workers=workers)
         run.note(**finish_evaluation(records, pairs, out, recipe))
     return pairs

@@ -15,7 +15,7 @@ from synthoma import files
 from synthoma.cases import Case
 from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
-from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, LayoutError
 from synthoma.evaluation.pairing import pair_cases, score_pair

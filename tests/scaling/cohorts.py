@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from synthoma.cases import Case
-from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.datasets.writing import write_case
 from synthoma.runs import Run

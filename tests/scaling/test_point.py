@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cohorts import cohort
 
-from synthoma.datasets.layouts import Dataset
+from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import RecipeError
 from synthoma.runs import read_run
 from synthoma.scaling.point import arm_training, complete_training, free_device

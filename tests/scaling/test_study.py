@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cohorts import cohort, fail_at_eight, pretend
 
-from synthoma.datasets.layouts import Dataset, open_dataset
+from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.errors import CaseError, RecipeError, RunError
 from synthoma.recipes import make_recipe

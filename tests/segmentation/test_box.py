@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from synthoma.cases import Case
-from synthoma.datasets.cohort import CohortRecipe, cohort_case
-from synthoma.datasets.insilico.hospitals import Hospital
 from synthoma.evaluation.scoring import EvaluateRecipe, score_case
 from synthoma.learning.models import load_model, models_in_the_box
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
+from synthoma.phantom.hospitals import Hospital
+from synthoma.reading import read_case
 from synthoma.segmentation.infer import segment
 from synthoma.segmentation.outputs import BOX
-from synthoma.synthesis.reading import read_case
 
 QUICK = EvaluateRecipe(distances=False, tolerances_mm=(2.0,))
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from stubs import dice, phantom, spec, threshold_model
 
-from synthoma import disk, engine, files
+from synthoma import disk, files
 from synthoma.cases import Case
-from synthoma.datasets.layouts import open_dataset
+from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.writing import write_case
+from synthoma.engine import mapping
 from synthoma.errors import CaseError, RunError, SynthomaError
 from synthoma.evaluation.pairing import pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
@@ -73,7 +74,7 @@ def test_evaluate_reads_masks_and_scores_as_segment_wrote_them(truth: Path, tmp_
     out = tmp_path / "out"
     dataset = open_dataset(truth)
     segment = partial(segment_case, model=threshold_model(steepness=10), recipe=SegmentRecipe(), device="cpu", out=out)
-    records = engine.map_cases(segment, dataset.cases)
+    records = mapping.map_cases(segment, dataset.cases)
     assert [record.status for record in records] == ["done", "done"]
     recipe = EvaluateRecipe(distances=False)
     pairs = pair_cases(dataset, out, recipe)

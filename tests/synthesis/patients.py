@@ -11,13 +11,13 @@ from synthesis.phantoms import FAT, KIDNEY, LIVER, grid, noise, rho
 from synthoma import disk, files
 from synthoma.cases import Case
 from synthoma.datasets.writing import write_case
-from synthoma.engine import CaseRecord, map_cases
+from synthoma.engine.mapping import CaseRecord, map_cases
+from synthoma.reading import open_dataset
 from synthoma.recipes import Recipe
 from synthoma.runs import open_run
-from synthoma.synthesis.manifest import read_manifest
-from synthoma.synthesis.outputs import finish_synthesis, replay_case, synthesize_case
 from synthoma.synthesis.plan import SynthesisRecipe
-from synthoma.synthesis.reading import open_dataset
+from synthoma.synthesis.store.manifest import read_manifest
+from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, synthesize_case
 from synthoma.volume import Geometry, Volume
 
 EXTENT_MM = (120, 120, 120)

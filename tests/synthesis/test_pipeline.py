@@ -235,7 +235,7 @@ def test_one_kidney_mask_of_both_is_enough() -> None:
 
 
 def test_generators_are_found_by_name_or_path_and_missing_ones_refused() -> None:
-    assert type(generator("rules")) is type(generator("synthoma.synthesis.generators.rules:Rules"))
+    assert type(generator("rules")) is type(generator("synthoma.synthesis.generators.rules.rules:Rules"))
     for name, message in (("nothing", "one of rules"), ("no.module:Class", "cannot be loaded")):
         with pytest.raises(RecipeError, match=message):
             generator(name)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, noise, plan_of
 
-from synthoma.synthesis import blending, wall
-from synthoma.synthesis.generators.rules import Rules
+from synthoma.synthesis.bodies import wall
+from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.insertion import blending
 from synthoma.synthesis.plan import JudgeRecipe
 from synthoma.synthesis.quality import judge
 from synthoma.synthesis.tumor import Tumor, TumorPlan, Verdict

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from synthoma.datasets.layouts import Dataset
-    from synthoma.engine import CaseRecord
+    from synthoma.datasets.layouts.opening import Dataset
+    from synthoma.engine.mapping import CaseRecord
 
 INTERRUPTED = 130
 

@@ -16,7 +16,7 @@ from synthoma.cli.app import Cluster, Out, Overrides, RecipePath, Workers, app, 
 def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Version, extras present, organs, layouts, generators."""
     from synthoma import __version__, anatomy
-    from synthoma.datasets.layouts import LAYOUTS
+    from synthoma.datasets.layouts.opening import LAYOUTS
     from synthoma.extras import present_extras
     from synthoma.synthesis.pipeline import GENERATORS
 
@@ -49,17 +49,18 @@ def validate(
     """Check geometry, HU, labels and duplicates of every case; exit 1 if any is at fault."""
     from functools import partial
 
-    from synthoma import disk, engine, runs
+    from synthoma import disk, runs
     from synthoma.datasets.catalog import write_catalog
     from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
+    from synthoma.engine import mapping
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(ValidateRecipe, recipe, changes)
     dataset = open_dataset(data)
     folder = out or Path(f"validation-{dataset.name}")
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
             title="validate",
         )  # fmt: skip
@@ -89,16 +90,17 @@ def convert(
     """Write a data set in another layout; the input is never written to."""
     from functools import partial
 
-    from synthoma import engine, runs
+    from synthoma import runs
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+    from synthoma.engine import mapping
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
     dataset = open_dataset(data)
     conversion = plan_conversion(dataset, to, out, settings)
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to)) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
             title="convert",
         )  # fmt: skip
@@ -114,13 +116,14 @@ def cohort(
     """Draw in-silico patients and write them as a data set."""
     from functools import partial
 
-    from synthoma import engine, runs
-    from synthoma.datasets.cohort import CohortRecipe, finish_cohort, write_cohort_case
+    from synthoma import runs
+    from synthoma.engine import mapping
+    from synthoma.phantom.cohort import CohortRecipe, finish_cohort, write_cohort_case
     from synthoma.recipes import read_recipe
 
     settings = read_recipe(CohortRecipe, recipe, changes)
     with runs.open_run(out, "cohort", settings, seed=settings.seed) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,
             cluster=cluster, title="cohort", key=settings.case_id,
         )  # fmt: skip
@@ -137,7 +140,7 @@ def show(
 ) -> None:
     """A picture: a case in three planes; a tumor before, after and labelled; or one tumor of each organ of a run."""
     from synthoma import pictures
-    from synthoma.synthesis.reading import find_gallery, is_synthesis, read_case, read_lesion
+    from synthoma.reading import find_gallery, is_synthesis, read_case, read_lesion
 
     case, separator, number = target.rpartition("#")
     if separator and number.isdigit():

@@ -24,18 +24,19 @@ def evaluate(
     """Score predictions: voxel, surface, lesion and patient, with intervals; tables and one HTML page."""
     from functools import partial
 
-    from synthoma import engine, runs
+    from synthoma import runs
+    from synthoma.engine import mapping
     from synthoma.evaluation.outputs import KIND, finish_evaluation
     from synthoma.evaluation.pairing import pair_cases, score_pair
     from synthoma.evaluation.scoring import EvaluateRecipe
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(EvaluateRecipe, recipe, changes)
     dataset = open_dataset(truth)
     pairs = pair_cases(dataset, predictions, settings)
     with runs.open_run(out, KIND, settings, seed, input_facts(dataset, predictions=str(predictions.resolve()))) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(score_pair, structures=pairs.structures, recipe=settings), pairs.pairs, run=run, workers=workers,
             cluster=cluster, title="evaluate",
         )  # fmt: skip

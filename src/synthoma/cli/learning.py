@@ -82,10 +82,11 @@ def segment(
     """Segment organs and tumors, on exactly the scans' grids."""
     from functools import partial
 
-    from synthoma import disk, engine, runs
+    from synthoma import disk, runs
+    from synthoma.engine import mapping
     from synthoma.extras import need
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.reading import open_dataset
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.models import find_model
@@ -101,7 +102,7 @@ def segment(
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)
     with runs.open_run(out, "segment", settings, inputs=facts) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities),
             dataset.cases, run=run, workers=workers, cluster=cluster, title="segment",
         )  # fmt: skip

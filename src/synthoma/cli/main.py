@@ -10,8 +10,8 @@ import typer
 
 from synthoma.cli import data, judging, learning, studies, tumors
 from synthoma.cli.app import INTERRUPTED, app
+from synthoma.engine.processes import ONE_THREAD
 from synthoma.errors import SynthomaError
-from synthoma.processes import ONE_THREAD
 
 ROOMS = (data, tumors, learning, judging, studies)  # importing one gives the command what it holds
 

@@ -24,11 +24,11 @@ def scale(
 ) -> None:
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
     from synthoma import runs
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
     from synthoma.scaling.outputs import REPORT
     from synthoma.scaling.recipe import StudyRecipe
     from synthoma.scaling.study import run_study
-    from synthoma.synthesis.reading import open_dataset
 
     settings = read_recipe(StudyRecipe, recipe, changes)
     dataset = open_dataset(data)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from synthoma.anatomy import is_lesion
 from synthoma.cases import Case
-from synthoma.datasets.layouts import Dataset
+from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.splits import SplitRecipe, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.scoring import EvaluateRecipe, score_case
-from synthoma.synthesis.online import complete_table, from_table
-from synthoma.synthesis.reading import open_dataset
+from synthoma.reading import open_dataset
+from synthoma.synthesis.online.online import complete_table, from_table
 from synthoma.volume import Volume
 
 if TYPE_CHECKING:

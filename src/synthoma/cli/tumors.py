@@ -10,7 +10,7 @@ import typer
 from synthoma.cli.app import Cluster, Data, Maps, Out, Overrides, RecipePath, Workers, app, finish, input_facts
 
 if TYPE_CHECKING:
-    from synthoma.engine import CaseRecord
+    from synthoma.engine.mapping import CaseRecord
 
 
 @app.command()
@@ -31,18 +31,19 @@ def synthesize(
     """Put tumors into the cases of a data set; the manifest can replay every one of them."""
     from functools import partial
 
-    from synthoma import engine, runs
+    from synthoma import runs
+    from synthoma.engine import mapping
+    from synthoma.reading import open_dataset
     from synthoma.recipes import read_recipe
-    from synthoma.synthesis.outputs import finish_synthesis, synthesize_case
     from synthoma.synthesis.plan import SynthesisRecipe
-    from synthoma.synthesis.reading import open_dataset
+    from synthoma.synthesis.store.outputs import finish_synthesis, synthesize_case
 
     settings = read_recipe(SynthesisRecipe, recipe, changes)
     dataset = open_dataset(data)
     with runs.open_run(
         out, "synthesize", settings, seed, input_facts(dataset, write=write, maps=" ".join(maps))
     ) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases,
             run=run, workers=workers, cluster=cluster, title="synthesize",
         )  # fmt: skip
@@ -65,17 +66,18 @@ def replay(
     """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
     from functools import partial
 
-    from synthoma import disk, engine, runs
+    from synthoma import disk, runs
+    from synthoma.engine import mapping
+    from synthoma.reading import open_dataset
     from synthoma.recipes import Recipe
-    from synthoma.synthesis.manifest import read_manifest
-    from synthoma.synthesis.outputs import finish_synthesis, replay_case
-    from synthoma.synthesis.reading import open_dataset
+    from synthoma.synthesis.store.manifest import read_manifest
+    from synthoma.synthesis.store.outputs import finish_synthesis, replay_case
 
     table = read_manifest(manifest)
     dataset = open_dataset(data)
     inputs = input_facts(dataset, manifest=disk.digest(manifest), write=write, maps=" ".join(maps))
     with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
-        records = engine.map_cases(
+        records = mapping.map_cases(
             partial(replay_case, manifest=table, out=out, write=write, maps=maps), table.cases_in(dataset), run=run,
             workers=workers, cluster=cluster, title="replay",
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Where scans come from: folders of known layouts, their catalog and splits, and in-silico patients."""
+"""Where scans come from: folders of known layouts, their catalog, validation and splits."""

@@ -12,8 +12,8 @@ import pydantic
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case
 from synthoma.datasets.labels import unknown_values
-from synthoma.datasets.layouts import WRITABLE, Dataset
-from synthoma.datasets.listing import natural
+from synthoma.datasets.layouts.listing import natural
+from synthoma.datasets.layouts.opening import WRITABLE, Dataset
 from synthoma.datasets.painting import annotated, paint
 from synthoma.datasets.writing import report, write_case
 from synthoma.errors import CaseError, LayoutError

@@ -12,7 +12,7 @@ import numpy as np
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
-from synthoma.datasets.folders import RECORD, SEGMENTATIONS
+from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS
 from synthoma.formats import nifti
 from synthoma.volume import Geometry, Volume
 

@@ -13,9 +13,9 @@ from synthoma.cases import Case, Label, Source
 from synthoma.datasets.catalog import Catalog, read_catalog
 from synthoma.datasets.fingerprint import find_duplicates
 from synthoma.datasets.labels import PresentLabels, label_sources, with_tumors
-from synthoma.datasets.layouts import Dataset, detect, open_dataset
-from synthoma.datasets.listing import Listing, case_id, description, list_folder
-from synthoma.datasets.nnunet import label_values
+from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
+from synthoma.datasets.layouts.nnunet import label_values
+from synthoma.datasets.layouts.opening import Dataset, detect, open_dataset
 from synthoma.errors import CaseError, LayoutError, SynthomaError
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from synthoma import disk
 from synthoma.cases import Case, Label, Lesion, Source
-from synthoma.clusters import ClusterRecipe
-from synthoma.engine import map_cases
+from synthoma.engine.clusters import ClusterRecipe
+from synthoma.engine.mapping import map_cases
 from synthoma.errors import CaseError, FileError
 from synthoma.learning.entry import HU, LABELS, POINTS, RECORD, Entry, read_tables, tables_name
 from synthoma.learning.gridding import GridMasks, Spacing, find_places, paint, training_grid

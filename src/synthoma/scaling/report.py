@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from synthoma.evaluation.page import fact_table, page, plot_figures, table
 from synthoma.evaluation.plots import Plot
 from synthoma.evaluation.statistics import Interval
 from synthoma.evaluation.worst import Picture
+from synthoma.reports.page import fact_table, page, plot_figures, table
 from synthoma.scaling import answer
 from synthoma.scaling.findings import StudyFit
 from synthoma.scaling.plots import plot_scaling, plot_sizes

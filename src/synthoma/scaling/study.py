@@ -12,9 +12,9 @@ import numpy as np
 
 from synthoma import disk, files
 from synthoma.cases import Case
-from synthoma.clusters import ClusterRecipe
-from synthoma.datasets.layouts import Dataset
-from synthoma.engine import CaseRecord, map_cases
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.engine.clusters import ClusterRecipe
+from synthoma.engine.mapping import CaseRecord, map_cases
 from synthoma.runs import open_run
 from synthoma.scaling.outputs import DESIGN, KIND, finish_study
 from synthoma.scaling.point import EXAMPLES, Plan, Trainer, complete_training, run_point, train_network

@@ -9,7 +9,7 @@ from typing import Any
 
 from synthoma.cases import Case, find_lesions
 from synthoma.datasets.catalog import read_catalog
-from synthoma.datasets.layouts import Dataset
+from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.splits import Splits, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError
 from synthoma.scaling.recipe import StudyRecipe

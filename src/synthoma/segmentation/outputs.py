@@ -11,10 +11,10 @@ from typing import Any
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case
-from synthoma.datasets import layouts
-from synthoma.datasets.folders import RECORD, SEGMENTATIONS, holds_case
-from synthoma.datasets.layouts import Dataset
-from synthoma.datasets.listing import case_id, image_stem, list_folder
+from synthoma.datasets.layouts import opening
+from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS, holds_case
+from synthoma.datasets.layouts.listing import case_id, image_stem, list_folder
+from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
 from synthoma.errors import LayoutError, RunError
 from synthoma.learning.loop import choose_device
@@ -28,7 +28,7 @@ BOX = Path(__file__).parent / "models"  # models that come with the program
 SCORES, PROBABILITIES = "scores", "probabilities"
 
 
-def find_inputs(path: Path | str, open_dataset: Callable[[Path], Dataset] = layouts.open_dataset) -> Dataset:
+def find_inputs(path: Path | str, open_dataset: Callable[[Path], Dataset] = opening.open_dataset) -> Dataset:
     """The cases at a path: a data set in any layout, a case's folder, a DICOM series' folder, or one image file.
 
     open_dataset: how folders are read. The id of a lone image is its name, that of `ct.nii.gz` in a case's folder
@@ -44,7 +44,7 @@ def find_inputs(path: Path | str, open_dataset: Callable[[Path], Dataset] = layo
             fix="of a DICOM series give the folder",
         )
     if holds_case(list_folder(path.parent)):
-        case = layouts.read_case(path)
+        case = opening.read_case(path)
     else:
         case = Case(case_id(image_stem(path.name)), path, dataset=path.parent.name)
     return Dataset(path, "image", case.dataset, (case,))

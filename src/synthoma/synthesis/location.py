@@ -14,8 +14,8 @@ from scipy import ndimage
 from synthoma import anatomy
 from synthoma.cases import Lesion, ball_diameter_mm, find_lesions
 from synthoma.errors import CaseError
-from synthoma.synthesis.blending import noise_sample
-from synthoma.synthesis.shape import Floats
+from synthoma.synthesis.bodies.shape import Floats
+from synthoma.synthesis.insertion.blending import noise_sample
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.synthesis import blending, mass_effect, quality, wall
+from synthoma.synthesis import quality
+from synthoma.synthesis.bodies import wall
+from synthoma.synthesis.insertion import blending, mass_effect
+from synthoma.synthesis.insertion.scene import Scene, scan_digest
 from synthoma.synthesis.location import VESSELS, Host
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe, bounding_radius_mm, draw_plan, draw_plans
 from synthoma.synthesis.scan import PHASE_ORGANS, contrast_phase, scanner_blur_mm
-from synthoma.synthesis.scene import Scene, scan_digest
 from synthoma.synthesis.tumor import Generator, TumorPlan, Verdict
 from synthoma.volume import Array, Box, Volume
 
-GENERATORS = {"rules": "synthoma.synthesis.generators.rules:Rules"}
+GENERATORS = {"rules": "synthoma.synthesis.generators.rules.rules:Rules"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from synthoma.anatomy import ShapePrior
 from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
 from synthoma.seeds import rng_for, seed_for
-from synthoma.synthesis import wall
+from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.location import Host, apart, find_site
 from synthoma.synthesis.tumor import PUSH_REACH, Calcification, TumorPlan, Vector
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from synthoma.cases import ball_diameter_mm
-from synthoma.synthesis import wall
-from synthoma.synthesis.blending import HU_RANGE
+from synthoma.synthesis.bodies import wall
+from synthoma.synthesis.insertion.blending import HU_RANGE
 from synthoma.synthesis.plan import JudgeRecipe
 from synthoma.synthesis.tumor import Tumor, Verdict
 from synthoma.volume import Array, Geometry, Volume

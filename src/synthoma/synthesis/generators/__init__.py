@@ -1,1 +1,1 @@
-"""Ways of making a tumor, each imported only when a plan names it."""
+"""What draws a tumor's plan and renders its tissue; each generator is imported only when it is asked for."""

@@ -1,0 +1,111 @@
+"""One folder a case: `ct.nii.gz` beside `segmentations/` (AbdomenAtlas 1.x, TotalSegmentator, ours), or two trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from synthoma import anatomy, disk
+from synthoma.cases import Case, Source
+from synthoma.datasets.labels import PresentLabels
+from synthoma.datasets.layouts.listing import Listing, case_id, image_stem, list_folder
+from synthoma.errors import LayoutError, SynthomaError
+
+SEGMENTATIONS = "segmentations"
+COMBINED = "combined_labels"
+RECORD = "case.json"
+
+# layout -> (tree of scans, tree of masks)
+TREES = {
+    "abdomenatlas2": (("ct", "label"),),
+    "pants": (("ImageTr", "LabelTr"), ("ImageTe", "LabelTe")),
+}
+
+
+def holds_case(listing: Listing) -> bool:
+    """Whether a folder is a case of AbdomenAtlas 1.x, TotalSegmentator or ours, whole or broken."""
+    names = (*listing.files, *listing.dangling)
+    return SEGMENTATIONS in listing.folders or any(image_stem(name) in ("ct", COMBINED) for name in names)
+
+
+def read(listing: Listing, dataset: str, labels: Listing | None = None) -> Case:
+    """The case in a folder.
+
+    labels: the folder of its masks; unless given it is looked for in a tree beside the scans', else here.
+    `case.json`, if there, gives patient and attributes. Without `segmentations/` the masks are those classes
+    of `combined_labels` (AbdomenAtlas ids) that have voxels. Raises `LayoutError` for a scan that is missing or
+    that there are two of, and for two masks of one structure.
+    """
+    name = case_id(listing.path.name)
+    image = _scan(listing, name)
+    record = disk.read_json(listing.path / RECORD) if RECORD in listing.files else {}
+    if not isinstance(record, dict) or not isinstance(record.get("attributes", {}), dict):
+        raise LayoutError(f"{RECORD} is no record of a case", case=name, found=record)
+    masks = _masks(labels or labels_beside(listing) or listing, name)
+    return Case(name, image, masks, str(record.get("patient", "")), dataset, attributes=record.get("attributes", {}))
+
+
+def _scan(listing: Listing, case: str) -> Path:
+    """`ct.nii.gz`, or `ct` with another suffix; anything else beginning with `ct` is one scan too many."""
+    scans = [
+        name for name, stem in listing.images().items() if stem.lower() == "ct" or stem[:3].lower() in ("ct_", "ct-")
+    ]
+    if len(scans) == 1 and image_stem(scans[0]) == "ct":
+        return listing.path / scans[0]
+    if len(scans) > 1:
+        raise LayoutError(
+            "several scans in one case", case=case, found=" and ".join(scans), expected="one", fix="keep one a folder"
+        )
+    raise LayoutError("the case has no scan", case=case, found=listing.summary(), expected="ct.nii.gz")
+
+
+def _masks(listing: Listing, case: str) -> Mapping[str, Source]:
+    if SEGMENTATIONS not in listing.folders:
+        combined = [name for name, stem in listing.images().items() if stem == COMBINED]
+        classes = {name: (value,) for name, value in anatomy.STRUCTURES.items()}
+        return PresentLabels(listing.path / combined[0], classes) if combined else {}
+    folder = listing.within(SEGMENTATIONS)
+    if folder.dangling:
+        raise LayoutError("a mask is a link to nowhere", case=case, found=", ".join(folder.dangling))
+    masks: dict[str, Source] = {}
+    for file, stem in folder.images().items():
+        structure = anatomy.canonical_name(stem)
+        if structure in masks:
+            raise LayoutError(
+                f"two masks of {structure}",
+                case=case,
+                found=f"{Path(str(masks[structure])).name} and {file}",
+                expected="one",
+                fix="keep one, or rename the other",
+            )
+        masks[structure] = folder.path / file
+    return masks
+
+
+def tree_fits(layout: str, root: Listing, samples: tuple[Listing, ...]) -> bool:
+    """Both trees of the layout are there."""
+    return any(scans in root.folders and masks in root.folders for scans, masks in TREES[layout])
+
+
+def read_trees(layout: str, root: Listing) -> Iterator[Case | SynthomaError]:
+    """The cases of two trees: scans without masks are unlabeled cases, masks without a scan are faults."""
+    for scans, masks in TREES[layout]:
+        there, labels = root.within(scans), root.within(masks)
+        for name in there.folders:
+            try:
+                yield read(list_folder(there.path / name), root.path.name, labels.within(name))
+            except SynthomaError as fault:
+                yield fault
+        for name in labels.folders:
+            if name not in there.folders:
+                yield LayoutError("masks without a scan", case=case_id(name), expected=f"{scans}/{name}/ct.nii.gz")
+
+
+def labels_beside(listing: Listing) -> Listing | None:
+    """The folder of masks in the other tree, for a case's folder in a tree of scans; None if there is none."""
+    tree = listing.path.parent
+    for scans, masks in (pair for pairs in TREES.values() for pair in pairs):
+        twin = tree.parent / masks / listing.path.name
+        if tree.name == scans and twin.is_dir():
+            return list_folder(twin)
+    return None

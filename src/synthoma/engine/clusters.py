@@ -1,0 +1,231 @@
+"""Dask clusters: where cases run when one machine is not enough."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from synthoma.engine.processes import MAX_DEATHS, ONE_THREAD
+from synthoma.errors import RunError
+from synthoma.extras import need
+from synthoma.recipes import Recipe
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CONNECT_S = 20.0
+REFRESH_S = 1.0
+WARN_S = 60.0
+
+SUBMIT_COMMANDS = {"slurm": "sbatch", "pbs": "qsub"}
+log = logging.getLogger(__name__)
+
+_QUEUED = ("queue", "account", "walltime", "workers_per_job", "interface", "directives", "prologue")
+# kind -> the settings that mean something to it, besides workers and memory_gb
+SETTINGS = {
+    "local": (),
+    "slurm": _QUEUED,
+    "pbs": _QUEUED,
+    "kubernetes": ("image", "namespace", "volume_claim", "mount"),
+}
+
+
+class ClusterRecipe(Recipe):
+    """Workers on another machine, or on many; each is one process that runs one case at a time with one thread.
+
+    memory_gb: of one worker; one that exceeds it is killed and replaced. directives: lines for the scheduler
+    (`--gres=gpu:1`); prologue: shell lines before a worker starts (`source .venv/bin/activate`). interface: the
+    network that nodes share (`ib0`). image: a container that holds synthoma. volume_claim, mount: the claim with
+    the data and where it appears in a worker. Folders must have the same path on every worker.
+    """
+
+    kind: Literal["local", "slurm", "pbs", "kubernetes"] = "local"
+    workers: int = Field(2, ge=1)
+    memory_gb: float = Field(4.0, gt=0)
+    queue: str | None = None
+    account: str | None = None
+    walltime: str = "24:00:00"
+    workers_per_job: int = Field(1, ge=1)
+    interface: str | None = None
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    image: str | None = None
+    namespace: str | None = None
+    volume_claim: str | None = None
+    mount: str = "/data"
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> Self:
+        known = {"kind", "workers", "memory_gb", *SETTINGS[self.kind]}
+        idle = sorted(self.model_fields_set - known)
+        if idle:
+            raise ValueError(f"{', '.join(idle)} mean nothing to kind = {self.kind!r}")
+        if self.kind == "kubernetes" and self.image is None:
+            raise ValueError("kind = 'kubernetes' needs an image that holds synthoma")
+        return self
+
+
+def run_on_cluster(
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    cluster: str | ClusterRecipe,
+    lost: Callable[[Item, str, str], Result],
+) -> Generator[tuple[int, Result], None, None]:
+    """The index and the result of every item, as they finish, from a Dask cluster.
+
+    cluster: the address of a scheduler (`tcp://host:8786`), or a recipe for a cluster that lives as long as this
+    call. One item per worker thread is submitted at a time, so that the scheduler stays small with a million of
+    them. Dask blames every item on a worker that dies, so one that is blamed for three deaths is tried once more,
+    alone, before it is `lost` (see `processes.run_on_processes`). Raises `RunError` if there is no scheduler, or
+    it goes away. No items start no cluster.
+    """
+    if not items:
+        return
+    with _connect(cluster) as client:
+        least = 1 if isinstance(cluster, str) else cluster.workers
+        suspects = []
+        for index, future in _finished(client, task, items, range(len(items)), least):
+            if _blamed(future):
+                suspects.append(index)
+            else:
+                yield index, _outcome(future, items[index], lost)
+        for suspect in suspects:
+            for index, future in _finished(client, task, items, [suspect], least):
+                yield index, _outcome(future, items[index], lost)
+
+
+def _finished(
+    client: Any, task: Callable[[Item], Result], items: Sequence[Item], indices: Iterable[int], least: int
+) -> Iterator[tuple[int, Any]]:
+    """Each index and its finished future; never more submitted than the workers' threads, or `least`."""
+    finished: SimpleQueue[Any] = SimpleQueue()
+    submitted: dict[Any, int] = {}
+    indices = iter(indices)
+    room, looked, warned = least, -REFRESH_S, time.monotonic()
+    while True:
+        if time.monotonic() - looked >= REFRESH_S:
+            threads, looked = sum(client.nthreads().values()), time.monotonic()
+            room = max(threads, least)
+            if not threads and looked - warned >= WARN_S:
+                warned = looked
+                log.warning("the cluster has no worker; its queue and the logs of its jobs may say why")
+        for index in islice(indices, max(room - len(submitted), 0)):
+            future = client.submit(task, items[index], pure=False)
+            submitted[future] = index
+            future.add_done_callback(finished.put)
+        if not submitted:
+            return
+        with suppress(Empty):  # after a second without news, look whether workers have joined
+            future = finished.get(timeout=REFRESH_S)
+            yield submitted.pop(future), future
+
+
+def _blamed(future: Any) -> bool:
+    killed = need("distributed", "cluster").KilledWorker
+    return future.status == "error" and isinstance(future.exception(), killed)
+
+
+def _outcome(future: Any, item: Item, lost: Callable[[Item, str, str], Result]) -> Result:
+    distributed = need("distributed", "cluster")
+    try:
+        result: Result = future.result()
+    except distributed.KilledWorker as error:
+        deaths = error.allowed_failures + 1
+        return lost(item, f"killed {deaths} workers of the cluster; probably out of memory: more memory_gb", "")
+    except distributed.CancelledError as error:
+        raise RunError("the Dask scheduler went away", fix="the same command goes on where this one stopped") from error
+    except Exception as error:  # noqa: BLE001 (the task itself never raises: the worker could not load it)
+        return lost(item, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+    return result
+
+
+@contextmanager
+def _connect(cluster: str | ClusterRecipe) -> Iterator[Any]:
+    distributed = need("distributed", "cluster")
+    if isinstance(cluster, str):
+        try:
+            client = distributed.Client(cluster, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"no Dask scheduler answers at {cluster}", found=str(error), fix="start one (`dask scheduler`)"
+            ) from error
+        with client:
+            yield client
+        return
+    settings = {"distributed.scheduler.allowed-failures": MAX_DEATHS - 1}
+    settings |= {f"distributed.nanny.pre-spawn-environ.{name}": int(value) for name, value in ONE_THREAD.items()}
+    with (
+        need("dask", "cluster").config.set(settings),
+        _START[cluster.kind](cluster) as deployed,
+        distributed.Client(deployed) as client,
+    ):
+        yield client
+
+
+def _local(recipe: ClusterRecipe) -> Any:
+    # The scheduler asks nobody who they are, so it listens to this machine only.
+    return need("distributed", "cluster").LocalCluster(
+        n_workers=recipe.workers,
+        threads_per_worker=1,
+        memory_limit=f"{recipe.memory_gb}GB",
+        host="127.0.0.1",
+        dashboard_address=None,
+    )
+
+
+def _queued(recipe: ClusterRecipe) -> Any:
+    command = SUBMIT_COMMANDS[recipe.kind]
+    if shutil.which(command) is None:
+        raise RunError(f"{command} is not on this machine", fix="start from a node that submits jobs")
+    jobqueue = need("dask_jobqueue", "cluster")
+    kind = {"slurm": "SLURMCluster", "pbs": "PBSCluster"}[recipe.kind]
+    return getattr(jobqueue, kind)(
+        n_workers=recipe.workers,
+        queue=recipe.queue,
+        account=recipe.account,
+        walltime=recipe.walltime,
+        cores=recipe.workers_per_job,
+        processes=recipe.workers_per_job,
+        memory=f"{recipe.memory_gb * recipe.workers_per_job}GB",
+        interface=recipe.interface,
+        job_extra_directives=list(recipe.directives),
+        job_script_prologue=[*(f"export {name}={value}" for name, value in ONE_THREAD.items()), *recipe.prologue],
+        scheduler_options={"dashboard_address": None},
+    )
+
+
+def _kubernetes(recipe: ClusterRecipe) -> Any:
+    operator = need("dask_kubernetes.operator", "kubernetes")
+    amount = {"cpu": "1", "memory": f"{recipe.memory_gb}G"}
+    spec = operator.make_cluster_spec(
+        name=f"synthoma-{uuid.uuid4().hex[:8]}",
+        image=recipe.image,
+        n_workers=recipe.workers,
+        resources={"requests": amount, "limits": amount},
+        # The scheduler is a pod of its own, out of reach of the settings of this process.
+        env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(MAX_DEATHS - 1), **ONE_THREAD},
+        worker_command=["dask", "worker", "--nthreads", "1"],
+    )
+    if recipe.volume_claim:
+        pod = spec["spec"]["worker"]["spec"]
+        pod["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": recipe.volume_claim}}]
+        pod["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": recipe.mount}]
+    return operator.KubeCluster(custom_cluster_spec=spec, namespace=recipe.namespace)
+
+
+_START: dict[str, Callable[[ClusterRecipe], AbstractContextManager[Any]]] = {
+    "local": _local,
+    "slurm": _queued,
+    "pbs": _queued,
+    "kubernetes": _kubernetes,
+}

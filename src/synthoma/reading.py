@@ -1,0 +1,153 @@
+"""Reading what a synthesis left: cases and data sets, the same voxels whatever was written, and single tumors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthoma import disk
+from synthoma.cases import Case
+from synthoma.datasets.layouts import opening
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.synthesis.store.manifest import MANIFEST, Listed, read_manifest, versions
+from synthoma.synthesis.store.outputs import FORMAT, RECORD
+from synthoma.synthesis.store.overlay import OVERLAY
+from synthoma.synthesis.store.rendered import Rendering
+from synthoma.volume import Volume
+
+_MARGIN_MM = 30.0  # around a tumor, and as much again as it is long
+
+
+def is_synthesis(folder: Path | str) -> bool:
+    """Whether this is the output folder of a finished synthesis or replay."""
+    return (Path(folder) / RECORD).is_file()
+
+
+def read_case(path: Path | str, data: Path | str | None = None) -> Case:
+    """One case of any data set or synthesis: its folder, its scan, or the data set's folder and the case's id.
+
+    Of a synthesis that wrote overlays or plans the voxels are made when asked for, from the healthy scans; data: the
+    folder of those, if they no longer lie where they did. Raises `LayoutError` if no case can be found there, and,
+    when read, `CaseError` if the healthy scan is another one.
+    """
+    path = _absolute(path)
+    if not is_synthesis(path.parent) or _record(path.parent)["write"] == "full":
+        return opening.read_case(path)
+    return _rendering(path.parent, path.name, data).case(path.parent.name)
+
+
+def open_dataset(root: Path | str, layout: str | None = None, data: Path | str | None = None) -> Dataset:
+    """The cases of a folder in any known layout, or of a synthesis; as `read_case`, and `opening.open_dataset`."""
+    folder = _absolute(root)
+    if layout is not None or not is_synthesis(folder) or _record(folder)["write"] == "full":
+        return opening.open_dataset(root, layout)
+    healthy = open_dataset(_data(folder, data))
+    write = _record(folder)["write"]
+    cases: list[Case] = []
+    faults: list[SynthomaError] = []
+    for case in read_manifest(folder).cases:
+        try:
+            cases.append(_rendered(folder, healthy[case], write).case(folder.name))
+        except SynthomaError as fault:
+            faults.append(fault.of_case(case))
+    return Dataset(folder, write, folder.name, tuple(cases), tuple(faults))
+
+
+@dataclass(frozen=True, eq=False)
+class TumorView:
+    """A tumor that was put in: the scan around it before and after, its mask, and a line about it."""
+
+    before: Volume
+    after: Volume
+    mask: Volume
+    caption: str
+
+
+def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -> TumorView:
+    """Tumor 1, 2, ... of a case of a synthesis, in the order they were put in, with its surroundings.
+
+    path: the output folder and the case's id. before: the healthy scan. Raises `CaseError` for a number that there
+    is none of.
+    """
+    path = _absolute(path)
+    if not is_synthesis(path.parent):
+        raise LayoutError(f"{path.parent} is no output of a synthesis", expected=f"a {RECORD} in it")
+    rendering = _rendering(path.parent, path.name, data)
+    synthesis = rendering.synthesis()
+    if not 1 <= number <= len(synthesis.inserted):
+        raise CaseError(
+            f"no tumor {number}", case=path.name, expected=f"1 to {len(synthesis.inserted)}, the tumors put in"
+        )
+    tumor = synthesis.inserted[number - 1]
+    geometry = synthesis.ct.geometry
+    longest = max(n * spacing for n, spacing in zip(tumor.box.shape, geometry.spacing_mm, strict=True))
+    margin = [round((_MARGIN_MM + longest) / spacing) for spacing in geometry.spacing_mm]
+    box = tumor.box.grow(margin).clip(geometry.shape)
+    mask = np.zeros(geometry.shape, bool)
+    mask[tumor.box.slices] = tumor.mask
+    scores, plan = tumor.verdict.scores, tumor.plan
+    caption = (
+        f"{path.name}: tumor {number}, {plan.organ}, {synthesis.phase} phase, planned {plan.diameter_mm:.0f} mm and"
+        f" {plan.contrast_hu:+.0f} HU, drawn {scores['diameter_mm']:.1f} mm and {scores['contrast_hu']:+.0f} HU"
+    )
+    crop = Volume(np.ascontiguousarray(mask[box.slices]), geometry.crop(box))
+    return TumorView(rendering.healthy.read_image(box), synthesis.ct.crop(box), crop, caption)
+
+
+def find_gallery(folder: Path | str, data: Path | str | None = None) -> list[tuple[str, Volume, Volume, Volume]]:
+    """One tumor of each organ that a synthesis put tumors into, of middling size: organ, before, after, mask."""
+    folder = _absolute(folder)
+    by_organ: dict[str, list[Listed]] = {}
+    for tumor in read_manifest(folder).tumors():
+        by_organ.setdefault(tumor.organ, []).append(tumor)
+    items = []
+    for organ, tumors in by_organ.items():
+        middle = sorted(tumors, key=lambda tumor: tumor.diameter_mm)[len(tumors) // 2]
+        view = read_lesion(folder / middle.case, middle.number, data)
+        items.append((f"{organ}, {middle.diameter_mm:.0f} mm", view.before, view.after, view.mask))
+    return items
+
+
+def _rendering(folder: Path, case: str, data: Path | str | None) -> Rendering:
+    write = _record(folder)["write"]
+    return _rendered(folder, read_case(_data(folder, data) / case), write)
+
+
+def _rendered(folder: Path, healthy: Case, write: str) -> Rendering:
+    return Rendering(healthy, folder / MANIFEST, folder / healthy.id / OVERLAY if write == "overlay" else None)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = disk.read_json(folder / RECORD)
+    if record.get("format") != FORMAT:
+        raise LayoutError(
+            f"{folder} is a synthesis of another format",
+            found=f"format {record.get('format')}, written by {record.get('versions')}",
+            expected=f"format {FORMAT}, which {versions()} reads",
+            fix="read it with the version that wrote it",
+        )
+    return record
+
+
+def _data(folder: Path, data: Path | str | None) -> Path:
+    """Where the healthy scans of a synthesis lie."""
+    if data is not None:
+        return _absolute(data)
+    place = _record(folder)["data"]
+    for found in (_absolute(folder / place["relative"]), Path(place["absolute"])):
+        if found.is_dir():
+            return found
+    raise LayoutError(
+        f"the healthy scans that {folder} was made from are not where they were",
+        found=f"no folder {place['absolute']}",
+        fix="say where they are with data= (--data)",
+    )
+
+
+def _absolute(path: Path | str) -> Path:
+    return Path(os.path.abspath(path))

@@ -1,0 +1,1 @@
+"""Pages, plots and pictures that every report is made of."""

@@ -1,0 +1,335 @@
+"""Tumors of hollow organs: a thickening that follows the wall, narrows the lumen and replaces what was in it.
+
+In coordinates of the wall (u along the organ, v around it, depth D under its outer surface) the tumor is where
+((u/a)^2 + (v/b)^2)^2 + (D/c)^4 < e^(4 g): a plateau with shoulders, as annular cancers have; g is the surface of
+`shape`, over directions from the tumor's center. It reaches a little way outside, and further where it is thicker
+than the organ is deep. a is stretched until the volume is the planned one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from synthoma.errors import CaseError
+from synthoma.synthesis.bodies import shape, tracing, tube
+from synthoma.synthesis.bodies.shape import Body, Floats
+from synthoma.synthesis.bodies.tube import Nodes, Tube
+from synthoma.synthesis.location import Host, find_site
+from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
+from synthoma.volume import Array, Box, Geometry, Volume
+
+_TRIES = 12
+_LEAST_ROOM = 0.4  # share of a tumor that its place has to hold
+_SURFACE_MM = 2.6  # as deep as the host's outermost cells lie
+_AROUND_MM = 75.0  # how much of the organ a place is judged by
+_THINNEST_MM, _LONGEST_MM = 3.0, 35.0
+_CLOSED = 1.4  # thickness over the organ's radius from which an annular tumor surely closes the lumen
+_STRETCH = (0.4, 1.7)  # of the planned length, so that the volume is the planned one
+_DENT, _BUMP = -0.35, 0.3  # ln of the deepest dent and the highest lobule over the plain surface
+_OUTSIDE = 0.1  # of the thickness that lies outside the organ
+_FINER = 4  # nodes of the map of lobules to each of the harmonics'; the far wall is many radii away
+_SAMPLES = (48, 36, 8)  # along, around and into the wall, to find the volume
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a wall tumor sits and how far it reaches; see `TumorPlan`. relaxed: places given up before this one."""
+
+    center_mm: Vector
+    axes_mm: Vector
+    orientation: tuple[float, float, float, float]
+    relaxed: int
+
+
+def draw_frame(
+    host: Host, diameter_mm: float, taken: Sequence[tuple[Vector, float]], gap_mm: float, rng: np.random.Generator
+) -> Frame:
+    """A place drawn uniformly over the organ's surface, and half length, half arc and thickness that suit it.
+
+    The volume is that of a ball of `diameter_mm`. Places on the organ's end, or without room along it, are given up;
+    if there is no other the roomiest is taken. `CaseError` if there is none at all.
+    """
+    scan = host.scan
+    # the outermost coarse voxels of the organ, however coarse they are
+    surface_mm = max(_SURFACE_MM, min(host.grid.spacing_mm))
+    best: tuple[float, Frame] | None = None
+    for tried in range(_TRIES):
+        site = find_site(host, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
+        organ = host.crop(scan.box_around(site.center_mm, _AROUND_MM))
+        place = _place(organ, site.center_mm)
+        if place is None:
+            continue
+        center, rotation, line = place
+        axes = _draw_axes(diameter_mm, line.radius_mm, rng)
+        x, y, z = center.tolist()
+        frame = Frame((x, y, z), axes, _quaternion(rotation), tried)
+        room = _room(line, scan, axes[0], diameter_mm)
+        if room > 0.75:
+            return frame
+        if best is None or room > best[0]:
+            best = room, frame
+    if best is None or best[0] < _LEAST_ROOM:
+        raise CaseError(
+            f"no wall for a tumor of {diameter_mm:.0f} mm in the {host.organ}",
+            case=host.case,
+            found=f"{host.volume_ml:.0f} ml, room for {100 * best[0]:.0f} % of it" if best else "nothing like a tube",
+            fix="plan smaller tumors, or look at the mask",
+        )
+    return dataclasses.replace(best[1], relaxed=_TRIES)
+
+
+def _place(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None:
+    """Center on the surface, rotation of the tumor's frame, and the organ there; None where it is no tube."""
+    found = tracing.find_wall(organ, near_mm)
+    if found is None:
+        return None
+    center, inward, axis, radius = found
+    rough = tracing.trace(organ, center, _rotation(axis, inward), _LONGEST_MM, 2.5 * radius)
+    if rough is None:
+        return None
+    # the middle line, once known, tells the organ's direction better, at bends above all
+    rotation = _rotation(rough.tangents[int(np.argmin(np.abs(rough.along_mm)))], inward)
+    line = tracing.trace(organ, center, rotation, _LONGEST_MM, 2.5 * radius)
+    return None if line is None else (center, rotation, line)
+
+
+def _rotation(axis: Array, inward: Array) -> Array:
+    """(3, 3): columns along the organ, around it and inward."""
+    along = axis - inward * (axis @ inward)
+    along = along / np.linalg.norm(along)
+    return np.stack([along, np.cross(inward, along), inward], axis=1)
+
+
+def _room(line: Tube, scan: Geometry, half_length: float, diameter_mm: float) -> float:
+    """Share of a tumor's length that the organ has in the scan, or of its volume when stretched, if that is less."""
+    along = np.linspace(-_STRETCH[1], _STRETCH[1], 41) * half_length
+    middle = np.stack([np.interp(along, line.along_mm, values) for values in line.nodes_mm.T], axis=-1)
+    index = scan.to_ijk(middle)
+    there = ((index > -0.5) & (index < np.asarray(scan.shape) - 0.5)).all(axis=1)
+    there &= (along > line.first_mm) & (along < line.last_mm)
+    held = np.pi * line.radius_mm**2 * there.mean() * 2 * _STRETCH[1] * half_length / (np.pi / 6 * diameter_mm**3)
+    return float(min(there[np.abs(along) <= half_length].mean(), held))
+
+
+def _draw_axes(diameter_mm: float, radius_mm: float, rng: np.random.Generator) -> Vector:
+    """Half length, half arc and thickness of a tumor on a tube: polypoid when small, often annular when large.
+
+    Walls of cancers are 10 to 30 mm thick over 30 to 60 mm. Three of four annular ones leave a lumen.
+    """
+    product = diameter_mm**3 / 4  # of the three: the planned volume is 2/3 pi a b c
+    normal, share = rng.standard_normal(2), rng.random(4)
+    thick = max(_THINNEST_MM, 0.5 * diameter_mm * (diameter_mm / 10) ** -0.25 * np.exp(0.18 * normal[0]))
+    around = np.pi * radius_mm
+    aspect = np.exp(0.15 + 0.3 * normal[1])
+    # how much of the circumference it would take if as long as wide
+    needed = np.sqrt(product / min(thick, radius_mm)) / around
+    half_arc = np.sqrt(product / (min(thick, 0.8 * radius_mm) * aspect))
+    if share[0] < 1 / (1 + np.exp((0.6 - needed) / 0.08)) or half_arc > 0.8 * around:
+        half_arc = around * (1.05 + 0.35 * share[1])
+        closes = share[2] < 0.25
+        thick = max(thick, _CLOSED * radius_mm) if closes else min(thick, (0.5 + 0.3 * share[3]) * radius_mm)
+    else:
+        thick = min(thick, 0.8 * radius_mm)
+    half_length = product / (half_arc * thick)
+    if half_length > _LONGEST_MM:
+        half_length, thick = _LONGEST_MM, product / (half_arc * _LONGEST_MM)
+    return float(half_length), float(half_arc), float(thick)
+
+
+def reach_mm(plan: TumorPlan) -> float:
+    """How far from a wall tumor's center the organ's mask is needed."""
+    length, arc, _ = plan.axes_mm
+    return max(2.0 * length, min(2.2 * arc, 65.0)) + 12.0
+
+
+def wall_body(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool = False) -> Body:
+    """The body of a wall tumor on the box of `geometry` that it reaches; the box may reach outside the grid.
+
+    organ: bool, `reach_mm` around the center as far as the scan goes; behind the scan's faces it is taken to go on.
+    The tumor ends where the organ does. Raises `CaseError` if the organ is not there.
+    """
+    line = _trace(plan, organ)
+    _, table = shape.refine(np.exp(np.clip(shape.surface(plan), _DENT, _BUMP)), _FINER)
+    stretch, reached = _stretch(plan, line, table)
+    parts = _parts(plan, geometry)
+    blur_mm = _blur_mm(plan, geometry, parts)
+    box = _box_of(reached, geometry, 2.5 * blur_mm + 0.1 * max(plan.axes_mm[:2]))
+    fine = _divided(geometry.crop(box), parts)
+    nodes = Nodes.of(line, fine)
+    _, rough_mm = _level(plan, line, nodes.coordinates(), _bumps(plan, nodes.points, table), stretch)
+    state = nodes.spread(rough_mm, 2.5 * blur_mm + 0.5)
+    near = np.flatnonzero((state == tube.SHELL) | ((state == tube.INSIDE) & need_inside))
+    at = np.unravel_index(near, fine.shape)
+    level, outside_mm = _level(plan, line, nodes.coordinates(at), _bumps(plan, tube.places(fine, at), table), stretch)
+
+    def whole(start: Floats, values: Floats) -> Floats:
+        start.ravel()[near] = values
+        return _means(start, parts)
+
+    alpha = whole((state == tube.INSIDE).astype(np.float32), shape.coverage(outside_mm / np.float32(blur_mm)))
+    if not need_inside:
+        return Body(box, alpha, np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32))
+    radius = whole(np.full(fine.shape, 2, np.float32), level + 1)
+    return Body(box, alpha, radius, whole(np.full(fine.shape, -9, np.float32), -outside_mm))
+
+
+def lumen_left(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
+    """Share of the organ's section that the tumor leaves, where it leaves least; 0 is closed. The wall counts."""
+    line = _trace(plan, organ)
+    label = Volume(np.pad(body.alpha >= 0.5, 1), geometry.crop(body.box.grow(1)))
+    rows = np.abs(line.rows_mm) <= plan.axes_mm[0]
+    shares = (np.arange(12) + 0.5) / 12
+    away = line.surface_mm[rows][:, :, None] * shares
+    points = line.ray_points(line.rows_mm[rows], line.angles, away)
+    area = away * line.surface_mm[rows][:, :, None]
+    tumor = (area * tube.value_at(label, points)).sum(axis=(1, 2))
+    return float((1 - tumor / np.maximum(area.sum(axis=(1, 2)), 1e-6)).min())
+
+
+def on_wall(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
+    """Share of the label in pieces that reach the organ's outer surface; nan if the label is empty."""
+    label = body.alpha >= 0.5
+    if not label.any():
+        return float("nan")
+    inside = tube.value_at(organ, tube.positions(geometry.crop(body.box)))
+    surface = inside & ~ndimage.binary_erosion(inside, border_value=1) | ~inside
+    pieces, _ = ndimage.label(label)
+    return float(np.isin(pieces[label], np.unique(pieces[surface & label])).mean())
+
+
+def _trace(plan: TumorPlan, organ: Volume) -> Tube:
+    length, arc, _ = plan.axes_mm
+    line = tracing.trace(organ, plan.center_mm, plan.rotation, 2.0 * length + 5, min(2.2 * arc, 65.0) + 8)
+    if line is None:
+        raise _nowhere(plan)
+    return line
+
+
+def _nowhere(plan: TumorPlan) -> CaseError:
+    return CaseError(f"a tumor planned at {plan.center_mm} mm has no wall of the {plan.organ} to grow on")
+
+
+def _stretch(plan: TumorPlan, line: Tube, table: Array) -> tuple[float, Array]:
+    """How much longer than planned the tumor has to be for its volume, and the places (n, 3) it then fills.
+
+    By samples of the wall, not by voxels: the same on every grid.
+    """
+    length, arc, thick = plan.axes_mm
+    rows, turns, layers = ((np.arange(n) + 0.5) / n for n in _SAMPLES)
+    half_turn = line.angle_at(np.exp(_BUMP) * arc)
+    along, angle = (4 * rows - 2)[:, None, None] * length, (2 * turns - 1)[:, None] * half_turn
+    surface = line.surface_at(*np.broadcast_arrays(along, angle))
+    outer, inner = -_outside_mm(plan, line) * np.exp(_BUMP), np.minimum(thick * np.exp(_BUMP), surface)
+    depth = outer + (inner - outer) * layers
+    points = line.ray_points(along.ravel(), angle.ravel(), surface - depth)
+    # the length a sample stands for: shorter inside of a bend
+    tangents = np.stack([np.interp(along.ravel(), line.along_mm, values) for values in line.tangents.T])
+    long_mm = (np.gradient(points, axis=1) * tangents[:, :, None, None]).sum(axis=0)
+    volume = long_mm * (inner - outer) / len(layers) * (surface - depth) * (2 * half_turn / len(turns))
+    bumps = _bumps(plan, points, table)
+    inward = depth / np.where(depth > 0, thick, -_outside_mm(plan, line))
+    # (u / k a)^2 < h^2 - (v / b)^2
+    room = np.sqrt(np.maximum(bumps**4 - inward**4, 0)) - (line.arc_at(angle) / arc) ** 2
+    there = (room > 0) & (along > line.first_mm) & (along < line.last_mm) & (volume > 0)
+    needed = np.where(there, np.abs(along) / (length * np.sqrt(np.maximum(room, 1e-9))), np.inf)
+    order = np.argsort(needed, axis=None, kind="stable")
+    filled = np.cumsum(np.where(there, volume, 0).ravel()[order])
+    enough = min(int(np.searchsorted(filled, plan.volume_mm3)), len(order) - 1)
+    stretch = float(np.clip(needed.ravel()[order[enough]], *_STRETCH))
+    reached = points[:, needed <= stretch].T
+    if not len(reached):
+        raise _nowhere(plan)
+    return stretch, reached
+
+
+def _level(
+    plan: TumorPlan, line: Tube, coordinates: tuple[Floats, Floats, Floats], bumps: Floats, stretch: float
+) -> tuple[Floats, Floats]:
+    """Below 0 inside the tumor, -1 at its center; and how far outside its surface, in mm, near the surface."""
+    along, around, depth = coordinates
+    length, arc, thick = (np.float32(axis) for axis in plan.axes_mm)
+    length = length * np.float32(stretch)
+    radius = np.float32(line.radius_mm)
+    scale = np.where(depth > 0, thick, np.float32(-_outside_mm(plan, line)))
+    u, v, d = along / length, around / arc, depth / scale
+    flat2, d2 = u * u + v * v, d * d
+    size = np.sqrt(np.sqrt(flat2 * flat2 + d2 * d2))
+    turn = radius / (arc * np.maximum(radius - depth, np.float32(0.3) * radius))
+    slope = np.sqrt((flat2 * u / length) ** 2 + (flat2 * v * turn) ** 2 + (d2 * d / scale) ** 2)
+    steep = slope / np.maximum(size, np.float32(0.05)) ** 3 / bumps
+    level = size / bumps - 1
+    outside_mm = level / np.maximum(steep, np.float32(0.2) / thick)
+    # beside the tumor the wall is near and steep, but the tumor is not; inside, its outer surface may be the nearest
+    outside_mm = np.maximum(outside_mm, (np.sqrt(flat2) / bumps - 1) * min(length, arc))
+    outside_mm = np.maximum(outside_mm, -np.float32(_outside_mm(plan, line)) - depth)
+    for end in (along - line.last_mm, line.first_mm - along):
+        if np.isfinite(end).all():
+            outside_mm = np.maximum(outside_mm, end.astype(np.float32))
+    return level, outside_mm
+
+
+def _outside_mm(plan: TumorPlan, line: Tube) -> float:
+    """How far a tumor reaches outside the organ: a little, and what the organ is too narrow for."""
+    thick = plan.axes_mm[2]
+    return _OUTSIDE * thick + max(0.0, 0.8 * (thick - _CLOSED * line.radius_mm))
+
+
+def _bumps(plan: TumorPlan, points: Array, table: Array) -> Floats:
+    """exp g at RAS+ positions (3, ...), by direction from the tumor's center in its map."""
+    if plan.roughness == 0:
+        return np.ones(points.shape[1:], np.float32)
+    x, y, z = (axis.astype(np.float32) - np.float32(start) for axis, start in zip(points, plan.center_mm, strict=True))
+    a, b, c = (np.float32(row[0]) * x + np.float32(row[1]) * y + np.float32(row[2]) * z for row in plan.rotation.T)
+    return np.asarray(table.astype(np.float32).ravel()[shape.map_index(a, b, c, len(table))])
+
+
+def _box_of(points: Array, geometry: Geometry, margin_mm: float) -> Box:
+    """The voxels within a margin of places (n, 3) in RAS+."""
+    at = geometry.to_ijk(points)
+    margin = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]), axis=1) * margin_mm
+    i, j, k = np.floor(at.min(axis=0) - margin).astype(int).tolist()
+    m, n, o = (np.ceil(at.max(axis=0) + margin).astype(int) + 1).tolist()
+    return Box((i, j, k), (m, n, o))
+
+
+def _parts(plan: TumorPlan, geometry: Geometry) -> tuple[int, int, int]:
+    """Into how many samples a voxel is divided along each axis: more where it is long for the tumor."""
+    finest = max(1.25, 0.2 * min(plan.axes_mm))
+    i, j, k = (int(np.clip(np.ceil(spacing / finest - 1e-6), 1, 8)) for spacing in geometry.spacing_mm)
+    return i, j, k
+
+
+def _divided(geometry: Geometry, parts: tuple[int, int, int]) -> Geometry:
+    """The grid of the samples."""
+    affine = geometry.affine.copy()
+    affine[:3, :3] /= np.asarray(parts)
+    affine[:3, 3] = geometry.to_mm((1 / np.asarray(parts) - 1) / 2)
+    i, j, k = (n * part for n, part in zip(geometry.shape, parts, strict=True))
+    return Geometry((i, j, k), affine)
+
+
+def _means(values: Floats, parts: tuple[int, int, int]) -> Floats:
+    """Means over the samples of each voxel."""
+    if parts == (1, 1, 1):
+        return values
+    i, j, k = (n // part for n, part in zip(values.shape, parts, strict=True))
+    return np.asarray(values.reshape(i, parts[0], j, parts[1], k, parts[2]).mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def _blur_mm(plan: TumorPlan, geometry: Geometry, parts: tuple[int, int, int]) -> float:
+    """SD of border, scanner and sample, the same in all directions."""
+    sample = float((np.square(geometry.spacing_mm) / np.square(parts)).mean() / 12)
+    return float(np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + sample))
+
+
+def _quaternion(rotation: Array) -> tuple[float, float, float, float]:
+    """(w, x, y, z) of a rotation matrix."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(rotation).as_quat().tolist()
+    return w, x, y, z

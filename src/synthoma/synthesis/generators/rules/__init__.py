@@ -1,0 +1,1 @@
+"""Tumors by hand-made rules."""

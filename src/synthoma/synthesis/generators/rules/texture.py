@@ -1,0 +1,80 @@
+"""The tissue inside a tumor: correlated heterogeneity, enhancing rim, necrotic core, calcified specks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synthoma.seeds import rng_for
+from synthoma.synthesis.bodies.shape import Body, Floats
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Array, Box, Geometry
+
+_WAVES = 16  # plane waves of a field; its values are then as good as normal
+
+
+def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
+    """HU of the tumor on the body's box, without the scan's grain; its mean away from the border is the planned one.
+
+    The mean is set before the specks are added: a calcified lesion is not a denser one.
+    """
+    field = np.zeros_like(body.alpha)
+    if plan.texture_hu > 0:
+        field += np.float32(plan.texture_hu) * waves(plan.seed, "texture", plan.texture_mm, plan, geometry, body.box)
+    if plan.rim_hu != 0:
+        field += np.float32(plan.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(plan.rim_mm))
+    if plan.core_hu != 0:
+        border = waves(plan.seed, "core", 0.4 * plan.diameter_mm, plan, geometry, body.box)
+        inner = np.float32(plan.core_share) - body.radius + np.float32(0.08) * border
+        field += np.float32(plan.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
+    full = body.alpha > 0.95
+    # transposed: numpy picks along memory
+    inside = field.T[full.T if full.any() else body.alpha.T >= 0.5]
+    mean = float(inside.mean(dtype=np.float64)) if inside.size else 0.0
+    field += np.float32(plan.base_hu + plan.contrast_hu - mean)
+    return _add_specks(field, plan, geometry, body.box)
+
+
+def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
+    """A unit-variance random field on a box, correlation exp(-d^2 / 2 L^2) with L = `length_mm`.
+
+    A sum of plane waves anchored in mm at the tumor's center, so every grid sees the same field; the waves
+    separate over the axes, which makes the sum one matrix product.
+    """
+    rng = rng_for(seed, name)
+    vectors = rng.standard_normal((_WAVES, 3)) / length_mm
+    phases = rng.uniform(0, 2 * np.pi, _WAVES)
+    steps = vectors @ geometry.affine[:3, :3]
+    phases = phases + vectors @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
+    i, j, k = (np.arange(n)[:, None] * steps[:, axis] for axis, n in enumerate(box.shape))
+    cos_k, sin_k, cos_j, sin_j = np.cos(k + phases), np.sin(k + phases), np.cos(j), np.sin(j)
+    planes = np.empty((len(k), len(j), 2 * _WAVES))
+    planes[..., :_WAVES] = cos_k[:, None] * cos_j - sin_k[:, None] * sin_j
+    planes[..., _WAVES:] = -sin_k[:, None] * cos_j - cos_k[:, None] * sin_j
+    lines = np.concatenate([np.cos(i), np.sin(i)], axis=-1) * np.sqrt(2 / _WAVES)
+    # float64: sums in another order on another machine must not change a rounded HU
+    field = planes.reshape(-1, 2 * _WAVES) @ lines.T
+    return np.asarray(field.astype(np.float32).reshape(box.shape[::-1]).T)
+
+
+def _smooth_step(share: Array) -> Floats:
+    clipped = np.clip(share, 0, 1).astype(np.float32)
+    return clipped * clipped * (3 - 2 * clipped)
+
+
+def _add_specks(field: Floats, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
+    for speck in plan.calcifications:
+        center = np.asarray(plan.center_mm) + plan.rotation @ (np.asarray(speck.position) * plan.axes_mm)
+        at = geometry.to_ijk(center) - box.lower
+        reach = np.ceil(2.5 * (speck.radius_mm + 0.5) / np.asarray(geometry.spacing_mm)).astype(int)
+        low = np.clip(np.round(at).astype(int) - reach, 0, box.shape)
+        high = np.clip(np.round(at).astype(int) + reach + 1, 0, box.shape)
+        if (high <= low).any():
+            continue
+        place = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        grid = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in place], indexing="ij"), axis=-1)
+        offset = (grid - at) @ geometry.affine[:3, :3].T
+        # sums spelled out: a reduction's order differs between machines
+        squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
+        share = _smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm)
+        field[place] += share * (np.float32(speck.hu) - field[place])
+    return field

@@ -1,0 +1,164 @@
+"""A scan while tumors are put into it: the voxels so far, what lies where, and what may not be touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import anatomy
+from synthoma.errors import CaseError
+from synthoma.synthesis.insertion import mass_effect
+from synthoma.synthesis.insertion.blending import Noise
+from synthoma.synthesis.location import Host, coarse_steps, survey
+from synthoma.synthesis.tumor import Vector
+from synthoma.volume import Array, Box, Geometry, Volume
+
+# numbers in the map: `anatomy.STRUCTURES`' ids, whose last ones are tumors, then other tumors, then other structures
+_FIRST_TUMOR = min(number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name))
+_OTHER_TUMOR = 1 + max(anatomy.STRUCTURES.values())
+# tumors grow around these: lying on them is not lying in another organ
+_INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
+
+
+class Scene:
+    """Working copies of a scan and its masks. Made from a case's volumes, which stay as they are."""
+
+    def __init__(self, case: str, ct: Volume) -> None:
+        self.case = case
+        self.geometry: Geometry = ct.geometry
+        self.original = ct
+        self.hu: Array = ct.data.copy(order="K")
+        self.masks: dict[str, Array] = {}
+        self.numbers: dict[str, int] = {}
+        self.boxes: dict[str, Box] = {}
+        self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
+        self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
+        self._noises: dict[Vector, Noise] = {}
+
+    @classmethod
+    def of_labels(cls, ct: Volume, labels: NDArray[np.uint8], masks: Mapping[str, Array]) -> Scene:
+        """A scan, or a part of one, and its structures as one label map, ids of `anatomy.STRUCTURES`; it is kept.
+
+        masks: the organs that tumors will be put into, real tumors included.
+        """
+        scene = cls("", ct)
+        scene.numbers = anatomy.STRUCTURES
+        scene.map = labels
+        scene.masks = dict(masks)
+        return scene
+
+    def labels(self, box: Box) -> NDArray[np.uint8]:
+        """The structure that each voxel of a box belongs to now; 0 for none. As in `anatomy.STRUCTURES`, if there."""
+        return np.zeros(box.shape, np.uint8) if self.map is None else self.map[box.slices]
+
+    @property
+    def ct(self) -> Volume:
+        """The scan with the tumors so far."""
+        return Volume(self.hu, self.geometry)
+
+    def add_mask(self, name: str, mask: Volume, keep: bool) -> None:
+        """A structure of the case; `keep` the ones that plans, phase or moved masks need, map the others only."""
+        self.original.require_same_grid(mask, f"{name} mask")
+        if keep:
+            self.masks[name] = mask.data
+        box = Box.around(mask.data)
+        if box is not None:
+            self.boxes[name] = box
+        tumor = anatomy.is_lesion(name)
+        next_free = max(_OTHER_TUMOR, *self.numbers.values(), 0) + 1
+        number = anatomy.STRUCTURES.get(name, _OTHER_TUMOR if tumor else next_free)
+        if name in _INFILTRATED or number > 255:
+            return
+        self.numbers[name] = number
+        if box is None:
+            return
+        if self.map is None:
+            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+        # of structures that overlap the smaller one shows: a body mask must not hide the organs
+        inside, part = mask.data[box.slices], self.map[box.slices]
+        if not tumor:
+            self.sizes[number] = np.count_nonzero(inside)
+            inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
+        part[inside] = number
+
+    def volumes(self, names: Iterable[str] | None = None) -> dict[str, Volume]:
+        """The kept masks, moved by the pushes so far."""
+        return {name: Volume(self.masks[name], self.geometry) for name in names or self.masks}
+
+    def organ(self, organ: str, center_mm: Iterable[float], reach_mm: float) -> Volume:
+        """An organ's mask, its real tumors included, in a box of `reach_mm` around a point.
+
+        Raises `CaseError` if the organ is not annotated.
+        """
+        box = self.geometry.box_around(tuple(center_mm), reach_mm)
+        kind = anatomy.organ(organ)
+        parts = [self.masks[name][box.slices] for name in (*kind.structures, kind.lesion) if name in self.masks]
+        if not parts:
+            raise CaseError(f"the {organ} is not annotated", case=self.case, expected=" or ".join(kind.structures))
+        return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
+
+    def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
+        """The organ as it is now, surveyed for tumors; errors as `location.survey`."""
+        i, j, k = coarse_steps(self.geometry, organ)
+        others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
+        return survey(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
+
+    def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
+        """Where in a box other structures, real tumors or tumors put in before are: nothing may change there."""
+        return np.zeros(box.shape, bool) if self.map is None else self._others(self.map[box.slices], organ)
+
+    def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
+        others = np.ones(256, bool)
+        own = [self.numbers[name] for name in anatomy.organ(organ).structures if name in self.numbers]
+        others[[0, *own]] = False
+        return others[numbers.T].T
+
+    def noise(self, center_mm: Vector) -> Noise:
+        """The healthy scan's noise at a place."""
+        if center_mm not in self._noises:
+            self._noises[center_mm] = Noise.at(self.original, center_mm)
+        return self._noises[center_mm]
+
+    def holds_tumor(self, box: Box) -> bool:
+        """Whether any tumor, real or put in before, lies in a box."""
+        if self.map is None:
+            return False
+        numbers = self.map[box.slices]
+        return bool(((numbers >= _FIRST_TUMOR) & (numbers <= _OTHER_TUMOR)).any())
+
+    def settle(
+        self, box: Box, voxels: Array, mask: NDArray[np.bool_], organ: str, push: mass_effect.Push | None
+    ) -> None:
+        """Take a tumor's voxels as part of the scan, and move every mask by its push."""
+        self.hu[box.slices] = voxels
+        if push is not None:
+            for name, data in self.masks.items():
+                part = data[push.box.slices]
+                if part.any():
+                    moved = data.copy(order="K") if not data.flags.writeable else data
+                    moved[push.box.slices] = mass_effect.move_mask(part, push)
+                    self.masks[name] = moved
+            if self.map is not None:
+                self.map[push.box.slices] = mass_effect.move_mask(self.map[push.box.slices], push)
+        if self.map is None:
+            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+        self.map[box.slices][mask] = anatomy.STRUCTURES[anatomy.organ(organ).lesion]
+
+
+def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
+    """An organ with its tumors in a label map of `anatomy.STRUCTURES`."""
+    kind = anatomy.organ(organ)
+    parts = [labels == anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]
+    return np.asarray(np.logical_or.reduce(parts))
+
+
+def scan_digest(ct: Volume) -> str:
+    """16 hexadecimal digits of a scan's grid and of every few of its voxels: tells scans apart at little cost."""
+    i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((ct.data.shape, ct.geometry.affine.round(3).tolist(), str(ct.data.dtype))).encode())
+    digest.update(ct.data[::i, ::j, ::k].tobytes(order="F"))
+    return digest.hexdigest()

@@ -1,0 +1,276 @@
+"""Tumors drawn afresh in every epoch, or those of a manifest again: what a training loader asks of synthesis."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import anatomy, disk
+from synthoma.cases import Case
+from synthoma.errors import CaseError, RecipeError
+from synthoma.recipes import make_recipe
+from synthoma.seeds import rng_for, seed_for
+from synthoma.synthesis.insertion import crops
+from synthoma.synthesis.insertion.blending import Noise
+from synthoma.synthesis.insertion.crops import Drawn, Voxels
+from synthoma.synthesis.insertion.scene import organ_of_labels
+from synthoma.synthesis.online.tables import StoredHost, pack, pack_host, unpack, unpack_host
+from synthoma.synthesis.pipeline import open_scene, phase_of
+from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
+from synthoma.synthesis.scan import scanner_blur_mm
+from synthoma.synthesis.store.manifest import MANIFEST, Manifest, read_manifest
+from synthoma.synthesis.store.overlay import require_scan
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Array, Box, Volume
+
+FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
+_FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
+# what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
+_HOSTS, _DRAWN = 8, 128
+
+
+class Entry(Voxels, Protocol):
+    """A cached case, as far as synthesis needs to know it."""
+
+    @property
+    def annotated(self) -> Sequence[str]:
+        """The structures that have a mask, an empty one too."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Of the case: `healthy`, ..."""
+        ...
+
+    def tables(self, name: str) -> Mapping[str, Array]:
+        """What `prepare` returned for this case."""
+        ...
+
+
+T = TypeVar("T")
+
+
+class _Recent(Generic[T]):
+    """What was made for the last few cases, each with a number."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept: OrderedDict[tuple[int, int], tuple[Entry, T]] = OrderedDict()
+
+    def get(self, entry: Entry, number: int, make: Callable[[], T]) -> T:
+        # an entry that is kept keeps its id
+        key = id(entry), number
+        if key not in self.kept:
+            self.kept[key] = entry, make()
+            if len(self.kept) > self.most:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key][1]
+
+
+def may_host(entry: Entry, organ: str) -> bool:
+    """Whether it is known where real tumors of the organ are: they are annotated, or the case is healthy.
+
+    Elsewhere a synthetic tumor could stand beside a real one that counts as healthy tissue.
+    """
+    return anatomy.organ(organ).lesion in entry.annotated or bool(entry.attributes.get("healthy"))
+
+
+@dataclass(frozen=True, eq=False)
+class Online:
+    """Tumors of a recipe, drawn afresh for every case in every epoch; everything follows from seed, case and epoch.
+
+    probability: that a case gets any. The recipe's `retries` do not count: a rejected tumor is left out.
+    """
+
+    recipe: SynthesisRecipe
+    probability: float
+    seed: int = 0
+    _hosts: _Recent[dict[str, StoredHost]] = field(default_factory=lambda: _Recent(_HOSTS), init=False, repr=False)
+    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"a probability lies between 0 and 1, not at {self.probability}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Online, (self.recipe, self.probability, self.seed)
+
+    @cached_property
+    def name(self) -> str:
+        """Of the tables: recipes that need the same ones share them."""
+        return _name("online", [self.recipe.organs, self.recipe.phase, self.recipe.vessel_veto])
+
+    def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
+        """What drawing needs to know of a case, as arrays; ct, masks (bool): on the training grid.
+
+        Organs that cannot host tumors are left out, with the reason (see `refusals`).
+        """
+        gridded = Case(case.id, ct, masks, attributes=case.attributes)
+        scene = open_scene(gridded, self.recipe.organs)
+        blur = scanner_blur_mm(ct)
+        refused: dict[str, str] = {}
+        arrays: dict[str, Array] = {}
+        for organ in self.recipe.organs:
+            try:
+                phase = phase_of(gridded, scene, self.recipe)
+                host = scene.host(organ, phase, blur, self.recipe.vessel_veto)
+            except CaseError as error:
+                refused[organ] = error.what
+            else:
+                arrays |= {f"{organ}_{key}": array for key, array in pack_host(host, ct).items()}
+        return {"refused": pack(refused), **arrays}
+
+    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+        """The tumors of a case in an epoch; () with probability 1 - p, and if the case can host none."""
+        return self._drawn.get(entry, epoch, lambda: self._draw(entry, epoch))
+
+    def _draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+        if rng_for(self.seed, entry.case, "online", epoch).random() >= self.probability:
+            return ()
+        seed = seed_for(self.seed, "online", epoch)
+        drawn: list[Drawn] = []
+        for host in self._hosts.get(entry, 0, lambda: self._read_hosts(entry)).values():
+            try:
+                plans = draw_plans(host, self.recipe, seed)
+            except CaseError:
+                continue  # no room for what was drawn in this epoch
+            drawn += (Drawn(plan, index, host.noise, host.scan) for index, plan in enumerate(plans))
+        return tuple(drawn)
+
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+        """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
+        return crops.render(entry, box, drawn, self.recipe.judge)
+
+    def refusals(self, entry: Entry) -> dict[str, str]:
+        """Why a case can host no tumors in organs of the recipe."""
+        found: dict[str, str] = dict(unpack(entry.tables(self.name)["refused"]))
+        unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
+        return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")
+
+    def _read_hosts(self, entry: Entry) -> dict[str, StoredHost]:
+        tables = entry.tables(self.name)
+        return {
+            organ: unpack_host(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
+            for organ in self.recipe.organs
+            if f"{organ}_cells" in tables and may_host(entry, organ)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """The tumors of a manifest, the same in every epoch: the offline twin. Nothing is drawn and nothing rejected.
+
+    manifest: a file, the output folder of a synthesis, or what was read from it.
+    """
+
+    manifest: Path | str | Manifest
+    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (self.path,)
+
+    @cached_property
+    def path(self) -> Path:
+        """Of the manifest."""
+        path = self.manifest.path if isinstance(self.manifest, Manifest) else Path(self.manifest)
+        return path / MANIFEST if path.is_dir() else path
+
+    @cached_property
+    def name(self) -> str:
+        """Of the tables: another manifest has others."""
+        return _name("fixed", disk.digest(self.path))
+
+    def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
+        """The plans of a case, and the noise at their reference sites; nothing if it has none.
+
+        Raises `CaseError` if the plans were made on another scan.
+        """
+        del masks
+        manifest = _manifest(self.path)
+        plans = manifest.plans(case.id) if case.id in manifest else []
+        if not plans:
+            return {"plans": pack([])}
+        require_scan(case.read_image(), manifest.rows(case.id)[0]["scan_digest"], case.id)
+        places = list(dict.fromkeys(plan.noise_from_mm for plan in plans))
+        return {
+            "plans": pack([[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans]),
+            "noises": np.array([Noise.at(ct, place).sample for place in places]),
+        }
+
+    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+        """The tumors of a case, whatever the epoch; () if the manifest has none for it."""
+        del epoch
+        return self._drawn.get(entry, 0, lambda: self._read(entry))
+
+    def _read(self, entry: Entry) -> tuple[Drawn, ...]:
+        tables = entry.tables(self.name)
+        plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
+        known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
+        noises = [Noise(sample) for sample in tables["noises"]] if plans else []
+        return tuple(
+            Drawn(plan, index, noises[place], entry.geometry)
+            for index, (plan, place) in enumerate(plans)
+            if plan.organ in known
+        )
+
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+        """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
+        return crops.render(entry, box, drawn)
+
+
+def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path | str) -> dict[str, Any]:
+    """A train recipe's table of synthesis with its defaults: a synthesis recipe, or `manifest`, a path.
+
+    organs: those that are learned; tumors go into all of them unless the table says less. Half of the cases get
+    some in an epoch unless it says otherwise. Raises `RecipeError` for other keys, and organs that are not learned.
+    """
+    if FIXED in table:
+        if others := sorted(set(table) - {FIXED}):
+            raise RecipeError(f"{source}: a manifest leaves nothing to choose", found=", ".join(others))
+        return dict(table)
+    recipe = make_recipe(SynthesisRecipe, {"organs": list(organs), "probability": 0.5, **table}, source)
+    if others := sorted(set(recipe.organs) - set(organs)):
+        raise RecipeError(
+            f"{source}: tumors are put into {', '.join(others)}, which are not learned",
+            expected=f"some of {', '.join(organs)}",
+        )
+    return recipe.as_dict()
+
+
+def from_table(table: Mapping[str, Any] | None, seed: int) -> Online | Fixed | None:
+    """What puts the synthetic tumors of a table (see `complete_table`) into patches; None for none."""
+    if table is None:
+        return None
+    if FIXED in table:
+        return Fixed(Path(table[FIXED]))
+    recipe = make_recipe(SynthesisRecipe, table, "synthesis")
+    return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
+
+
+def _name(kind: str, what: Any) -> str:
+    digest = hashlib.blake2b(json.dumps([_FORMAT, what]).encode(), digest_size=6)
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def _of(organ: str, tables: Mapping[str, Array]) -> dict[str, Array]:
+    """An organ's own tables."""
+    return {key.removeprefix(f"{organ}_"): tables[key] for key in tables if key.startswith(f"{organ}_")}
+
+
+def _read_organ(entry: Voxels, organ: str, box: Box) -> Array:
+    return organ_of_labels(np.asfortranarray(entry.read_labels(box)), organ)
+
+
+@lru_cache(maxsize=2)
+def _manifest(path: Path) -> Manifest:
+    return read_manifest(path)

@@ -1,0 +1,1 @@
+"""What a synthesis leaves on disk: manifest, overlays, cases; and how it is read back."""

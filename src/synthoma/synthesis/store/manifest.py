@@ -1,0 +1,304 @@
+"""The manifest: a Parquet table with a row for every attempt at a tumor; its plans are the synthetic data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from synthoma import disk
+from synthoma.cases import Case
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.errors import CaseError, FileError, SynthomaError
+from synthoma.synthesis.pipeline import Attempt, Inserted, Synthesis
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Volume
+
+MANIFEST = "manifest.parquet"
+FORMAT = 1
+
+# One attempt as JSON data, as a worker reports it: case, scan_digest, phase, versions, index, number, accepted,
+# reason, digest, plan (`TumorPlan.as_dict`) and scores. A case without any attempt has one row without a plan.
+Row = dict[str, Any]
+
+# Columns of a row itself; those of the plan follow, then what was measured as `measured_NAME`.
+_OWN = {
+    "case": "string",
+    "scan_digest": "string",
+    "phase": "string",
+    "versions": "string",
+    "index": "int32",
+    "number": "int32",
+    "accepted": "bool",
+    "reason": "string",
+    "digest": "string",
+}
+_MEASURED = "measured_"
+_TYPES = {"float": "double", "int": "int64", "str": "string"}
+_PARTS = {"Vector": "xyz", "tuple[float, float, float, float]": "wxyz"}
+_NO_ATTEMPT = "no tumor was planned"
+
+
+def rows_of(synthesis: Synthesis, organs: Sequence[str]) -> list[Row]:
+    """The rows of one case: by organ in the order of `organs`, then by tumor, then by attempt.
+
+    The accepted ones are thus in the order of insertion. Scores that are undefined are None.
+    """
+    common = {
+        "case": synthesis.case,
+        "scan_digest": synthesis.scan_digest,
+        "phase": synthesis.phase,
+        "versions": versions(),
+    }
+    attempts = sorted(
+        (*synthesis.inserted, *synthesis.rejected),
+        key=lambda attempt: (organs.index(attempt.plan.organ), attempt.index, attempt.number),
+    )
+    if not attempts:
+        reason = "; ".join(synthesis.notes) or _NO_ATTEMPT
+        return [common | _outcome(False, reason, None) | {"plan": None, "scores": {}}]
+    return [common | _row(attempt) for attempt in attempts]
+
+
+def accepted(rows: Iterable[Row]) -> list[Row]:
+    """The rows of the tumors that are in the scan."""
+    return [row for row in rows if row["accepted"]]
+
+
+def write_manifest(rows: Iterable[Row], path: Path | str) -> None:
+    """The rows as Parquet, whole or not at all; the same rows give the same bytes.
+
+    Numbers are stored as they are, so a plan read back equals the plan written. The rows of a case stay together.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(rows)
+    scores = dict.fromkeys(name for row in rows for name in row["scores"])
+    types = _OWN | _plan_types() | {f"{_MEASURED}{name}": "double" for name in scores}
+    schema = pa.schema(
+        [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()],
+        {"synthoma.manifest": str(FORMAT), "synthoma.versions": versions()},
+    )
+    table = pa.Table.from_pylist([_columns(row) for row in rows], schema)
+    _case_spans(table)
+    with disk.atomic(path) as part:
+        pq.write_table(table, part, compression="zstd", compression_level=9)
+
+
+def read_manifest(path: Path | str) -> Manifest:
+    """The manifest in a file, or in the output folder of a synthesis.
+
+    Raises `FileError` if there is none, if it is something else, or of a format that this version does not know.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    path = path / MANIFEST if path.is_dir() else path
+    if not path.is_file():
+        raise FileError(f"no manifest {path}", expected=f"the {MANIFEST} that a finished synthesis leaves")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FileError(f"{path} is no Parquet file", found=str(error), fix="copy it again") from error
+    about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    found = about.get("synthoma.manifest")
+    if found is None:
+        raise FileError(f"{path} is no manifest of synthoma", found=f"a table of {', '.join(table.column_names[:5])}")
+    if found != str(FORMAT):
+        raise FileError(
+            f"{path} is a manifest of another format",
+            found=f"format {found}, written by {about.get('synthoma.versions', 'an unknown version')}",
+            expected=f"format {FORMAT}, which {versions()} reads",
+            fix="replay it with the version that wrote it",
+        )
+    return Manifest(path, table)
+
+
+class Listed(NamedTuple):
+    """A tumor in a scan. number: 1, 2, ... within the case, in the order they were put in."""
+
+    case: str
+    number: int
+    organ: str
+    diameter_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What became of every case of a synthesis. path: where it was read from. table: pyarrow, a row an attempt."""
+
+    path: Path
+    table: Any
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The ids of all cases, in the order of the data set; those without tumors too."""
+        return tuple(self._spans)
+
+    def __contains__(self, case: str) -> bool:
+        return case in self._spans
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def rows(self, case: str) -> list[Row]:
+        """Every attempt in a case, in order; `CaseError` if the manifest does not know the case."""
+        if case not in self._spans:
+            known = list(itertools.islice(self._spans, 5))
+            raise CaseError(
+                f"{self.path} has no plans for it", case=case, found=f"{len(self)} cases: {', '.join(known)}, ..."
+            )
+        start, count = self._spans[case]
+        return [_row_from(columns) for columns in self.table.slice(start, count).to_pylist()]
+
+    def plans(self, case: str) -> list[TumorPlan]:
+        """The plans of the tumors in a case, in the order they were put in."""
+        return [TumorPlan.from_dict(row["plan"]) for row in accepted(self.rows(case))]
+
+    def tumors(self) -> Iterator[Listed]:
+        """Every tumor that is in a scan, in the order of the table."""
+        names = ["case", "organ", f"{_MEASURED}diameter_mm", "accepted"]
+        if names[2] not in self.table.column_names:
+            return  # nothing was ever measured: no case has a tumor
+        count: Counter[str] = Counter()
+        for columns in self.table.select(names).to_batches():
+            for case, organ, diameter_mm, there in zip(*(column.to_pylist() for column in columns), strict=True):
+                if there:
+                    count[case] += 1
+                    yield Listed(case, count[case], organ, diameter_mm)
+
+    def cases_in(self, dataset: Dataset) -> list[Case]:
+        """The cases of the manifest as the data set has them, in the manifest's order.
+
+        One that is missing or broken there is a stand-in whose scan, when read, is the error that says so.
+        """
+        return [_case_in(dataset, case) for case in self.cases]
+
+    @cached_property
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        return _case_spans(self.table)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A source of voxels that is not there: reading it raises `error`."""
+
+    error: SynthomaError
+
+    def __call__(self) -> Volume:
+        raise self.error
+
+
+@cache
+def versions() -> str:
+    """What can change a voxel of a rendered tumor, as one string."""
+    return ", ".join(f"{package} {metadata.version(package)}" for package in ("synthoma", "numpy", "scipy"))
+
+
+def _case_in(dataset: Dataset, case: str) -> Case:
+    try:
+        return dataset[case]
+    except CaseError:
+        first = ", ".join(found.id for found in dataset.cases[:5])
+        error: SynthomaError = CaseError(
+            "the manifest has plans for it, but the data set has no such case",
+            case=case,
+            found=f"{len(dataset)} cases in {dataset.root}: {first}{', ...' if len(dataset) > 5 else ''}",
+            fix="give the data set that the plans were made on",
+        )
+    except SynthomaError as fault:
+        error = fault
+    return Case(case, Refusal(error))
+
+
+def _row(attempt: Attempt) -> Row:
+    verdict = attempt.verdict
+    digest = attempt.digest if isinstance(attempt, Inserted) else None
+    scores = {name: value if value == value else None for name, value in verdict.scores.items()}
+    outcome = _outcome(verdict.accepted, verdict.reason, digest, attempt.index, attempt.number)
+    return outcome | {"plan": json.loads(_json(attempt.plan.as_dict())), "scores": scores}
+
+
+def _outcome(
+    accepted: bool, reason: str, digest: str | None, index: int | None = None, number: int | None = None
+) -> Row:
+    return {"index": index, "number": number, "accepted": accepted, "reason": reason, "digest": digest}
+
+
+class _Field(NamedTuple):
+    """How a field of the plan lies in the table: as columns `NAME_x`, ... or as one; JSON text if nothing simpler."""
+
+    type: str
+    columns: tuple[str, ...]
+    is_json: bool = False
+
+
+@cache
+def _plan_fields() -> dict[str, _Field]:
+    found = {}
+    for field in dataclasses.fields(TumorPlan):
+        kind = str(field.type)
+        if kind in _PARTS:
+            found[field.name] = _Field("double", tuple(f"{field.name}_{part}" for part in _PARTS[kind]))
+        else:
+            is_json = kind.startswith(("tuple", "Mapping"))
+            found[field.name] = _Field(_TYPES.get(kind, "string"), (field.name,), is_json)
+    return found
+
+
+def _plan_types() -> dict[str, str]:
+    return {column: field.type for field in _plan_fields().values() for column in field.columns}
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    """A row as flat columns."""
+    columns = {name: row[name] for name in _OWN}
+    columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
+    for name, field in _plan_fields().items() if row["plan"] is not None else ():
+        value = row["plan"][name]
+        if len(field.columns) > 1:
+            columns |= dict(zip(field.columns, value, strict=True))
+        else:
+            columns[name] = _json(value) if field.is_json else value
+    return columns
+
+
+def _row_from(columns: Mapping[str, Any]) -> Row:
+    """The row that `_columns` took apart."""
+    row: Row = {name: columns[name] for name in _OWN}
+    if columns["organ"] is None:
+        return row | {"plan": None, "scores": {}}
+    plan: dict[str, Any] = {}
+    for name, field in _plan_fields().items():
+        if len(field.columns) > 1:
+            plan[name] = [columns[column] for column in field.columns]
+        else:
+            plan[name] = json.loads(columns[name]) if field.is_json else columns[name]
+    scores = {name.removeprefix(_MEASURED): value for name, value in columns.items() if name.startswith(_MEASURED)}
+    return row | {"plan": plan, "scores": scores}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _case_spans(table: Any) -> dict[str, tuple[int, int]]:
+    """First row and number of rows of each case; `ValueError` if the rows of a case are apart."""
+    spans: dict[str, tuple[int, int]] = {}
+    first = 0
+    for case, group in itertools.groupby(table.column("case").to_pylist()):
+        if case in spans:
+            raise ValueError(f"rows of {case} come apart; the rows of a case belong together")
+        count = sum(1 for _ in group)
+        spans[case] = first, count
+        first += count
+    return spans

@@ -1,0 +1,174 @@
+"""Overlays: the voxels that tumors changed, in one small file a case, to be laid over the healthy scan."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma import disk
+from synthoma.errors import CaseError, FileError
+from synthoma.synthesis.insertion import mass_effect
+from synthoma.synthesis.insertion.scene import scan_digest
+from synthoma.synthesis.pipeline import Inserted, Synthesis
+from synthoma.synthesis.store.manifest import Row, accepted, versions
+from synthoma.synthesis.tumor import TumorPlan, Verdict
+from synthoma.volume import Array, Box, Geometry, Volume
+
+OVERLAY = "overlay.npz"
+FORMAT = 1
+
+_BITS = {2: np.uint16, 4: np.uint32}
+
+
+def write_overlay(synthesis: Synthesis, rows: Sequence[Row], path: Path | str) -> None:
+    """The tumors of a case as a .npz of four arrays, whole or not at all; the same tumors give the same bytes.
+
+    rows: the case's; those of the tumors put in travel along. `header`: JSON. For the tumors one after the other,
+    voxels in Fortran order: `masks` and `changed`, bits of each mask's and each changed box; `steps`, what is
+    added to the bits of a changed voxel, as bytes, the low ones of a tumor first. A push is no change: it follows
+    from the plan, and what differs from the pushed scan is stored.
+    """
+    tumors, masks, changed, steps = [], [], [], []
+    for row, tumor in zip(accepted(rows), synthesis.inserted, strict=True):
+        start, end = (_bits(voxels) for voxels in (_pushed(tumor, synthesis.ct.geometry), tumor.after))
+        differs = start != end
+        masks.append(np.packbits(tumor.mask.ravel(order="F")))
+        changed.append(np.packbits(differs))
+        steps.append((end - start)[differs].view(np.uint8).reshape(-1, start.itemsize).T.ravel())
+        tumors.append({"box": tumor.box, "changed": tumor.changed, **row})
+    header = {
+        "format": FORMAT,
+        "versions": versions(),
+        "scan_digest": synthesis.scan_digest,
+        "phase": synthesis.phase,
+        "tumors": tumors,
+    }
+    with disk.atomic(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            header=np.frombuffer(json.dumps(header, allow_nan=False).encode(), np.uint8),
+            masks=_joined(masks),
+            changed=_joined(changed),
+            steps=_joined(steps),
+        )
+
+
+def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
+    """The healthy scan with the tumors of an overlay in it; the same voxels as when it was written.
+
+    Raises `FileError` for a file that is none, or of another format; `CaseError` if the scan is not the one that
+    the tumors were made on, or a tumor comes out otherwise.
+    """
+    header, masks, changed, steps = _read(Path(path))
+    require_scan(scan, header["scan_digest"], case)
+    hu = scan.data.copy(order="K")
+    inserted = []
+    for row in header["tumors"]:
+        box, region = (Box(tuple(row[name][0]), tuple(row[name][1])) for name in ("box", "changed"))
+        plan = TumorPlan.from_dict(row["plan"])
+        mask = _unpacked(masks, box.shape)
+        before = hu[region.slices].copy(order="C")
+        push = mass_effect.push(plan, scan.geometry)
+        if push is not None:
+            hu[push.box.slices] = mass_effect.move_image(hu[push.box.slices], push)
+        bits = _bits(hu[region.slices])
+        differs = _unpacked(changed, region.shape).ravel(order="F")
+        count = int(differs.sum())
+        bits[differs] += steps.take(count * bits.itemsize).reshape(bits.itemsize, count).T.copy().view(bits.dtype)[:, 0]
+        after = np.ascontiguousarray(bits.view(hu.dtype).reshape(region.shape, order="F"))
+        hu[region.slices] = after
+        scores = {name: math.nan if value is None else value for name, value in row["scores"].items()}
+        verdict = Verdict(True, row["reason"], scores)
+        tumor = Inserted(plan, verdict, row["index"], row["number"], box, mask, region, before, after)
+        require_digest(row, tumor.digest, case)
+        inserted.append(tumor)
+    return Synthesis(case, header["scan_digest"], header["phase"], Volume(hu, scan.geometry), tuple(inserted))
+
+
+def require_scan(scan: Volume, digest: str, case: str) -> None:
+    """`CaseError` unless this is the scan that tumors were made on."""
+    found = scan_digest(scan)
+    if found != digest:
+        raise CaseError(
+            "the scan differs from the one that its tumors were made on",
+            case=case,
+            found=f"digest {found} ({scan.geometry}, {scan.data.dtype})",
+            expected=digest,
+            fix="give the data set that the tumors were made on, or synthesize anew",
+        )
+
+
+def require_digest(row: Row, digest: str, case: str) -> None:
+    """`CaseError` unless a tumor came out as its row says."""
+    if digest != row["digest"]:
+        raise CaseError(
+            f"tumor {row['index'] + 1} of the {row['plan']['organ']} comes out otherwise than when it was made",
+            case=case,
+            found=f"digest {digest} with {versions()}",
+            expected=f"{row['digest']} as made with {row['versions']}",
+            fix="use those versions and the same masks, or synthesize anew",
+        )
+
+
+class _Stream:
+    """Bytes taken from the front."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> NDArray[np.uint8]:
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], _Stream, _Stream, _Stream]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            streams = [_Stream(arrays[name]) for name in ("masks", "changed", "steps")]
+    except FileNotFoundError as error:
+        raise FileError(f"no file {path}", fix="run the synthesis again: it makes what is missing") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FileError(f"{path} is no overlay, or damaged", found=str(error), fix="copy it again") from error
+    if header.get("format") != FORMAT:
+        raise FileError(
+            f"{path} is an overlay of another format",
+            found=f"format {header.get('format')}, written by {header.get('versions')}",
+            expected=f"format {FORMAT}, which {versions()} reads",
+            fix="replay the manifest instead",
+        )
+    return header, *streams
+
+
+def _pushed(tumor: Inserted, geometry: Geometry) -> Array:
+    """The changed box after the push alone."""
+    push = mass_effect.push(tumor.plan, geometry)
+    if push is None:
+        return tumor.before
+    moved = tumor.before.copy()
+    place = push.box.shift([-low for low in tumor.changed.lower]).slices
+    moved[place] = mass_effect.move_image(moved[place], push)
+    return moved
+
+
+def _bits(voxels: Array) -> Array:
+    """The bits of voxels as unsigned numbers, in Fortran order, flat; a copy."""
+    return voxels.flatten(order="F").view(_BITS[voxels.itemsize])
+
+
+def _unpacked(stream: _Stream, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    count = shape[0] * shape[1] * shape[2]
+    bits = np.unpackbits(stream.take(-(-count // 8)), count=count)
+    return np.ascontiguousarray(bits.astype(bool).reshape(shape, order="F"))
+
+
+def _joined(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.concatenate([np.empty(0, np.uint8), *parts])

@@ -1,0 +1,128 @@
+"""A case with tumors in it as a `Case`: voxels made when asked for, by replay or from an overlay."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+from synthoma import anatomy
+from synthoma.cases import Case, Source
+from synthoma.synthesis.pipeline import Synthesis, replay
+from synthoma.synthesis.store.manifest import Manifest, Row, accepted, read_manifest
+from synthoma.synthesis.store.overlay import lay_over, require_digest, require_scan
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Volume
+
+
+def replay_rows(case: Case, rows: Sequence[Row]) -> Synthesis:
+    """The healthy case with the accepted tumors of its rows; the same voxels as when they were made.
+
+    Raises `CaseError` if the scan is another one, or a tumor comes out otherwise.
+    """
+    scan = case.read_image()
+    require_scan(scan, rows[0]["scan_digest"], case.id)
+    there = accepted(rows)
+    synthesis = replay(dataclasses.replace(case, image=scan), [TumorPlan.from_dict(row["plan"]) for row in there])
+    for row, tumor in zip(there, synthesis.inserted, strict=True):
+        require_digest(row, tumor.digest, case.id)
+    return dataclasses.replace(synthesis, phase=rows[0]["phase"])
+
+
+def lesions_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The structures that hold the tumors of these rows."""
+    return tuple(dict.fromkeys(anatomy.organ(row["plan"]["organ"]).lesion for row in accepted(rows)))
+
+
+def mask_with_tumors(healthy: Case, synthesis: Synthesis, structure: str) -> Volume:
+    """A structure after synthesis: moved by the pushes; of a tumor mask, real and synthetic tumors together."""
+    if not anatomy.is_lesion(structure):
+        return synthesis.moved(healthy.read_mask(structure))
+    made = synthesis.tumors(structure.removesuffix("_lesion"))
+    if structure not in healthy.masks:
+        return made
+    real = synthesis.moved(healthy.read_mask(structure))
+    return Volume(real.data | made.data, made.geometry)
+
+
+def synthetic_case(healthy: Case, image: Source, masks: Mapping[str, Source], dataset: str) -> Case:
+    """The case as it is called with tumors in it: id, patient and attributes are the healthy one's, save `healthy`."""
+    attributes = {name: value for name, value in healthy.attributes.items() if name != "healthy"}
+    return Case(healthy.id, image, masks, healthy.patient, dataset, attributes)
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """What a case of an output folder is made from: the healthy case, and its tumors in the folder's manifest.
+
+    overlay: the file that holds its voxels; None to replay the plans. Of each process the last case rendered stays
+    in memory, so that its scan and masks are made once.
+    """
+
+    healthy: Case
+    manifest: Path
+    overlay: Path | None
+
+    @property
+    def rows(self) -> list[Row]:
+        """The case's rows."""
+        changed = self.manifest.stat().st_mtime_ns if self.manifest.exists() else 0
+        return _manifest_at(self.manifest, changed).rows(self.healthy.id)
+
+    def synthesis(self) -> Synthesis:
+        """The case with its tumors; `CaseError` if the healthy scan is not the one they were made on."""
+        return _rendered(self)
+
+    def image(self) -> Volume:
+        """The scan with its tumors."""
+        return self.synthesis().ct
+
+    def mask(self, structure: str) -> Volume:
+        """A structure as it is with the tumors."""
+        return mask_with_tumors(self.healthy, self.synthesis(), structure)
+
+    def case(self, dataset: str) -> Case:
+        """The case, to be read as any other; it pickles."""
+        return synthetic_case(self.healthy, self.image, RenderedMasks(self), dataset)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedMasks(Mapping[str, Source]):
+    """The masks of a rendered case: those that no tumor and no push changes are the healthy case's own."""
+
+    rendering: Rendering
+
+    @cached_property
+    def _changed(self) -> dict[str, bool]:
+        """Structure -> whether it has to be made."""
+        rows = accepted(self.rendering.rows)
+        pushed = any(row["plan"]["push_mm"] for row in rows)
+        return dict.fromkeys(self.rendering.healthy.masks, pushed) | dict.fromkeys(lesions_of(rows), True)
+
+    def __getitem__(self, structure: str) -> Source:
+        if self._changed[structure]:
+            return partial(self.rendering.mask, structure)
+        return self.rendering.healthy.masks[structure]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._changed)
+
+    def __len__(self) -> int:
+        return len(self._changed)
+
+
+@lru_cache(maxsize=1)
+def _rendered(rendering: Rendering) -> Synthesis:
+    healthy = rendering.healthy
+    with healthy.named():
+        if rendering.overlay is not None:
+            return lay_over(healthy.read_image(), rendering.overlay, healthy.id)
+        return replay_rows(healthy, rendering.rows)
+
+
+@lru_cache(maxsize=2)
+def _manifest_at(path: Path, changed: int) -> Manifest:
+    """Read once for all of its cases, and again when the file has changed."""
+    return read_manifest(path)

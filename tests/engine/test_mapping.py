@@ -1,0 +1,217 @@
+"""Many cases: records, resume, and the same bytes however the cases were done and however often it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthoma.disk import write_text
+from synthoma.engine.mapping import CaseRecord, exit_code, map_cases
+from synthoma.errors import CaseError, RunError
+from synthoma.recipes import Recipe
+from synthoma.runs import open_run, read_run
+from synthoma.seeds import rng_for
+
+
+class Nothing(Recipe):
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    folder: Path
+    seconds: float = 0.0
+
+
+def draw(job: Job) -> dict[str, Any]:
+    """Writes a file that depends on the case only; c3 and c7 fail, k* kill their worker."""
+    time.sleep(job.seconds)
+    if job.id == "c3":
+        raise CaseError("no liver", case=job.id, fix="leave it out")
+    if job.id == "c7":
+        return {"dice": float("nan")}
+    if job.id.startswith("k"):
+        os._exit(3)
+    numbers = rng_for(0, job.id).integers(1000, size=5)
+    write_text(job.folder / "cases" / f"{job.id}.txt", f"{numbers}\n")
+    return {"sum": int(numbers.sum()), "mean": float(numbers.mean())}
+
+
+def only_once(job: Job) -> dict[str, Any]:
+    """Refuses to do a case twice."""
+    with (job.folder / f"{job.id}.done").open("x"):
+        return {}
+
+
+def jobs(folder: Path, count: int = 10, seconds: float = 0.0) -> list[Job]:
+    return [Job(f"c{index}", folder, seconds) for index in reversed(range(count))]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but run.json, which holds the times."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    del files["run.json"]
+    return files
+
+
+def draw_all(folder: Path, count: int = 10, seconds: float = 0.0, **how: Any) -> list[CaseRecord]:
+    with open_run(folder, "draw", Nothing()) as run:
+        return map_cases(draw, jobs(folder, count, seconds), run=run, **how)
+
+
+def test_a_record_per_case_in_the_order_of_the_cases(tmp_path: Path) -> None:
+    records = map_cases(draw, jobs(tmp_path))
+    assert [record.case for record in records] == [f"c{index}" for index in reversed(range(10))]
+    assert [record.case for record in records if record.status == "failed"] == ["c7", "c3"]
+    assert exit_code(records) == 1
+    assert exit_code(record for record in records if record.status == "done") == 0
+    assert map_cases(draw, []) == []
+    assert exit_code([]) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failed_record_has_the_error_and_the_traceback_of_the_worker(tmp_path: Path, workers: int) -> None:
+    records = {record.case: record for record in map_cases(draw, jobs(tmp_path), workers=workers)}
+    assert records["c3"].error == "CaseError: c3: no liver; leave it out"
+    assert 'raise CaseError("no liver"' in records["c3"].traceback
+    assert records["c3"].result == {}
+    assert "nan" in records["c7"].error or "Out of range" in records["c7"].error
+    assert records["c0"].traceback == records["c0"].error == ""
+
+
+@pytest.mark.parametrize("returned", [None, 3, [1], {"path": Path("x")}, {1, 2}])
+def test_a_function_that_returns_no_json_data_fails_its_case(returned: Any) -> None:
+    (record,) = map_cases(lambda case: returned, ["a"], key=str)
+    assert (record.status, record.error.split(":")[0]) == ("failed", "TypeError")
+
+
+def test_results_are_the_same_json_data_in_process_and_after_a_resume(tmp_path: Path) -> None:
+    with open_run(tmp_path, "draw", Nothing()) as run:
+        (first,) = map_cases(lambda case: {"pair": (1, 2), "é\udcff": 0.1}, ["a"], key=str, run=run)
+    with open_run(tmp_path, "draw", Nothing()) as run:
+        (again,) = map_cases(lambda case: {}, ["a"], key=str, run=run)
+    assert first.result == again.result == {"pair": [1, 2], "é\udcff": 0.1}
+
+
+def test_two_cases_of_one_id_are_refused_before_any_is_done(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="c0"):
+        map_cases(draw, [*jobs(tmp_path), Job("c0", tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    folders = [tmp_path / "0" / "out", tmp_path / "1" / "out", tmp_path / "4" / "out"]
+    records = [draw_all(folder, workers=int(folder.parent.name)) for folder in folders]
+    assert records[0] == records[1] == records[2]
+    assert content(folders[0]) == content(folders[1]) == content(folders[2])
+    assert len(content(folders[0])) == 8 + 2
+    assert read_run(folders[0]).summary == {"cases": 10, "failed": 2}
+
+
+def test_a_cluster_changes_no_byte(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    recipe = tmp_path / "cluster.toml"
+    recipe.write_text('kind = "local"\nworkers = 2\nmemory_gb = 1.0\n')
+    folders = [tmp_path / "here" / "out", tmp_path / "there" / "out"]
+    assert draw_all(folders[0]) == draw_all(folders[1], cluster=str(recipe))
+    assert content(folders[0]) == content(folders[1])
+
+
+def test_done_cases_are_not_done_again_and_failed_ones_are(tmp_path: Path) -> None:
+    cases = [Job(name, tmp_path / "cases") for name in "abc"]
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "b.done").touch()
+    out = tmp_path / "out"
+    with open_run(out, "once", Nothing()) as run:
+        assert [record.status for record in map_cases(only_once, cases, run=run)] == ["done", "failed", "done"]
+    (tmp_path / "cases" / "b.done").unlink()
+    with open_run(out, "once", Nothing()) as run:
+        assert [record.status for record in map_cases(only_once, cases, run=run)] == ["done", "done", "done"]
+    lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert [(line["case"], line["status"]) for line in lines] == [("a", "done"), ("b", "done"), ("c", "done")]
+
+
+def test_records_of_cases_that_are_not_asked_for_are_refused_and_more_cases_are_welcome(tmp_path: Path) -> None:
+    def once(names: str) -> list[CaseRecord]:
+        with open_run(tmp_path, "once", Nothing()) as run:
+            return map_cases(lambda case: {}, names, key=str, run=run)
+
+    once("ab")
+    assert len(once("cab")) == 3
+    with pytest.raises(RunError, match="1 cases that are not asked for; found c"):
+        once("ab")
+    assert len(once("abc")) == 3
+
+
+def test_a_case_that_kills_three_workers_is_failed_and_the_others_are_done(tmp_path: Path) -> None:
+    cases = [Job("k0", tmp_path), *jobs(tmp_path, 3), Job("k1", tmp_path)]
+    records = {record.case: record for record in map_cases(draw, cases, workers=2)}
+    assert {case for case, record in records.items() if record.status == "done"} == {"c0", "c1", "c2"}
+    assert records["k0"].error == records["k1"].error == "killed three workers, last exit code 3"
+
+
+def test_workers_and_a_cluster_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="drop --workers"):
+        map_cases(draw, jobs(tmp_path), workers=2, cluster="tcp://127.0.0.1:1")
+    with pytest.raises(ValueError, match="-1 workers"):
+        map_cases(draw, jobs(tmp_path), workers=-1)
+
+
+def _command(folder: Path, workers: int) -> subprocess.Popen[bytes]:
+    script = "import sys, test_engine; test_engine.main(*sys.argv[1:])"
+    return subprocess.Popen([sys.executable, "-c", script, str(folder), str(workers)], cwd=Path(__file__).parent)
+
+
+def main(folder: str, workers: str) -> None:
+    """What a command does; run in a process of its own, so that it can be killed."""
+    try:
+        draw_all(Path(folder), count=150, seconds=0.02, workers=int(workers))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def test_killed_at_20_random_moments_and_resumed_the_folder_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "a" / "out", tmp_path / "b" / "out"
+    draw_all(undisturbed, count=150)
+    moments = random.Random(20)
+    kills = 0
+    for attempt in range(20):
+        command = _command(killed, workers=(0, 2)[attempt % 2])
+        end = time.monotonic() + 30
+        while not (killed / ".lock").exists() and command.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(moments.uniform(0, 0.4))
+        command.send_signal(signal.SIGKILL)
+        kills += command.wait() == -signal.SIGKILL
+    assert kills >= 15
+    assert _command(killed, workers=2).wait() == 0
+    assert read_run(killed).status == "done"
+    assert content(killed) == content(undisturbed)
+
+
+def test_ctrl_c_leaves_a_run_that_is_interrupted_and_resumes(tmp_path: Path) -> None:
+    command = _command(tmp_path, workers=2)
+    end = time.monotonic() + 30
+    while not (tmp_path / "records.jsonl").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(30) == 130
+    assert read_run(tmp_path).status == "interrupted"
+    assert not (tmp_path / ".lock").exists()
+    draw_all(tmp_path, count=150)
+    assert read_run(tmp_path).summary == {"cases": 150, "failed": 2}

@@ -1,0 +1,325 @@
+"""Wall tumors on phantoms: tubes of known radius, straight and bent, on thin, thick and oblique slices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from grids import centers_mm
+from synthoma.errors import CaseError
+from synthoma.seeds import rng_for
+from synthoma.synthesis.bodies import wall
+from synthoma.synthesis.bodies.shape import Body
+from synthoma.synthesis.insertion.blending import blend
+from synthoma.synthesis.location import survey
+from synthoma.synthesis.tumor import Tumor, TumorPlan
+from synthoma.volume import Array, Geometry, Volume
+
+RADIUS, BEND = 16.0, 48.0
+Organ = Callable[[Array], tuple[Array, Array]]
+
+
+def centered(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: bool = False) -> Geometry:
+    matrix = np.diag(spacing)
+    if turn:
+        rng = np.random.default_rng(5)
+        matrix = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag([-1, 1, 1]) @ matrix
+    affine = np.eye(4)
+    affine[:3, :3] = matrix
+    # off the centers of voxels, so that no phantom has its border on them
+    affine[:3, 3] = (0, 0.21, 0.37) - matrix @ ((np.asarray(shape) - 1) / 2)
+    return Geometry(shape, affine)
+
+
+GRIDS = {
+    "1 mm": centered((80, 80, 120), (1.0, 1.0, 1.0)),
+    "0.7x0.7x5 mm": centered((110, 110, 26), (0.7, 0.7, 5.0)),
+    "oblique": centered((130, 130, 76), (0.9, 1.0, 1.8), turn=True),
+}
+
+
+def straight(points: Array) -> tuple[Array, Array]:
+    """Arc length along and distance from the middle line of a tube along z."""
+    return points[..., 2], np.hypot(points[..., 0], points[..., 1])
+
+
+def bent(points: Array) -> tuple[Array, Array]:
+    """The same for a tube that turns round a center at x = BEND."""
+    x, z = points[..., 0] - BEND, points[..., 2]
+    return BEND * np.arctan2(z, -x), np.hypot(np.hypot(x, z) - BEND, points[..., 1])
+
+
+def mask(grid: Geometry, organ: Organ = straight, half_length: float = 500.0) -> Volume:
+    along, away = organ(centers_mm(grid))
+    return Volume((away <= RADIUS) & (np.abs(along) <= half_length), grid)
+
+
+def plan(axes: tuple[float, float, float] = (22.0, 24.0, 9.0), **changes: object) -> TumorPlan:
+    """A tumor at (-RADIUS, 0, 0), where all tubes have their wall, growing toward +x along +z."""
+    first = TumorPlan(
+        organ="colon",
+        form="wall",
+        center_mm=(-RADIUS, 0.0, 0.0),
+        axes_mm=axes,
+        # columns z, y, x would be left-handed: around is -y
+        orientation=rotation_of(np.array([[0, 0, 1.0], [0, -1, 0], [1, 0, 0]]).T),
+        roughness=0.0,
+        spectrum=2.9,
+        skew=0.1,
+        base_hu=60.0,
+        contrast_hu=20.0,
+        texture_hu=0.0,
+        texture_mm=3.0,
+        edge_mm=0.3,
+        blur_mm=0.6,
+        noise_hu=10.0,
+        noise_from_mm=(0.0, 0.0, 0.0),
+        seed=4,
+    )
+    return dataclasses.replace(first, **changes)
+
+
+def rotation_of(matrix: Array) -> tuple[float, float, float, float]:
+    from scipy.spatial.transform import Rotation
+
+    assert np.isclose(np.linalg.det(matrix), 1)
+    x, y, z, w = Rotation.from_matrix(matrix).as_quat().tolist()
+    return w, x, y, z
+
+
+CLOSED = (18.0, 1.2 * np.pi * RADIUS, 1.5 * RADIUS)
+ANNULAR = (18.0, 1.25 * np.pi * RADIUS, 9.0)
+
+
+def painted(body: Body, grid: Geometry) -> Array:
+    """alpha on the whole grid."""
+    result = np.zeros(grid.shape, np.float32)
+    box = body.box.clip(grid.shape)
+    part = tuple(
+        slice(low - start, high - start) for low, high, start in zip(box.lower, box.upper, body.box.lower, strict=True)
+    )
+    result[box.slices] = body.alpha[part]
+    return result
+
+
+def dice(one: Array, other: Array) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def test_the_phantom_plan_points_into_the_lumen() -> None:
+    turn = plan().rotation
+    assert np.allclose(turn[:, 0], (0, 0, 1))
+    assert np.allclose(turn[:, 2], (1, 0, 0))
+
+
+@pytest.mark.parametrize("organ", [straight, bent])
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_eccentric_tumor_lies_on_the_wall_as_thick_and_long_as_planned(name: str, organ: Organ) -> None:
+    grid, tumor = GRIDS[name], plan()
+    hollow = mask(grid, organ)
+    body = wall.wall_body(tumor, grid, hollow)
+    label = painted(body, grid) >= 0.5
+    points = centers_mm(grid)
+    along, away = organ(points)
+    step = max(grid.spacing_mm)
+    assert wall.on_wall(tumor, grid, hollow, body) == 1
+    assert away[label].max() < RADIUS + 2.5
+    assert (away[label] <= RADIUS).mean() > 0.85
+    assert RADIUS - away[label].min() == pytest.approx(9.0, abs=1.5)
+    # stretched for its volume, but a patch of about this length on one side of the organ
+    assert 0.6 * 22 < along[label].max() < 1.5 * 22 + step
+    assert abs(along[label].max() + along[label].min()) < 0.75 * step + 1.5
+    opposite = points[..., 0] > 0.6 * RADIUS
+    assert not (label & opposite & (np.abs(along) < 10)).any()
+
+
+@pytest.mark.parametrize("axes", [(22.0, 24.0, 9.0), ANNULAR, (8.0, 7.0, 5.0)])
+def test_the_same_plan_has_its_volume_on_every_grid_and_overlaps(axes: tuple[float, float, float]) -> None:
+    tumor = plan(axes, roughness=0.15)
+    reference = GRIDS["1 mm"]
+    alphas = {}
+    for name, grid in GRIDS.items():
+        alpha = painted(wall.wall_body(tumor, grid, mask(grid)), grid)
+        voxels = (alpha >= 0.5).sum()
+        assert voxels * grid.voxel_mm3 == pytest.approx(tumor.volume_mm3, rel=0.1, abs=2 * grid.voxel_mm3), name
+        alphas[name] = Volume(alpha, grid).to(reference, fill=0).data >= 0.5
+    for name in ("0.7x0.7x5 mm", "oblique"):
+        assert dice(alphas["1 mm"], alphas[name]) > (0.9 if axes[0] > 10 else 0.8), name
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_an_annular_tumor_goes_all_the_way_round_and_leaves_the_planned_lumen(name: str) -> None:
+    grid, tumor = GRIDS[name], plan(ANNULAR)
+    hollow = mask(grid)
+    body = wall.wall_body(tumor, grid, hollow)
+    label = painted(body, grid) >= 0.5
+    points = centers_mm(grid)
+    along, away = straight(points)
+    here = (np.abs(along) < 5) & label
+    turns = np.degrees(np.arctan2(points[..., 1], points[..., 0]))[here]
+    assert np.histogram(turns, 24, (-180, 180))[0].min() > 0
+    planned = ((RADIUS - 9) / RADIUS) ** 2
+    assert wall.lumen_left(tumor, grid, hollow, body) == pytest.approx(planned, abs=0.1)
+    assert not label[(away < 3) & (np.abs(along) < 30)].any()
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_closing_tumor_closes_the_lumen_and_an_eccentric_one_does_not(name: str) -> None:
+    grid = GRIDS[name]
+    hollow = mask(grid)
+    closing, eccentric = plan(CLOSED), plan()
+    assert wall.lumen_left(closing, grid, hollow, wall.wall_body(closing, grid, hollow)) < 0.02
+    assert wall.lumen_left(eccentric, grid, hollow, wall.wall_body(eccentric, grid, hollow)) > 0.5
+
+
+def test_the_cut_and_flipped_mask_gives_the_same_tumor() -> None:
+    grid, tumor = centered((80, 80, 120), (0.99, 1.0, 1.01)), plan(roughness=0.2)
+    hollow = mask(grid, bent)
+    whole = painted(wall.wall_body(tumor, grid, hollow), grid)
+    part = hollow.crop(grid.box_around(tumor.center_mm, wall.reach_mm(tumor)))
+    assert np.array_equal(whole, painted(wall.wall_body(tumor, grid, part), grid))
+    turned = hollow.reorient("LPI")
+    other = painted(wall.wall_body(tumor, turned.geometry, turned), turned.geometry)
+    assert np.abs(Volume(other, turned.geometry).reorient("RAS").data - whole).max() < 0.06
+
+
+def test_a_mirrored_scan_has_the_mirrored_tumor() -> None:
+    # organ and plan turned by 30 degrees round z, then mirrored at x = 0
+    grid = GRIDS["1 mm"]
+    turn = np.array([[np.cos(0.5), -np.sin(0.5), 0], [np.sin(0.5), np.cos(0.5), 0], [0, 0, 1]])
+    flip = np.diag([-1.0, 1, 1])
+    results = []
+    for move in (turn, flip @ turn):
+        first = plan()
+        frame = move @ first.rotation @ (np.eye(3) if np.linalg.det(move) > 0 else np.diag([1.0, -1, 1]))
+        x, y, z = (move @ first.center_mm).tolist()
+        moved = plan(center_mm=(x, y, z), orientation=rotation_of(frame))
+        _, away = bent(centers_mm(grid) @ move)
+        results.append(painted(wall.wall_body(moved, grid, Volume(away <= RADIUS, grid)), grid))
+    assert np.abs(results[0] - results[1][::-1]).max() < 0.05
+    assert results[0].max() == 1
+
+
+def test_the_tumor_ends_with_the_organ_and_does_not_plug_its_end() -> None:
+    grid, tumor = GRIDS["1 mm"], plan(ANNULAR)
+    hollow = mask(grid, straight, half_length=10.0)
+    label = painted(wall.wall_body(tumor, grid, hollow), grid) >= 0.5
+    along, away = straight(centers_mm(grid))
+    assert np.abs(along[label]).max() < 10 + 3
+    assert not label[away < 4].any()
+    assert label[(np.abs(along) < 8) & (away > 11) & (away < 15)].mean() > 0.95
+
+
+def test_an_organ_cut_by_the_field_of_view_goes_on_behind_it() -> None:
+    grid, tumor = GRIDS["1 mm"], plan(ANNULAR)
+    whole = painted(wall.wall_body(tumor, grid, mask(grid)), grid)
+    # the face lies 6 mm from the tumor's center
+    near = grid.crop(grid.box_around((0, 0, 0), 500)._replace(lower=(0, 0, 54)))
+    cut = painted(wall.wall_body(tumor, near, mask(near)), near)
+    assert np.abs(cut - whole[:, :, 54:]).max() < 0.2
+    assert dice(cut >= 0.5, whole[:, :, 54:] >= 0.5) > 0.97
+
+
+def test_another_loop_beside_the_organ_is_left_alone() -> None:
+    grid, tumor = GRIDS["1 mm"], plan((15.0, 14.0, 8.0))
+    points = centers_mm(grid)
+    own = straight(points)[1] <= RADIUS
+    other = np.hypot(points[..., 0] + 2 * RADIUS + 3, points[..., 1]) <= RADIUS
+    label = painted(wall.wall_body(tumor, grid, Volume(own | other, grid)), grid) >= 0.5
+    assert label.any()
+    assert not (label & other).any()
+
+
+def test_gas_and_tumor_meet_at_a_border_as_sharp_as_the_scanner() -> None:
+    grid, tumor = GRIDS["1 mm"], plan(ANNULAR)
+    away = straight(centers_mm(grid))[1]
+    hu = np.where(away <= RADIUS - 2.5, -1000, np.where(away <= RADIUS, 60, -100)).astype(np.int16)
+    ct = Volume(hu, grid)
+    body = wall.wall_body(tumor, grid, mask(grid))
+    tissue = np.full(body.alpha.shape, 80, np.float32)
+    after = blend(ct, Tumor(tumor, body.box, body.alpha, tissue))
+    i, j, k = (int(n) for n in np.rint(grid.to_ijk((0, 0, 0))) - body.box.lower)
+    # from the middle of the organ's wall to the middle of the lumen
+    line = after[i - int(RADIUS - 1) : i + 1, j, k].astype(float)
+    wide = ((line > -1000 + 0.1 * 1080) & (line < -1000 + 0.9 * 1080)).sum()
+    assert line[-1] == -1000
+    assert line.max() > 60
+    # SD of blur, border and voxel: 0.73 mm, so 10 to 90 % in 1.9 mm
+    assert wide <= 3
+
+
+def test_radius_and_depth_agree_with_the_label() -> None:
+    grid, tumor = GRIDS["oblique"], plan(roughness=0.1)
+    bare, full = (wall.wall_body(tumor, grid, mask(grid), inside) for inside in (False, True))
+    assert np.array_equal(bare.alpha, full.alpha)
+    assert not bare.radius.any()
+    label = full.alpha >= 0.5
+    assert (full.radius[label] <= 1.0).mean() > 0.98
+    assert (full.depth_mm[label] >= 0).mean() > 0.98
+    assert full.depth_mm.max() < 12
+    assert full.radius[full.alpha == 0].min() > 1
+
+
+def test_a_plan_away_from_the_organ_is_refused() -> None:
+    grid = GRIDS["1 mm"]
+    nothing = Volume(np.zeros(grid.shape, bool), grid)
+    with pytest.raises(CaseError, match="wall"):
+        wall.wall_body(plan(), grid, nothing)
+
+
+@pytest.mark.parametrize("organ", [straight, bent])
+@pytest.mark.parametrize("name", GRIDS)
+def test_frames_sit_on_the_surface_along_the_organ(name: str, organ: Organ) -> None:
+    grid = GRIDS[name]
+    host = survey(*scan(grid, organ), "colon", "portal", 0.7, "phantom")
+    for index in range(5):
+        frame = wall.draw_frame(host, 24.0, [], 3.0, rng_for(index, "frame"))
+        turn = dataclasses.replace(plan(), orientation=frame.orientation).rotation
+        center = np.asarray(frame.center_mm)
+        away, inner = organ(center)[1], organ(center + 3 * turn[:, 2])[1]
+        assert abs(away - RADIUS) < 1.0 + 0.5 * min(grid.spacing_mm)
+        assert inner - away == pytest.approx(-3, abs=0.8)
+        ahead = organ(center + 4 * turn[:, 0])[1]
+        assert abs(ahead - away) < 1.5
+        assert np.prod(frame.axes_mm) == pytest.approx(24**3 / 4)
+        assert frame == wall.draw_frame(host, 24.0, [], 3.0, rng_for(index, "frame"))
+
+
+def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
+    host = survey(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    rings = {}
+    for diameter in (10.0, 45.0):
+        frames = [wall.draw_frame(host, diameter, [], 3.0, rng_for(index, "share")) for index in range(12)]
+        rings[diameter] = np.mean([frame.axes_mm[1] >= np.pi * RADIUS for frame in frames])
+        assert all(3 <= frame.axes_mm[2] <= 2 * RADIUS and frame.axes_mm[0] <= 45 for frame in frames)
+    assert rings[10.0] == 0
+    assert rings[45.0] > 0.5
+
+
+def test_most_of_a_tumor_lies_within_the_field_of_view() -> None:
+    host = survey(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    for index in range(12):
+        frame = wall.draw_frame(host, 36.0, [], 3.0, rng_for(index, "view"))
+        assert abs(frame.center_mm[2]) + 0.4 * frame.axes_mm[0] < 61
+
+
+def test_an_organ_too_small_for_the_tumor_is_refused() -> None:
+    grid = GRIDS["1 mm"]
+    ct, _ = scan(grid, straight)
+    points = centers_mm(grid)
+    host = survey(ct, {"colon": Volume(np.linalg.norm(points, axis=-1) < 6, grid)}, "colon", "portal", 0.7, "bead")
+    with pytest.raises(CaseError, match="bead: no wall for a tumor of 30 mm in the colon"):
+        wall.draw_frame(host, 30.0, [], 3.0, rng_for(0, "frame"))
+
+
+def scan(grid: Geometry, organ: Organ) -> tuple[Volume, dict[str, Volume]]:
+    """A tube of gas with a wall of 2.5 mm in fat, beside some muscle."""
+    points = centers_mm(grid)
+    away = organ(points)[1]
+    hu = np.where(away <= RADIUS - 2.5, -1000, np.where(away <= RADIUS, 60, -100))
+    hu[points[..., 1] > RADIUS + 4] = 50
+    noise = np.random.default_rng(1).normal(0, 8, grid.shape)
+    return Volume((hu + noise).astype(np.int16), grid), {"colon": mask(grid, organ)}
