@@ -23,7 +23,6 @@ from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.datasets.writing import write_case
 from synthoma.evaluation.scoring import score_case
-from synthoma.evaluation.statistics import Ratio
 from synthoma.runs import Run
 from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.fit import fit_study
@@ -33,6 +32,7 @@ from synthoma.scaling.points import Point
 from synthoma.scaling.recipe import PointTask, StudyRecipe
 from synthoma.scaling.study import run_study
 from synthoma.seeds import rng_for
+from synthoma.statistics.intervals import Ratio
 from synthoma.volume import Geometry, Volume
 
 SHAPE, STUDIES = (96, 96, 48), 60

@@ -19,7 +19,7 @@ from synthoma.recipes import read_recipe
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "cluster"
+RECIPES = Path(__file__).parents[2] / "recipes" / "cluster"
 
 
 def die_if_told(item: tuple[str, str]) -> str:

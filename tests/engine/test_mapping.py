@@ -170,7 +170,7 @@ def test_workers_and_a_cluster_together_are_refused(tmp_path: Path) -> None:
 
 
 def _command(folder: Path, workers: int) -> subprocess.Popen[bytes]:
-    script = "import sys, test_engine; test_engine.main(*sys.argv[1:])"
+    script = "import sys, test_mapping; test_mapping.main(*sys.argv[1:])"
     return subprocess.Popen([sys.executable, "-c", script, str(folder), str(workers)], cwd=Path(__file__).parent)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from masks import FLAT, box
 
-from synthoma.evaluation.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha, reader_dice
+from synthoma.evaluation.readers import reader_dice
+from synthoma.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
 
 
 @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])

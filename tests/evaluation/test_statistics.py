@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synthoma.evaluation.statistics import Interval, Ratio, bootstrap, holm, permutation_p, wilcoxon_p
+from synthoma.statistics.intervals import Interval, Ratio, bootstrap
+from synthoma.statistics.paired import holm, permutation_p, wilcoxon_p
 
 
 def mean_of(values: np.ndarray) -> Ratio:

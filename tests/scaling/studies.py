@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthoma.evaluation.statistics import Ratio
 from synthoma.scaling.points import Point
+from synthoma.statistics.intervals import Ratio
 
 PUBLISHED = {  # pancreas DSC, in distribution (Chen et al. 2025)
     "real only": {60: 40.2, 278: 52.7, 500: 54.0, 1500: 59.3, 3159: 59.7},

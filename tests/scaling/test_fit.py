@@ -11,9 +11,9 @@ from scipy.stats import binom
 from studies import made_up, published, real_score
 
 from synthoma.errors import RunError
-from synthoma.evaluation.statistics import Interval, Ratio
 from synthoma.scaling.fit import FitRecipe, fit_study
 from synthoma.scaling.points import Point, Table
+from synthoma.statistics.intervals import Interval, Ratio
 
 REAL = "real only"
 QUICK = FitRecipe(resamples=400)

@@ -10,9 +10,10 @@ import numpy as np
 
 from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.figures import METRICS, Scored, group_values, metric, ratios, structures_of
-from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row
-from synthoma.evaluation.statistics import Interval, Ratio, bootstrap, holm, permutation_p, wilcoxon_p
-from synthoma.evaluation.summary import plain
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
+from synthoma.statistics.intervals import Interval, Ratio, bootstrap
+from synthoma.statistics.paired import holm, permutation_p, wilcoxon_p
+from synthoma.tables import Row, plain
 from synthoma.volume import Array
 
 Model = Sequence[Sequence[CaseScores]]  # the cases of every training seed

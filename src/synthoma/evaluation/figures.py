@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from synthoma.evaluation.patient import Patients, gather
-from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row, nsd_name
-from synthoma.evaluation.statistics import Ratio
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, nsd_name
+from synthoma.statistics.intervals import Ratio
+from synthoma.tables import Row
 from synthoma.volume import Array
 
 

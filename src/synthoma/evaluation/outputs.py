@@ -12,12 +12,14 @@ from synthoma.errors import RunError
 from synthoma.evaluation.comparison import Comparison, Model, compare
 from synthoma.evaluation.figures import Scored, structures_of
 from synthoma.evaluation.pairing import Pairs
-from synthoma.evaluation.plots import Plot, Series, draw_plots
+from synthoma.evaluation.plots import Series, draw_plots
 from synthoma.evaluation.report import comparison_page, evaluation_page
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
-from synthoma.evaluation.summary import case_rows, summarise, write_table
+from synthoma.evaluation.summary import case_rows, summarise
 from synthoma.evaluation.worst import worst_pictures
+from synthoma.reports.plots import Plot
 from synthoma.runs import RECORD, Journal, RunRecord, read_run
+from synthoma.tables import write_table
 
 KIND = "evaluate"
 CASES, LESIONS, SUMMARY, FIGURES, REPORT = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synthoma.evaluation.statistics import Ratio, divide
+from synthoma.statistics.intervals import Ratio, divide
 from synthoma.volume import Array
 
 

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from synthoma.evaluation.figures import Scored, size_bins
-from synthoma.evaluation.scoring import EvaluateRecipe, Row
-from synthoma.evaluation.summary import OPERATING_POINTS, Summary, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-COLORS = ("#1f5fa8", "#c8561b")
-MARKS = ("o", "s")
-MUTED = "#666666"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot. name: of its files; caption: what it shows and what to know of it; rows: the numbers in it."""
-
-    name: str
-    caption: str
-    svg: str
-    rows: tuple[Row, ...]
+from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.evaluation.summary import OPERATING_POINTS, Summary
+from synthoma.reports.plots import MODEL_COLORS, MODEL_MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
+from synthoma.tables import Row, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +55,12 @@ def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: Ev
             rows.append(_row(model=model, size=name, lesions=count, sensitivity=interval.value,
                              low=interval.low, high=interval.high))  # fmt: skip
             if np.isfinite(interval.value):
-                axes.plot([x + shift] * 2, [interval.low, interval.high], color=COLORS[place], linewidth=1.5)
-                axes.plot(x + shift, interval.value, MARKS[place], color=COLORS[place])
+                axes.plot([x + shift] * 2, [interval.low, interval.high], color=MODEL_COLORS[place], linewidth=1.5)
+                axes.plot(x + shift, interval.value, MODEL_MARKS[place], color=MODEL_COLORS[place])
                 at = (x + shift, interval.value)
                 axes.annotate(str(count), at, (6, 4), textcoords="offset points", fontsize=7, color=MUTED)
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.04, 1.06), xticks=range(len(names)), xticklabels=names)
-    _legend(axes, list(series))
+    draw_legend(axes, list(series))
     caption = "Lesion sensitivity by diameter, with bootstrap intervals by patient; numbers are lesions."
     return Plot("sensitivity_by_size", caption, to_svg(axes), tuple(rows))
 
@@ -88,12 +72,12 @@ def froc(series: Mapping[str, Series], structure: str) -> Plot:
     for place, (model, one) in enumerate(series.items()):
         points = one.summary.froc.get(structure, [])
         rows += [_row(model=model, threshold=t, false_per_scan=rate, sensitivity=s) for t, rate, s in points]
-        axes.plot([max(rate, 0.05) for _, rate, _ in points], [s for _, _, s in points], color=COLORS[place],
-                  marker=MARKS[place], markersize=4, linewidth=1.2)  # fmt: skip
+        axes.plot([max(rate, 0.05) for _, rate, _ in points], [s for _, _, s in points], color=MODEL_COLORS[place],
+                  marker=MODEL_MARKS[place], markersize=4, linewidth=1.2)  # fmt: skip
     axes.set(xscale="log", xlim=(0.04, 20), ylim=(-0.04, 1.06), xticks=[0.05, *OPERATING_POINTS, 16])
     axes.set_xticklabels(["<=.05", *(f"{rate:g}".lstrip("0") for rate in OPERATING_POINTS), "16"], fontsize=7)
     axes.minorticks_off()
-    _legend(axes, list(series))
+    draw_legend(axes, list(series))
     caption = "FROC: each point is a threshold on the predicted probability; masks have one point."
     return Plot("froc", caption, to_svg(axes), tuple(rows))
 
@@ -110,9 +94,9 @@ def roc(series: Mapping[str, Series], structure: str) -> Plot:
         false, true, thresholds = patients.roc()
         rows += [_row(model=model, score=c, false_positive_rate=a, sensitivity=b)
                  for a, b, c in zip(false.tolist(), true.tolist(), thresholds.tolist(), strict=True)]  # fmt: skip
-        axes.plot(false, true, color=COLORS[place], linewidth=1.4)
+        axes.plot(false, true, color=MODEL_COLORS[place], linewidth=1.4)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    _legend(axes, list(series))
+    draw_legend(axes, list(series))
     caption = "Patient-level ROC over the strongest lesion's score (probability; of masks, volume in ml)."
     return Plot("roc", caption, to_svg(axes), tuple(rows))
 
@@ -124,10 +108,10 @@ def dsc_by_diameter(series: Mapping[str, Series], structure: str) -> Plot:
     for place, (model, one) in enumerate(series.items()):
         truth = [row for row in one.scored.lesions if row["side"] == "truth"]
         rows += [_row(model=model, case=row["case"], diameter_mm=row["diameter_mm"], dsc=row["dsc"]) for row in truth]
-        axes.plot([row["diameter_mm"] for row in truth], [row["dsc"] for row in truth], MARKS[place],
-                  color=COLORS[place], markersize=4, alpha=0.6, linestyle="none", markeredgewidth=0)  # fmt: skip
+        axes.plot([row["diameter_mm"] for row in truth], [row["dsc"] for row in truth], MODEL_MARKS[place],
+                  color=MODEL_COLORS[place], markersize=4, alpha=0.6, linestyle="none", markeredgewidth=0)  # fmt: skip
     axes.set(ylim=(-0.04, 1.04))
-    _legend(axes, list(series))
+    draw_legend(axes, list(series))
     caption = "DSC of each true lesion with its match against its diameter; missed lesions lie at 0."
     return Plot("dsc_by_diameter", caption, to_svg(axes), tuple(rows))
 
@@ -143,13 +127,13 @@ def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
         pairs = [pair for pair in pairs if pair[1] or pair[2]]
         rows += [_row(model=model, case=case, truth_ml=a, predicted_ml=b) for case, a, b in pairs]
         gaps = np.array([b - a for _, a, b in pairs])
-        axes.plot([(a + b) / 2 for _, a, b in pairs], gaps, MARKS[place], color=COLORS[place], markersize=4,
+        axes.plot([(a + b) / 2 for _, a, b in pairs], gaps, MODEL_MARKS[place], color=MODEL_COLORS[place], markersize=4,
                   alpha=0.6, linestyle="none", markeredgewidth=0)  # fmt: skip
         if len(gaps) > 1:
             spread = 1.96 * gaps.std(ddof=1)
             for height, style in ((gaps.mean(), "-"), (gaps.mean() - spread, "--"), (gaps.mean() + spread, "--")):
-                axes.axhline(height, color=COLORS[place], linewidth=0.9, linestyle=style)
-    _legend(axes, list(series))
+                axes.axhline(height, color=MODEL_COLORS[place], linewidth=0.9, linestyle=style)
+    draw_legend(axes, list(series))
     caption = "Bland-Altman plot of volumes: the mean difference, and 1.96 standard deviations around it."
     return Plot("bland_altman", caption, to_svg(axes), tuple(rows))
 
@@ -161,44 +145,3 @@ def _in_bin(scored: Scored, name: str, recipe: EvaluateRecipe) -> int:
 
 def _row(**values: Any) -> Row:
     return {name: plain(value) for name, value in values.items()}
-
-
-def new_axes(across: str, up: str, inches: tuple[float, float] = (4.2, 3.2)) -> Axes:
-    """Plain axes of a small figure with their labels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(inches, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(across, fontsize=9)
-    axes.set_ylabel(up, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#eeeeee", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _legend(axes: Axes, models: Sequence[str]) -> None:
-    """Which color is which model; one model needs none."""
-    from matplotlib.lines import Line2D
-
-    if len(models) > 1:
-        handles = [
-            Line2D([], [], color=color, marker=mark, markersize=4)
-            for color, mark, _ in zip(COLORS, MARKS, models, strict=False)
-        ]
-        labels = axes.legend(handles, list(models), fontsize=7.5, frameon=False, loc="best").get_texts()
-        for text in labels:
-            text.set_parse_math(False)
-
-
-def to_svg(axes: Axes) -> str:
-    """The figure as SVG, the same bytes for the same numbers."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    text = io.StringIO()
-    with rc_context({"svg.hashsalt": "synthoma", "svg.fonttype": "path", "text.usetex": False}):
-        canvas = FigureCanvasSVG(axes.get_figure(root=True))
-        canvas.print_svg(text, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
-    return text.getvalue()

@@ -10,11 +10,11 @@ from typing import Any
 from synthoma import anatomy
 from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
-from synthoma.evaluation.plots import Plot
-from synthoma.evaluation.statistics import Interval
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
-from synthoma.evaluation.worst import Picture
 from synthoma.reports.page import fact_table, number, page, plot_figures, table
+from synthoma.reports.pictures import Picture
+from synthoma.reports.plots import Plot
+from synthoma.statistics.intervals import Interval
 
 HOW = (
     "Intervals: BCa bootstrap by patient. DSC, IoU and NSD are 0 where one mask is empty and undefined where both are "

@@ -20,9 +20,8 @@ from synthoma.evaluation.regions import Region, grown, in_memory_order, region_a
 from synthoma.evaluation.surface import score_surfaces
 from synthoma.evaluation.voxel import score_voxels
 from synthoma.recipes import Recipe
+from synthoma.tables import Row
 from synthoma.volume import Volume
-
-Row = dict[str, Any]
 
 
 class EvaluateRecipe(Recipe):

@@ -7,15 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synthoma import disk
 from synthoma.evaluation.figures import Scored, group_values, ratios, structures_of
-from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row
-from synthoma.evaluation.statistics import Interval, Ratio, bootstrap, divide
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
+from synthoma.statistics.intervals import Interval, Ratio, bootstrap, divide
+from synthoma.tables import Row, plain
 
 # False lesions per scan at which FROC curves are read off.
 OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -120,29 +119,6 @@ def sensitivity_at(points: Sequence[tuple[float, float, float]], false_per_scan:
     Not interpolated: every value is one that some threshold reaches.
     """
     return max((sensitivity for _, rate, sensitivity in points if rate <= false_per_scan), default=math.nan)
-
-
-def plain(value: Any) -> Any:
-    """JSON data: None for a number that is none."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_table(rows: Sequence[Row], path: Path) -> None:
-    """The rows as Parquet, or as CSV where the path ends so; columns are all that any row has."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
-    for place, column in enumerate(table.schema):
-        if pa.types.is_null(column.type):
-            table = table.set_column(place, column.name, table.column(place).cast(pa.float64()))
-    with disk.atomic(path) as part:
-        if path.suffix == ".csv":
-            pyarrow.csv.write_csv(table, part)
-        else:
-            pyarrow.parquet.write_table(table, part, compression="zstd")
 
 
 def case_rows(scores: Iterable[CaseScores]) -> list[Row]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,23 +11,14 @@ from synthoma.errors import SynthomaError
 from synthoma.evaluation.masks import Mask, read_masks
 from synthoma.evaluation.pairing import Pair
 from synthoma.evaluation.regions import Region, region_above, region_of
-from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, Row
-from synthoma.slices import Outline, draw_slice
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
+from synthoma.reports.pictures import PREDICTED_COLOR, TRUTH_COLOR, Picture, slice_png
+from synthoma.slices import Outline
+from synthoma.tables import Row
 from synthoma.volume import Array, Box, Volume
 
-TRUTH_COLOR, PREDICTED_COLOR = "#35c46a", "#ff3b30"
 HALF_MM = 60.0
-SIDE = 3.0  # inches
 WORST = 10
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A case as an axial slice. png: base64; empty if its scan cannot be read, which `caption` then says."""
-
-    case: str
-    caption: str
-    png: str
 
 
 def worst_pictures(
@@ -93,15 +81,3 @@ def _center_mm(row: Row, lesions: Sequence[Row], outlines: Sequence[Outline]) ->
         return np.asarray(max(wrong, key=lambda entry: entry["volume_ml"])["center_mm"])
     mask = outlines[0].mask
     return mask.geometry.to_mm((np.asarray(mask.data.shape) - 1) / 2)
-
-
-def slice_png(image: Volume, outlines: Sequence[Outline], center_mm: Array, half_mm: float | None) -> str:
-    """An axial slice with outlines as PNG, in base64. half_mm: half a side of the square shown; None shows all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((SIDE, SIDE), 100, facecolor="#16181c")
-    draw_slice(figure.add_axes((0.06, 0.06, 0.88, 0.88)), image, "axial", center_mm, outlines, half_mm=half_mm)
-    data = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(data, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return base64.b64encode(data.getvalue()).decode()

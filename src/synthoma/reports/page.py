@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from synthoma.evaluation.plots import Plot
+from synthoma.reports.plots import Plot
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 78em; margin: 2em auto; padding: 0 1.2em; }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from synthoma.evaluation.statistics import Interval
 from synthoma.scaling.findings import ArmFit, Level, StudyFit
+from synthoma.statistics.intervals import Interval
 
 NOTHING = "no difference was shown"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from synthoma.evaluation.statistics import Interval
-from synthoma.evaluation.summary import plain
 from synthoma.recipes import Recipe
+from synthoma.statistics.intervals import Interval
+from synthoma.tables import plain
 
 
 class FitRecipe(Recipe):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthoma.evaluation.statistics import UNDEFINED, Interval
 from synthoma.scaling.findings import ArmFit, FitRecipe, Level, StudyFit
 from synthoma.scaling.laws import EXPONENTS, LAWS, PARAMETERS, Curves, held_out_errors
 from synthoma.scaling.points import Point, Table, mean_over_seeds
+from synthoma.statistics.intervals import UNDEFINED, Interval
 from synthoma.volume import Array
 
 FAR = 2.0  # times the largest number of cases measured: what lies beyond is extrapolated

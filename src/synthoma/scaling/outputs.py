@@ -13,9 +13,7 @@ from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import FileError, RunError, SynthomaError
 from synthoma.evaluation.figures import Scored, ratios, size_bins
 from synthoma.evaluation.scoring import CaseScores
-from synthoma.evaluation.statistics import Ratio
-from synthoma.evaluation.summary import write_table
-from synthoma.evaluation.worst import TRUTH_COLOR, Picture, slice_png
+from synthoma.reports.pictures import PREDICTED_COLOR, SECOND_COLOR, TRUTH_COLOR, Picture, slice_png
 from synthoma.runs import Journal, RunRecord, read_run
 from synthoma.scaling import answer
 from synthoma.scaling.fit import fit_study
@@ -24,11 +22,12 @@ from synthoma.scaling.points import Point
 from synthoma.scaling.recipe import REAL, PointTask, StudyRecipe
 from synthoma.scaling.report import Study, level_rows, study_page
 from synthoma.slices import Outline
+from synthoma.statistics.intervals import Ratio
+from synthoma.tables import write_table
 from synthoma.volume import Volume
 
 KIND = "scale"
 DESIGN, FINDINGS, POINT_TABLE, PLAN, REPORT = "design.json", "findings.json", "points.csv", "plan.json", "report.html"
-REAL_COLOR, MIXED_COLOR = "#ff3b30", "#3f8cff"
 
 PointScores = tuple[dict[str, Any], dict[tuple[str, str], Ratio]]  # what a point is; its scores by metric and size
 
@@ -184,7 +183,7 @@ def _examples(folder: Path, recipe: StudyRecipe) -> list[Picture]:
     arms = recipe.arms()[:2]
     sides = [
         (arm, color, folder / POINTS / PointTask(arm, count, 0).id / EXAMPLES)
-        for arm, color in zip(arms, (REAL_COLOR, MIXED_COLOR), strict=True)
+        for arm, color in zip(arms, (PREDICTED_COLOR, SECOND_COLOR), strict=True)
     ]
     pictures = []
     for row in disk.read_json(path) if path.exists() else ():

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from synthoma.evaluation.plots import MUTED, Plot, new_axes, to_svg
-from synthoma.evaluation.scoring import Row
-from synthoma.evaluation.statistics import Interval
-from synthoma.evaluation.summary import plain
+from synthoma.reports.plots import COLORS, MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
 from synthoma.scaling.answer import cases as counted
 from synthoma.scaling.answer import count, headline
 from synthoma.scaling.findings import ArmFit, StudyFit
 from synthoma.scaling.points import Point
+from synthoma.statistics.intervals import Interval
+from synthoma.tables import Row, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# the arm without synthetic tumors first, then the others; told apart in black and white and by the color-blind
-COLORS = ("#5b6470", "#c8561b", "#1f5fa8", "#2f8f4e", "#8b3fa0", "#b08900")
-MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def plot_scaling(name: str, fit: StudyFit, points: Sequence[Point], arm: str, metric: str, title: str) -> Plot:
@@ -52,7 +47,7 @@ def plot_scaling(name: str, fit: StudyFit, points: Sequence[Point], arm: str, me
     axes.set(xscale="log", xlim=(zero * 0.8 if 0 in sizes else min(sizes) * 0.8, 2.3 * max(sizes)))
     axes.set_xticks([size or zero for size in sizes], [str(size) for size in sizes])
     axes.minorticks_off()
-    _legend(axes, arms)
+    draw_legend(axes, arms, COLORS, MARKS)
     caption = (
         "Means with intervals over test patients and training seeds; dots are single models; lines are the "
         "fitted curves with their intervals, dashed where they are extrapolated to twice the most cases measured."
@@ -80,7 +75,7 @@ def plot_sizes(name: str, fits: Mapping[str, StudyFit], arm: str, cases: int, ti
             rows.append(_row(size, label, cases, level.score))
     axes.set(xlim=(-0.5, len(fits) - 0.5), ylim=(-0.04, 1.06))
     axes.set_xticks(range(len(fits)), list(fits), fontsize=8)
-    _legend(axes, [real, arm])
+    draw_legend(axes, [real, arm], COLORS, MARKS)
     caption = "The share of true tumors that are found, with intervals over test patients and training seeds."
     return Plot(f"sizes_{name}", caption, to_svg(axes), tuple(rows))
 
@@ -114,17 +109,6 @@ def _draw_equivalent(axes: Axes, fit: StudyFit, arm: str, zero: float, largest: 
     text = f"scores as {count(end)} real cases"
     axes.annotate(text, (np.sqrt(start * end), height), (0, 4), textcoords="offset points", fontsize=7.5, color=MUTED,
                   ha="center", bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.5, "linewidth": 0})  # fmt: skip
-
-
-def _legend(axes: Axes, arms: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=COLORS[place % len(COLORS)], marker=MARKS[place % len(MARKS)], markersize=4.5)
-        for place in range(len(arms))
-    ]
-    for text in axes.legend(handles, list(arms), fontsize=7.5, frameon=False, loc="best").get_texts():
-        text.set_parse_math(False)
 
 
 def _row(kind: str, arm: str, cases: float, score: Interval, seed: int | None = None) -> Row:

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from synthoma.errors import RunError
-from synthoma.evaluation.statistics import Ratio, divide, weights
 from synthoma.seeds import rng_for
+from synthoma.statistics.intervals import Ratio, divide, weights
 from synthoma.volume import Array
 
 

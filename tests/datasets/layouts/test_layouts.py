@@ -13,6 +13,7 @@ from datasets.builders import BUILDERS, SHAPE, abdomenatlas, images, msd, nnunet
 from grids import centers_mm, oblique, value_at
 from synthoma import files
 from synthoma.cases import Case
+from synthoma.datasets.layouts import opening
 from synthoma.datasets.layouts.listing import Listing, list_folder
 from synthoma.datasets.layouts.opening import detect, open_dataset, read_case
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError

@@ -251,7 +251,7 @@ def _command(data: Path, out: Path, write: str) -> subprocess.Popen[bytes]:
         "synthesize_all(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", script, str(data), str(out), write], cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", script, str(data), str(out), write], cwd=Path(__file__).parents[2]
     )  # fmt: skip
 
 

@@ -1,16 +1,13 @@
-"""How far readers agree: Cohen's and Fleiss' kappa, Krippendorff's alpha, and DSC between their masks."""
+"""How far readers agree: Cohen's and Fleiss' kappa, Krippendorff's alpha."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from synthoma.evaluation.regions import in_memory_order, region_of
-from synthoma.evaluation.voxel import score_voxels
-from synthoma.volume import Array, Volume
+from synthoma.volume import Array
 
 Level = Literal["nominal", "ordinal", "interval"]
 
@@ -66,18 +63,6 @@ def krippendorff_alpha(answers: ArrayLike, level: Level = "nominal") -> float:
     distance = _squared_distance(values, totals, level)
     expected = (distance * np.outer(totals, totals)).sum() / (totals.sum() - 1)
     return float(1 - (distance * coincidences).sum() / expected)
-
-
-def reader_dice(masks: Sequence[Volume]) -> Array:
-    """DSC between every two readers' masks of one case (n, n), nan where both are empty.
-
-    Raises `GeometryError` unless all lie on one grid.
-    """
-    for mask in masks[1:]:
-        masks[0].require_same_grid(mask, "other reader's mask")
-    axes = in_memory_order(masks[0]) if masks else ""
-    regions = [region_of(mask.reorient(axes)) for mask in masks]
-    return np.array([[score_voxels(a, b).dsc for b in regions] for a in regions])
 
 
 def _squared_distance(values: Array, totals: Array, level: Level) -> Array:
