@@ -17,11 +17,11 @@ from scipy.spatial import ConvexHull
 from skimage.measure import marching_cubes
 
 from synthoma import anatomy
-from synthoma.cases import ball_diameter_mm
+from synthoma.cases import equivalent_diameter_mm
 from synthoma.errors import CaseError
 from synthoma.synthesis.bodies import shape
 from synthoma.synthesis.generators.rules.rules import Rules
-from synthoma.synthesis.location import Host, survey
+from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import SynthesisRecipe, draw_diameters, draw_plan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -97,9 +97,11 @@ def distance(ours: Array, real: Percentiles) -> float:
 
 
 @lru_cache(maxsize=8)
-def plain_host(organ: str, half_axes_mm: tuple[float, float, float] = (110, 110, 110), spacing_mm: float = 4.0) -> Host:
+def plain_host(
+    organ: str, half_axes_mm: tuple[float, float, float] = (110, 110, 110), spacing_mm: float = 4.0
+) -> OrganModel:
     """An organ without noise or neighbors: an ellipsoid in fat."""
-    return survey(*ellipsoid(organ, half_axes_mm, spacing_mm), organ, "portal", 0.7, "phantom")
+    return measure_organ(*ellipsoid(organ, half_axes_mm, spacing_mm), organ, "portal", 0.7, "phantom")
 
 
 def ellipsoid(organ: str, half_axes_mm: Sequence[float], spacing_mm: float) -> tuple[Volume, dict[str, Volume]]:
@@ -127,14 +129,14 @@ def sizes(organ: str, case: int) -> list[float]:
 
 def shapes(organ: str, count: int, largest_mm: float = 100) -> dict[str, Array]:
     """Measures of so many tumors of 8 mm or more, each alone on a 1 mm grid."""
-    host, found = plain_host(organ), []
+    organ_model, found = plain_host(organ), []
     for seed in range(10 * count):
         if len(found) == count:
             break
         recipe = SynthesisRecipe(organs=(organ,))
-        diameter = draw_diameters(host, recipe, seed)[0]
+        diameter = draw_diameters(organ_model, recipe, seed)[0]
         if 8 <= diameter <= largest_mm:
-            found.append(measure(whole_mask(draw_plan(host, recipe, seed, 0, 0, diameter))))
+            found.append(measure(whole_mask(draw_plan(organ_model, recipe, seed, 0, 0, diameter))))
     return {name: np.array([row[name] for row in found]) for name in found[0]}
 
 
@@ -177,11 +179,11 @@ def kidney_sites(count: int, spacing_mm: float = 1.0) -> dict[str, Array]:
     """Where tumors lie that are drawn into a kidney of 110 x 60 x 50 mm in fat: `free surface` (share without
     kidney contact), `depth / radius` (of the center below the union's surface), `diameter mm` (of the label)."""
     ct, masks = ellipsoid("kidney", KIDNEY_MM, spacing_mm)
-    host = survey(ct, masks, "kidney", "portal", 0.7, "phantom")
+    organ_model = measure_organ(ct, masks, "kidney", "portal", 0.7, "phantom")
     kidney, recipe, found = next(iter(masks.values())), SynthesisRecipe(organs=("kidney",)), []
     for seed in range(count):
         try:
-            plan = draw_plan(host, recipe, seed, 0, 0, draw_diameters(host, recipe, seed)[0])
+            plan = draw_plan(organ_model, recipe, seed, 0, 0, draw_diameters(organ_model, recipe, seed)[0])
             tumor = Rules().render(ct, kidney, plan)
         except CaseError:
             continue
@@ -202,7 +204,7 @@ def site_measures(kidney: Volume, box: Box, tumor: Array) -> dict[str, float]:
     outward = normals[faces].mean(axis=1)
     beyond = np.rint(corners.mean(axis=1) + 1.5 / step * outward).astype(int)
     contact = rest[tuple(np.clip(beyond, 0, np.array(rest.shape) - 1).T)]
-    radius = ball_diameter_mm(whole.sum() * kidney.geometry.voxel_mm3) / 2
+    radius = equivalent_diameter_mm(whole.sum() * kidney.geometry.voxel_mm3) / 2
     middle = np.rint(np.argwhere(whole).mean(axis=0)).astype(int)
     depth = float(edt.edt(kidney.data | whole)[tuple(middle)]) * step - step / 2
     return {

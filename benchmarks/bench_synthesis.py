@@ -41,17 +41,17 @@ def phantom() -> Case:
 
 def recipe_for(size: str, lesions: tuple[int, int] | None = None) -> SynthesisRecipe:
     sizes = {"tiny": 1.0, "small": 1.0, "medium": 1.0, "large": 1.0} if size == "mix" else {size: 1.0}
-    return SynthesisRecipe(sizes=sizes, lesions=lesions, push_share=0.0, phase="portal", retries=0)
+    return SynthesisRecipe(sizes=sizes, lesions=lesions, mass_effect_share=0.0, phase="portal", retries=0)
 
 
 def put_in(case: Case, recipe: SynthesisRecipe, seed: int) -> tuple[float, float, int]:
     """CPU seconds of the once-per-case steps and of the tumors, and how many these are."""
     scene = open_scene(case, ("liver",))
     start = time.process_time()
-    host = scene.host("liver", "portal", scanner_blur_mm(scene.ct), False)
-    surveyed = time.process_time()
-    done = [insert(scene, plan, recipe.judge, n, 0) for n, plan in enumerate(draw_plans(host, recipe, seed))]
-    return surveyed - start, time.process_time() - surveyed, sum(isinstance(tumor, Inserted) for tumor in done)
+    organ_model = scene.measure_organ("liver", "portal", scanner_blur_mm(scene.ct), False)
+    inspected = time.process_time()
+    done = [insert(scene, plan, recipe.judge, n, 0) for n, plan in enumerate(draw_plans(organ_model, recipe, seed))]
+    return inspected - start, time.process_time() - inspected, sum(isinstance(tumor, Inserted) for tumor in done)
 
 
 def published_comparison(case: Case) -> None:
@@ -87,8 +87,8 @@ def memory(case: Case) -> None:
     tracemalloc.start()
     scene = open_scene(case, ("liver",))
     opened = tracemalloc.get_traced_memory()[0]
-    host = scene.host("liver", "portal", 0.7, False)
-    for n, plan in enumerate(draw_plans(host, recipe, 1)):
+    organ_model = scene.measure_organ("liver", "portal", 0.7, False)
+    for n, plan in enumerate(draw_plans(organ_model, recipe, 1)):
         insert(scene, plan, recipe.judge, n, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

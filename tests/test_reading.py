@@ -67,7 +67,7 @@ def test_scan_and_masks_are_rendered_once(outputs: Path, monkeypatch: Any) -> No
 
 
 def test_masks_that_no_push_can_move_are_the_healthy_files(outputs: Path, tmp_path: Path) -> None:
-    synthesize_all(outputs / "data", tmp_path / "out", "plans", RECIPE.with_changes(push_share=0.0))
+    synthesize_all(outputs / "data", tmp_path / "out", "plans", RECIPE.with_changes(mass_effect_share=0.0))
     case = read_case(tmp_path / "out" / "plain")
     assert case.masks["liver"] == outputs / "data" / "plain" / "segmentations" / "liver.nii.gz"
     assert callable(case.masks["liver_lesion"])

@@ -158,7 +158,7 @@ def _where(labels: Array, values: tuple[int, ...]) -> Array:
 class Lesion:
     """One connected tumor of a mask. Made by `find_lesions` only.
 
-    index: 1, 2, ... by falling volume. diameter_mm: of the ball of the same volume. center_mm: centroid,
+    index: 1, 2, ... by falling volume. equivalent_diameter_mm: of the ball of the same volume. center_mm: centroid,
     RAS+. box: in voxels of the mask. synthetic: made by us.
     """
 
@@ -167,7 +167,7 @@ class Lesion:
     index: int
     voxels: int
     volume_ml: float
-    diameter_mm: float
+    equivalent_diameter_mm: float
     center_mm: tuple[float, float, float]
     box: Box
     synthetic: bool = False
@@ -207,10 +207,12 @@ def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[l
             tuple(s.stop + low for s, low in zip((i, j, k), whole.lower, strict=True)),
         )
         x, y, z = mask.geometry.to_mm(table["centroids"][label] + np.asarray(whole.lower)).tolist()
-        lesions.append(Lesion(case, organ, index, voxels, mm3 / 1000, ball_diameter_mm(mm3), (x, y, z), box, synthetic))
+        lesions.append(
+            Lesion(case, organ, index, voxels, mm3 / 1000, equivalent_diameter_mm(mm3), (x, y, z), box, synthetic)
+        )
     return lesions, labels, order, whole
 
 
-def ball_diameter_mm(volume_mm3: float) -> float:
+def equivalent_diameter_mm(volume_mm3: float) -> float:
     """Diameter of the ball of this volume; 0 for 0."""
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))

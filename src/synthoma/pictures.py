@@ -99,7 +99,7 @@ def show_lesion(
     lesion, outline, view = _view(before, after, mask)
     rows: Rows = {"before": (before, ()), "after": (after, ()), "label": (after, (outline,))}
     columns = [_Column(f"{plane}  {position(plane, view.center_mm)}", plane, view, rows) for plane in PLANES]
-    size = f"diameter {lesion.diameter_mm:.1f} mm   {lesion.volume_ml:.2f} ml"
+    size = f"diameter {lesion.equivalent_diameter_mm:.1f} mm   {lesion.volume_ml:.2f} ml"
     captions = [caption] * bool(caption) + _facts(size, before.geometry, window)
     _save_grid(path, columns, LESION_PANEL, captions, window)
 

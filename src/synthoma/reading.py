@@ -92,8 +92,9 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
     mask[tumor.box.slices] = tumor.mask
     scores, plan = tumor.verdict.scores, tumor.plan
     caption = (
-        f"{path.name}: tumor {number}, {plan.organ}, {synthesis.phase} phase, planned {plan.diameter_mm:.0f} mm and"
-        f" {plan.contrast_hu:+.0f} HU, drawn {scores['diameter_mm']:.1f} mm and {scores['contrast_hu']:+.0f} HU"
+        f"{path.name}: tumor {number}, {plan.organ}, {synthesis.phase} phase,"
+        f" planned {plan.equivalent_diameter_mm:.0f} mm and {plan.contrast_hu:+.0f} HU,"
+        f" drawn {scores['equivalent_diameter_mm']:.1f} mm and {scores['contrast_hu']:+.0f} HU"
     )
     crop = Volume(np.ascontiguousarray(mask[box.slices]), geometry.crop(box))
     return TumorView(rendering.healthy.read_image(box), synthesis.ct.crop(box), crop, caption)
@@ -107,9 +108,9 @@ def find_gallery(folder: Path | str, data: Path | str | None = None) -> list[tup
         by_organ.setdefault(tumor.organ, []).append(tumor)
     items = []
     for organ, tumors in by_organ.items():
-        middle = sorted(tumors, key=lambda tumor: tumor.diameter_mm)[len(tumors) // 2]
+        middle = sorted(tumors, key=lambda tumor: tumor.equivalent_diameter_mm)[len(tumors) // 2]
         view = read_lesion(folder / middle.case, middle.number, data)
-        items.append((f"{organ}, {middle.diameter_mm:.0f} mm", view.before, view.after, view.mask))
+        items.append((f"{organ}, {middle.equivalent_diameter_mm:.0f} mm", view.before, view.after, view.mask))
     return items
 
 

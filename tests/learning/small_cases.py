@@ -73,7 +73,7 @@ class BallTumor:
 
     @property
     def reach_mm(self) -> float:
-        return self.diameter_mm / 2
+        return self.equivalent_diameter_mm / 2
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Balls:
             return ()
         offset = rng.uniform(-12, 12, 3)
         x, y, z = (np.asarray(LIVER[0]) + offset).tolist()
-        return (BallTumor("liver", (x, y, z), self.diameter_mm),)
+        return (BallTumor("liver", (x, y, z), self.equivalent_diameter_mm),)
 
     def render(self, entry: Entry, box: Box, drawn: Sequence[BallTumor]) -> tuple[Array, Array]:
         """The box with the balls."""
@@ -106,7 +106,7 @@ class Balls:
         assert entry.tables(self.name)["mean"].shape == (1,)
         hu, labels = entry.read_hu(box), entry.read_labels(box)
         for tumor in drawn:
-            inside = ball(entry.geometry.crop(box), tumor.center_mm, tumor.diameter_mm / 2)
+            inside = ball(entry.geometry.crop(box), tumor.center_mm, tumor.equivalent_diameter_mm / 2)
             hu[inside] = 500
             labels[inside] = anatomy.STRUCTURES["liver_lesion"]
         return hu, labels

@@ -57,8 +57,8 @@ def test_organs_and_tumors_keep_place_and_volume_on_any_grid(tmp_path: Path, nam
     assert inside.sum() * entry.geometry.voxel_mm3 == pytest.approx(4 / 3 * np.pi * LIVER[1] ** 3, rel=0.03)
     big, small = entry.lesions
     np.testing.assert_allclose([big.center_mm, small.center_mm], [TUMORS[0][0], TUMORS[1][0]], atol=0.8)
-    assert big.diameter_mm == pytest.approx(18, rel=0.06)
-    assert small.diameter_mm == pytest.approx(8, rel=0.12)
+    assert big.equivalent_diameter_mm == pytest.approx(18, rel=0.06)
+    assert small.equivalent_diameter_mm == pytest.approx(8, rel=0.12)
 
 
 def test_masks_resampled_as_crops_are_those_resampled_whole() -> None:
@@ -74,7 +74,7 @@ def test_thick_slices_do_not_shave_off_small_tumors() -> None:
     mask = patient(geometry=FLAT, tumors=[((5.0, -10.0, -8.0), 4.0)]).read_mask("liver_lesion")  # in two slices
     for spacing_mm in (1.0, 1.5, 2.0):
         resampled = resample_mask(mask.reorient("RAS"), training_grid(FLAT, spacing_mm))
-        before, after = (find_lesions(volume, "liver")[0].diameter_mm for volume in (mask, resampled))
+        before, after = (find_lesions(volume, "liver")[0].equivalent_diameter_mm for volume in (mask, resampled))
         assert after == pytest.approx(before, rel=0.05)
 
 

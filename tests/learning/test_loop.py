@@ -158,7 +158,7 @@ def test_a_device_nobody_knows_is_refused() -> None:
 def test_a_process_alone_is_a_team() -> None:
     with open_team("cpu") as team:
         team.wait()
-        assert team.first
+        assert team.is_rank_0
         assert team.gather(3) == [3]
         assert team.any(True)
         assert not team.any(False)

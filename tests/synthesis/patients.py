@@ -23,7 +23,7 @@ from synthoma.volume import Geometry, Volume
 EXTENT_MM = (120, 120, 120)
 UPRIGHT = grid((1.5, 1.5, 3.0), EXTENT_MM)
 OBLIQUE = grid((1.6, 1.4, 2.5), EXTENT_MM, (25, -15, 40))
-RECIPE = SynthesisRecipe(organs=("liver", "kidney"), lesions=(1, 3), diameter_mm=(6, 16), push_share=0.6)
+RECIPE = SynthesisRecipe(organs=("liver", "kidney"), lesions=(1, 3), diameter_mm=(6, 16), mass_effect_share=0.6)
 
 # name -> grid, type of the scan, whether the liver has real tumors
 PATIENTS = {

@@ -1,4 +1,4 @@
-"""The organ as a host: where centers may lie, apart from what is there, and what is said where there is no room."""
+"""The measured organ: where centers may lie, apart from what is there, and what is said where there is no room."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from phantoms import FAT, GRIDS, LIVER, clinical, ellipsoid_case, fine, grid, rh
 from scipy import stats
 
 from synthoma.errors import CaseError, GeometryError
-from synthoma.synthesis.location import Host, coarse_steps, find_site, survey
+from synthoma.synthesis.location import OrganModel, coarse_steps, find_site, measure_organ
 from synthoma.volume import Geometry, Volume
 
 
 def host_of(
     geometry: Geometry, half_axes_mm: tuple[float, float, float], organ: str = "liver", **settings: Any
-) -> Host:
+) -> OrganModel:
     masks = settings.pop("masks", {})
     case = ellipsoid_case(geometry, half_axes_mm, "kidney_left" if organ == "kidney" else organ, **masks)
-    return survey(case.read_image(), case.read_masks(), organ, "portal", 0.7, "phantom", **settings)
+    return measure_organ(case.read_image(), case.read_masks(), organ, "portal", 0.7, "phantom", **settings)
 
 
-def sites(host: Host, count: int, wanted: tuple[float, float] = (0.0, np.inf), radius: float = 1.0) -> np.ndarray:
+def sites(
+    organ_model: OrganModel, count: int, wanted: tuple[float, float] = (0.0, np.inf), radius: float = 1.0
+) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.array([find_site(host, wanted, radius, (), 0.0, rng).center_mm for _ in range(count)])
+    return np.array([find_site(organ_model, wanted, radius, (), 0.0, rng).center_mm for _ in range(count)])
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_centers_are_uniform_by_volume(name: str) -> None:
-    host = host_of(GRIDS[name](96), (40, 40, 40))
-    points = sites(host, 1600)
+    organ_model = host_of(GRIDS[name](96), (40, 40, 40))
+    points = sites(organ_model, 1600)
     octants = np.bincount((points > 0) @ np.array([1, 2, 4]), minlength=8)
     assert stats.chisquare(octants).pvalue > 0.001
     # in a ball the cube of the radius is uniform: ten shells of one volume
@@ -43,11 +45,11 @@ def test_centers_are_uniform_by_volume(name: str) -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_depths_are_millimeters_below_the_surface(name: str) -> None:
-    host = host_of(GRIDS[name](96), (40, 40, 40))
-    depth = 40 - np.linalg.norm(host.grid.to_mm(host.cells), axis=1)
-    assert np.abs(host.depths_mm - depth).mean() < 0.5 * max(host.grid.spacing_mm), "half a coarse voxel"
-    assert (np.diff(host.depths_mm) >= 0).all(), "by rising depth"
-    points = sites(host, 200, (15.0, 20.0))
+    organ_model = host_of(GRIDS[name](96), (40, 40, 40))
+    depth = 40 - np.linalg.norm(organ_model.grid.to_mm(organ_model.cells), axis=1)
+    assert np.abs(organ_model.depths_mm - depth).mean() < 0.5 * max(organ_model.grid.spacing_mm), "half a coarse voxel"
+    assert (np.diff(organ_model.depths_mm) >= 0).all(), "by rising depth"
+    points = sites(organ_model, 200, (15.0, 20.0))
     found = 40 - np.linalg.norm(points, axis=1)
     # a place is drawn within a cell of the tables, up to 4 mm wide
     assert found.min() > 15 - 5
@@ -56,20 +58,20 @@ def test_depths_are_millimeters_below_the_surface(name: str) -> None:
 
 
 def test_the_organ_is_known_by_its_tissue() -> None:
-    host = host_of(fine(80), (30, 28, 26))
-    assert host.base_hu == pytest.approx(LIVER, abs=2)
-    assert host.noise_hu == pytest.approx(12, rel=0.15)
-    assert host.volume_ml == pytest.approx(4 / 3 * np.pi * 30 * 28 * 26 / 1000, rel=0.03)
-    assert host.radius_mm == pytest.approx((30 * 28 * 26) ** (1 / 3), rel=0.02)
-    assert np.linalg.norm(host.noise_from_mm) < 20
-    assert not host.touches_edge
+    organ_model = host_of(fine(80), (30, 28, 26))
+    assert organ_model.base_hu == pytest.approx(LIVER, abs=2)
+    assert organ_model.noise_hu == pytest.approx(12, rel=0.15)
+    assert organ_model.volume_ml == pytest.approx(4 / 3 * np.pi * 30 * 28 * 26 / 1000, rel=0.03)
+    assert organ_model.radius_mm == pytest.approx((30 * 28 * 26) ** (1 / 3), rel=0.02)
+    assert np.linalg.norm(organ_model.noise_from_mm) < 20
+    assert not organ_model.touches_edge
 
 
 def test_the_gap_to_other_tumors_is_kept() -> None:
-    host = host_of(fine(90), (40, 40, 40))
+    organ_model = host_of(fine(90), (40, 40, 40))
     rng, taken = np.random.default_rng(3), []
     for _ in range(12):
-        center = np.array(find_site(host, (0.0, np.inf), 6.0, taken, 4.0, rng).center_mm)
+        center = np.array(find_site(organ_model, (0.0, np.inf), 6.0, taken, 4.0, rng).center_mm)
         for other, radius in taken:
             assert np.linalg.norm(center - other) >= 6 + radius + 4
         taken.append((tuple(center), 6.0))
@@ -79,9 +81,9 @@ def test_real_lesions_are_kept_apart_from() -> None:
     geometry = fine(90)
     lesion = Volume(rho(geometry, (12, 12, 12), (15, 0, 0)) < 1, geometry)
     case = ellipsoid_case(geometry, (40, 40, 40), liver_lesion=lesion)
-    host = survey(case.read_image(), case.read_masks(), "liver", "portal", 0.7)
-    assert len(host.lesions) == 1
-    points = sites(host, 300, radius=5.0)
+    organ_model = measure_organ(case.read_image(), case.read_masks(), "liver", "portal", 0.7)
+    assert len(organ_model.lesions) == 1
+    points = sites(organ_model, 300, radius=5.0)
     assert np.linalg.norm(points - [15, 0, 0], axis=1).min() > 12 + 5
 
 
@@ -92,11 +94,11 @@ def test_the_vessel_veto_keeps_centers_out_of_annotated_and_bright_vessels() -> 
     case = ellipsoid_case(geometry, (40, 40, 40), portal_vein_and_splenic_vein=tube)
     hu = case.read_image().data + np.where(bright, 60, 0).astype(np.int16)
     ct, masks = Volume(hu, geometry), case.read_masks()
-    with_veto, without = (survey(ct, masks, "liver", "portal", 0.7, vessel_veto=veto) for veto in (True, False))
+    with_veto, without = (measure_organ(ct, masks, "liver", "portal", 0.7, vessel_veto=veto) for veto in (True, False))
     for middle in (-14, 14):
         distances = []
-        for host in (with_veto, without):
-            points = sites(host, 600)
+        for organ_model in (with_veto, without):
+            points = sites(organ_model, 600)
             # where a vessel leaves the organ its mean is half fat's
             points = points[np.abs(points[:, 2]) < 30]
             distances.append(np.hypot(points[:, 0] - middle, points[:, 1]).min())
@@ -105,19 +107,19 @@ def test_the_vessel_veto_keeps_centers_out_of_annotated_and_bright_vessels() -> 
 
 
 def test_a_wish_for_depth_is_widened_step_by_step_and_said() -> None:
-    host = host_of(fine(60), (20, 20, 20))
+    organ_model = host_of(fine(60), (20, 20, 20))
     rng = np.random.default_rng(0)
-    assert find_site(host, (10.0, np.inf), 8.0, (), 0.0, rng).relaxed == 0
-    site = find_site(host, (22.0, np.inf), 16.0, (), 0.0, rng)
+    assert find_site(organ_model, (10.0, np.inf), 8.0, (), 0.0, rng).relaxed == 0
+    site = find_site(organ_model, (22.0, np.inf), 16.0, (), 0.0, rng)
     assert 1 <= site.relaxed <= 2
     assert site.depth_mm >= 22 - site.relaxed * 4
 
 
 def test_no_room_says_how_large_and_what_to_do() -> None:
-    host = host_of(fine(50), (15, 15, 15))
+    organ_model = host_of(fine(50), (15, 15, 15))
     full = [((0.0, 0.0, 0.0), 14.0)]
     with pytest.raises(CaseError) as refusal:
-        find_site(host, (0.0, np.inf), 10.0, full, 3.0, np.random.default_rng(0))
+        find_site(organ_model, (0.0, np.inf), 10.0, full, 3.0, np.random.default_rng(0))
     assert re.fullmatch(
         r"phantom: no room in the liver for a tumor that reaches 10 mm from its center"
         r"; found 1\d ml, at most 1\d mm deep, 1 lesions in it; "
@@ -127,24 +129,24 @@ def test_no_room_says_how_large_and_what_to_do() -> None:
 
 
 def test_a_place_is_found_where_only_a_few_are_left() -> None:
-    host = host_of(fine(70), (25, 25, 25))
+    organ_model = host_of(fine(70), (25, 25, 25))
     shell = [((0.0, 0.0, 0.0), 20.0)]
-    center = find_site(host, (0.0, np.inf), 2.5, shell, 0.0, np.random.default_rng(0)).center_mm
+    center = find_site(organ_model, (0.0, np.inf), 2.5, shell, 0.0, np.random.default_rng(0)).center_mm
     assert np.linalg.norm(center) >= 22.5
 
 
 def test_an_organ_cut_by_the_field_of_view_goes_on_behind_it() -> None:
     geometry = grid((1, 1, 2.5), (70, 70, 40))
-    host = host_of(geometry, (30, 30, 60))
-    assert host.touches_edge
-    assert host.depths_mm.max() > 26, "the scan's face is no surface"
-    assert np.abs(sites(host, 300, (22.0, np.inf))[:, 2]).max() > 12
+    organ_model = host_of(geometry, (30, 30, 60))
+    assert organ_model.touches_edge
+    assert organ_model.depths_mm.max() > 26, "the scan's face is no surface"
+    assert np.abs(sites(organ_model, 300, (22.0, np.inf))[:, 2]).max() > 12
 
 
 def bad(masks: Mapping[str, Volume], phase: str = "portal") -> str:
     case = ellipsoid_case(fine(30), (10, 10, 10))
     with pytest.raises((CaseError, GeometryError)) as refusal:
-        survey(case.read_image(), masks, "liver", phase, 0.7, "p1")
+        measure_organ(case.read_image(), masks, "liver", phase, 0.7, "p1")
     return str(refusal.value)
 
 
@@ -165,8 +167,8 @@ def test_one_mask_may_stand_for_both_kidneys() -> None:
     geometry = fine((130, 70, 80))
     two = (rho(geometry, (20, 18, 32), (-35, 0, 0)) < 1) | (rho(geometry, (20, 18, 32), (35, 0, 0)) < 1)
     ct = Volume(np.where(two, 180, FAT).astype(np.int16), geometry)
-    whole = survey(ct, {"kidney": Volume(two, geometry)}, "kidney", "portal", 0.7)
-    left = survey(
+    whole = measure_organ(ct, {"kidney": Volume(two, geometry)}, "kidney", "portal", 0.7)
+    left = measure_organ(
         ct, {"kidney_left": Volume(two & (np.arange(130) < 65)[:, None, None], geometry)}, "kidney", "portal", 0.7
     )
     assert whole.radius_mm == pytest.approx(left.radius_mm, rel=0.02)
@@ -179,8 +181,8 @@ def test_bulging_organs_offer_places_in_fat_but_prefer_room() -> None:
     wall[62:] = True
     case = ellipsoid_case(geometry, (14, 14, 28), "kidney_left")
     occupied = wall[tuple(slice(None, None, n) for n in coarse_steps(geometry, "kidney"))]
-    host = survey(case.read_image(), case.read_masks(), "kidney", "portal", 0.7, occupied=occupied)
-    points = sites(host, 150, (-4.0, 0.0), 9.0)
+    organ_model = measure_organ(case.read_image(), case.read_masks(), "kidney", "portal", 0.7, occupied=occupied)
+    points = sites(organ_model, 150, (-4.0, 0.0), 9.0)
     assert (rho_of(points) > 1).any(), "centers outside the organ"
     assert (points[:, 0] > 0).mean() < 0.4, "the side towards another organ has less room"
 
@@ -193,5 +195,5 @@ def test_noise_is_learned_elsewhere_where_the_organ_is_thin() -> None:
     geometry = fine((110, 60, 60))
     spleen = Volume(rho(geometry, (20, 20, 20), (30, 0, 0)) < 1, geometry)
     case = ellipsoid_case(geometry, (5, 5, 25), "esophagus", around=20.0, spleen=spleen)
-    host = survey(case.read_image(), case.read_masks(), "esophagus", "portal", 0.7)
-    assert np.linalg.norm(np.subtract(host.noise_from_mm, (30, 0, 0))) < 20
+    organ_model = measure_organ(case.read_image(), case.read_masks(), "esophagus", "portal", 0.7)
+    assert np.linalg.norm(np.subtract(organ_model.noise_from_mm, (30, 0, 0))) < 20

@@ -50,7 +50,7 @@ def changed(case: Case, result: Synthesis) -> np.ndarray:
 def test_tumors_are_put_in_and_nothing_else_changes(grid: str) -> None:
     case = abdomen(GRIDS[grid]((120, 64, 64)))
     before = case.read_image().data.copy()
-    result = synthesize(case, FEW.with_changes(push_share=0.0), 1)
+    result = synthesize(case, FEW.with_changes(mass_effect_share=0.0), 1)
     assert 1 <= len(result.inserted) <= 3
     assert np.array_equal(case.read_image().data, before), "the case stays as it is"
     outside = np.ones(before.shape, bool)
@@ -69,7 +69,7 @@ def test_tumors_are_put_in_and_nothing_else_changes(grid: str) -> None:
 
 def test_before_undoes_every_tumor() -> None:
     case = abdomen()
-    result = synthesize(case, FEW.with_changes(push_share=1.0), 3)
+    result = synthesize(case, FEW.with_changes(mass_effect_share=1.0), 3)
     data = result.ct.data.copy()
     for tumor in reversed(result.inserted):
         assert np.array_equal(data[tumor.changed.slices], tumor.after)
@@ -86,9 +86,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
 
 
 @pytest.mark.parametrize("push", [0.0, 1.0])
-def test_a_replay_is_the_original(push: float) -> None:
+def test_a_replay_is_the_original(displacement: float) -> None:
     case = abdomen()
-    recipe = SynthesisRecipe(organs=("liver", "kidney"), lesions=(1, 3), diameter_mm=(8, 16), push_share=push)
+    recipe = SynthesisRecipe(
+        organs=("liver", "kidney"), lesions=(1, 3), diameter_mm=(8, 16), mass_effect_share=displacement
+    )
     result = synthesize(case, recipe, 2)
     again = replay(case, [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in result.inserted])
     assert np.array_equal(again.ct.data, result.ct.data)
@@ -120,7 +122,7 @@ def test_real_tumors_keep_their_voxels_and_their_label() -> None:
     geometry = fine(70)
     real = Volume(rho(geometry, (9, 8, 8), (-8, 4, 0)) < 1, geometry)
     case = ellipsoid_case(geometry, (30, 30, 30), liver_lesion=real)
-    recipe = SynthesisRecipe(lesions=(4, 5), diameter_mm=(8, 14), push_share=1.0, push_mm=(2, 3))
+    recipe = SynthesisRecipe(lesions=(4, 5), diameter_mm=(8, 14), mass_effect_share=1.0, displacement_mm=(2, 3))
     placed = 0
     for seed in range(4):
         result = synthesize(case, recipe, seed)
@@ -136,16 +138,20 @@ def test_tumors_do_not_grow_into_other_structures() -> None:
     stomach = Volume(rho(geometry, (20, 26, 26), (28, 0, 0)) < 1, geometry)
     case = ellipsoid_case(geometry, (12, 14, 26), "kidney_left", KIDNEY, stomach=stomach)
     for seed in range(4):
-        result = synthesize(case, SynthesisRecipe(organs=("kidney",), diameter_mm=(14, 20), push_share=0.0), seed)
+        result = synthesize(
+            case, SynthesisRecipe(organs=("kidney",), diameter_mm=(14, 20), mass_effect_share=0.0), seed
+        )
         kidney = case.read_mask("kidney_left").data
         assert not changed(case, result)[stomach.data & ~kidney].any()
 
 
 def test_a_push_moves_masks_with_the_scan() -> None:
     case = abdomen()
-    recipe = SynthesisRecipe(lesions=(1, 1), diameter_mm=(20, 22), push_share=1.0, push_mm=(3, 3))
+    recipe = SynthesisRecipe(lesions=(1, 1), diameter_mm=(20, 22), mass_effect_share=1.0, displacement_mm=(3, 3))
     result = next(
-        found for found in (synthesize(case, recipe, seed) for seed in range(9)) if found.inserted[0].plan.push_mm
+        found
+        for found in (synthesize(case, recipe, seed) for seed in range(9))
+        if found.inserted[0].plan.displacement_mm
     )
     liver = case.read_mask("liver")
     moved = result.moved(liver)
@@ -161,7 +167,7 @@ def test_a_push_moves_masks_with_the_scan() -> None:
 def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
     case = abdomen()
     strict = SynthesisRecipe(
-        lesions=(2, 2), diameter_mm=(10, 14), retries=3, judge=JudgeRecipe(contrast_to_noise=4.0), push_share=0.0
+        lesions=(2, 2), diameter_mm=(10, 14), retries=3, judge=JudgeRecipe(contrast_to_noise=4.0), mass_effect_share=0.0
     )
     result = synthesize(case, strict, 11)
     assert result.rejected
@@ -173,11 +179,13 @@ def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
         assert tumor.verdict.scores["contrast_to_noise"] >= 4
         before = [a.number for a in result.rejected if a.index == tumor.index]
         assert before == list(range(tumor.number))
-    # a rejected tumor's push is undone as well
-    never = strict.with_changes(contrast_hu=(0.0, 0.0), judge=JudgeRecipe(contrast_to_noise=20.0), push_share=1.0)
+    # a rejected tumor's displacement is undone as well
+    never = strict.with_changes(
+        contrast_hu=(0.0, 0.0), judge=JudgeRecipe(contrast_to_noise=20.0), mass_effect_share=1.0
+    )
     refused = synthesize(case, never, 1)
     assert len(refused.rejected) == 8
-    assert any(attempt.plan.push_mm for attempt in refused.rejected)
+    assert any(attempt.plan.displacement_mm for attempt in refused.rejected)
     assert not refused.inserted
     assert not changed(case, refused).any()
 
@@ -266,7 +274,7 @@ def elsewhere() -> str:
     """Digest of a synthesis that uses all there is: two organs, pushes, rims, cores, specks, replaced fat."""
     case = abdomen()
     result = synthesize(
-        case, SynthesisRecipe(organs=("liver", "kidney"), lesions=(2, 3), diameter_mm=(9, 20), push_share=1.0), 5
+        case, SynthesisRecipe(organs=("liver", "kidney"), lesions=(2, 3), diameter_mm=(9, 20), mass_effect_share=1.0), 5
     )
     plan = plan_of(
         30.0,
@@ -278,7 +286,7 @@ def elsewhere() -> str:
         rim_mm=3.0,
         core_hu=-20.0,
         core_share=0.5,
-        push_mm=2.0,
+        displacement_mm=2.0,
         noise_from_mm=(-28.0, 0.0, 0.0),
         calcifications=(Calcification((0.2, 0.1, -0.3), 1.5, 400.0),),
     )

@@ -13,7 +13,7 @@ import bench_priors
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
 from synthoma.recipes import read_recipe
-from synthoma.synthesis.location import Host, survey
+from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import (
     SIZES,
     SynthesisRecipe,
@@ -27,7 +27,7 @@ from synthoma.synthesis.tumor import Calcification, TumorPlan
 
 
 @pytest.fixture(scope="module")
-def liver() -> Host:
+def liver() -> OrganModel:
     return bench_priors.plain_host("liver")
 
 
@@ -60,7 +60,7 @@ def test_sizes_and_diameters_exclude_each_other() -> None:
         read_recipe(SynthesisRecipe, None, ["sizes.small=1", "diameter_mm=[5,9]"])
 
 
-def test_draws_are_the_same_again_and_independent_of_other_organs_and_cases(liver: Host) -> None:
+def test_draws_are_the_same_again_and_independent_of_other_organs_and_cases(liver: OrganModel) -> None:
     one = SynthesisRecipe(lesions=(3, 6))
     plans = draw_plans(liver, one, 5)
     assert plans == draw_plans(liver, one, 5)
@@ -70,22 +70,22 @@ def test_draws_are_the_same_again_and_independent_of_other_organs_and_cases(live
     assert len({plan.seed for plan in plans}) == len(plans)
 
 
-def test_another_attempt_is_another_tumor_of_the_same_size(liver: Host) -> None:
+def test_another_attempt_is_another_tumor_of_the_same_size(liver: OrganModel) -> None:
     first, again, second = (draw_plan(liver, SynthesisRecipe(), 1, 0, attempt, 20.0) for attempt in (0, 0, 1))
     assert first == again
     assert first.center_mm != second.center_mm
     assert first.seed != second.seed
-    assert first.diameter_mm == pytest.approx(second.diameter_mm, rel=1e-3)
+    assert first.equivalent_diameter_mm == pytest.approx(second.equivalent_diameter_mm, rel=1e-3)
 
 
-def test_the_order_of_size_weights_changes_nothing(liver: Host) -> None:
+def test_the_order_of_size_weights_changes_nothing(liver: OrganModel) -> None:
     one = SynthesisRecipe(sizes={"tiny": 1, "large": 2}, lesions=(5, 5))
     other = SynthesisRecipe(sizes={"large": 2, "tiny": 1}, lesions=(5, 5))
     assert one.digest() == other.digest()
     assert draw_diameters(liver, one, 3) == draw_diameters(liver, other, 3)
 
 
-def test_plans_survive_json(liver: Host) -> None:
+def test_plans_survive_json(liver: OrganModel) -> None:
     plans = draw_plans(liver, SynthesisRecipe(lesions=(8, 8)), 2)
     plans.append(
         plan_of(
@@ -99,27 +99,35 @@ def test_plans_survive_json(liver: Host) -> None:
         assert TumorPlan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
 
 
-def test_tumors_keep_their_gap_and_lie_as_deep_as_the_liver_asks(liver: Host) -> None:
+def test_tumors_keep_their_gap_and_lie_as_deep_as_the_liver_asks(liver: OrganModel) -> None:
     plans = draw_plans(liver, SynthesisRecipe(lesions=(12, 12), gap_mm=5.0, diameter_mm=(8, 30)), 0)
-    assert [plan.diameter_mm for plan in plans] == sorted((plan.diameter_mm for plan in plans), reverse=True)
+    assert [plan.equivalent_diameter_mm for plan in plans] == sorted(
+        (plan.equivalent_diameter_mm for plan in plans), reverse=True
+    )
     for index, plan in enumerate(plans):
-        assert 110 - np.linalg.norm(plan.center_mm) > 0.8 * plan.diameter_mm / 2 - 5
+        assert 110 - np.linalg.norm(plan.center_mm) > 0.8 * plan.equivalent_diameter_mm / 2 - 5
         for other in plans[:index]:
             apart = np.linalg.norm(np.subtract(plan.center_mm, other.center_mm))
             assert apart >= bounding_radius_mm(plan) + bounding_radius_mm(other) + 5 - 0.01
 
 
-def test_recipes_rule_over_priors(liver: Host) -> None:
-    recipe = SynthesisRecipe(lesions=(2, 4), sizes={"small": 1, "medium": 1}, contrast_hu=(-20, -10), push_share=0.0)
+def test_recipes_rule_over_priors(liver: OrganModel) -> None:
+    recipe = SynthesisRecipe(
+        lesions=(2, 4), sizes={"small": 1, "medium": 1}, contrast_hu=(-20, -10), mass_effect_share=0.0
+    )
     counts, seen = [], []
     for seed in range(25):
         plans = draw_plans(liver, recipe, seed)
         counts.append(len(plans))
         for plan in plans:
             assert -20 <= plan.contrast_hu <= -10
-            assert plan.push_mm == 0
+            assert plan.displacement_mm == 0
             seen.append(
-                next(name for name, (low, high) in SIZES.items() if low - 0.01 <= plan.diameter_mm <= high + 0.01)
+                next(
+                    name
+                    for name, (low, high) in SIZES.items()
+                    if low - 0.01 <= plan.equivalent_diameter_mm <= high + 0.01
+                )
             )
     assert set(counts) == {2, 3, 4}
     assert set(seen) == {"small", "medium"}
@@ -128,24 +136,24 @@ def test_recipes_rule_over_priors(liver: Host) -> None:
     assert np.mean(some) == pytest.approx(0.3, abs=0.09)
 
 
-def test_pushes_reach_no_other_tumor_and_stay_fold_free(liver: Host) -> None:
+def test_pushes_reach_no_other_tumor_and_stay_fold_free(liver: OrganModel) -> None:
     pushed = 0
     for seed in range(12):
-        plans = draw_plans(liver, SynthesisRecipe(lesions=(4, 4), diameter_mm=(6, 25), push_share=1.0), seed)
+        plans = draw_plans(liver, SynthesisRecipe(lesions=(4, 4), diameter_mm=(6, 25), mass_effect_share=1.0), seed)
         for index, plan in enumerate(plans):
-            pushed += plan.push_mm > 0
-            assert plan.push_mm <= 0.4 * min(plan.axes_mm) + 0.01
+            pushed += plan.displacement_mm > 0
+            assert plan.displacement_mm <= 0.4 * min(plan.axes_mm) + 0.01
             for other in plans[:index]:
-                if plan.push_mm:
+                if plan.displacement_mm:
                     apart = np.linalg.norm(np.subtract(plan.center_mm, other.center_mm))
-                    assert apart > plan.push_reach * max(plan.axes_mm) + bounding_radius_mm(other) - 0.01
+                    assert apart > plan.displacement_reach * max(plan.axes_mm) + bounding_radius_mm(other) - 0.01
     assert pushed > 12
 
 
 @pytest.mark.parametrize("organ", ["liver", "kidney", "pancreas", "uterus"])
 def test_axis_ratios_have_their_means_and_deviations(organ: str) -> None:
-    host, prior = bench_priors.plain_host(organ), anatomy.SHAPES[organ]
-    axes = np.array([draw_plan(host, SynthesisRecipe(), seed, 0, 0, 12.0).axes_mm for seed in range(250)])
+    organ_model, prior = bench_priors.plain_host(organ), anatomy.SHAPES[organ]
+    axes = np.array([draw_plan(organ_model, SynthesisRecipe(), seed, 0, 0, 12.0).axes_mm for seed in range(250)])
     for ratio, (mean, deviation) in (
         (axes[:, 1] / axes[:, 0], prior.b_over_a),
         (axes[:, 2] / axes[:, 1], prior.c_over_b),
@@ -162,14 +170,14 @@ def test_diameters_have_the_percentiles_of_real_tumors(organ: str) -> None:
     assert np.median(diameters) == pytest.approx(bench_priors.REAL[organ]["diameter mm"][1], rel=0.2)
 
 
-def test_lesions_of_one_case_are_alike_as_in_real_ones(liver: Host) -> None:
+def test_lesions_of_one_case_are_alike_as_in_real_ones(liver: OrganModel) -> None:
     cases = [np.log(found) for found in (bench_priors.sizes("liver", case) for case in range(300)) if len(found) > 1]
     within = np.sqrt(np.mean([found.var(ddof=1) for found in cases]))
     assert within == pytest.approx(anatomy.SHAPES["liver"].within_case, abs=0.06)
     assert np.concatenate(cases).std() == pytest.approx(anatomy.SHAPES["liver"].log_diameter[1], abs=0.08)
 
 
-def test_livers_have_as_many_lesions_as_real_ones_and_the_others_one(liver: Host) -> None:
+def test_livers_have_as_many_lesions_as_real_ones_and_the_others_one(liver: OrganModel) -> None:
     counts = np.array([len(bench_priors.sizes("liver", case)) for case in range(400)])
     assert np.median(counts) == pytest.approx(4, abs=1)
     assert np.quantile(counts, 0.95) == pytest.approx(23, abs=6)
@@ -178,7 +186,7 @@ def test_livers_have_as_many_lesions_as_real_ones_and_the_others_one(liver: Host
     } == {1}
 
 
-def test_orientations_are_uniform(liver: Host) -> None:
+def test_orientations_are_uniform(liver: OrganModel) -> None:
     axes = np.array([draw_plan(liver, SynthesisRecipe(), seed, 0, 0, 10.0).rotation for seed in range(250)])
     assert np.allclose(axes @ axes.transpose(0, 2, 1), np.eye(3), atol=1e-5)
     assert np.abs(axes.mean(axis=0)).max() < 0.15
@@ -210,11 +218,13 @@ def test_kidney_tumors_have_the_free_surface_and_depth_of_real_ones() -> None:
         assert bench_priors.distance(found[measure], bench_priors.REAL["kidney"][measure]) < limit
 
 
-def test_contrasts_follow_organ_and_phase(liver: Host) -> None:
+def test_contrasts_follow_organ_and_phase(liver: OrganModel) -> None:
     for phase in anatomy.PHASES:
-        host = replace(liver, phase=phase)
+        organ_model = replace(liver, phase=phase)
         mean, deviation, low, high = anatomy.CONTRASTS["liver", phase]
-        drawn = np.array([draw_plan(host, SynthesisRecipe(), seed, 0, 0, 8.0).contrast_hu for seed in range(150)])
+        drawn = np.array(
+            [draw_plan(organ_model, SynthesisRecipe(), seed, 0, 0, 8.0).contrast_hu for seed in range(150)]
+        )
         assert low <= drawn.min()
         assert drawn.max() <= high
         assert drawn.mean() == pytest.approx(mean, abs=4 * deviation / np.sqrt(150) + 2)
@@ -222,9 +232,9 @@ def test_contrasts_follow_organ_and_phase(liver: Host) -> None:
 
 def test_a_full_organ_gets_fewer_tumors_and_one_without_room_is_an_error() -> None:
     case = ellipsoid_case(fine(44), (14, 14, 14))
-    host = survey(case.read_image(), case.read_masks(), "liver", "portal", 0.7, "small")
-    plans = draw_plans(host, SynthesisRecipe(lesions=(9, 9), diameter_mm=(8, 9)), 0)
+    organ_model = measure_organ(case.read_image(), case.read_masks(), "liver", "portal", 0.7, "small")
+    plans = draw_plans(organ_model, SynthesisRecipe(lesions=(9, 9), diameter_mm=(8, 9)), 0)
     assert 1 <= len(plans) < 9
     lesion = ((0.0, 0.0, 0.0), 20.0)
     with pytest.raises(CaseError, match="no room in the liver"):
-        draw_plans(replace(host, lesions=(lesion,)), SynthesisRecipe(lesions=(2, 2), diameter_mm=(8, 9)), 0)
+        draw_plans(replace(organ_model, lesions=(lesion,)), SynthesisRecipe(lesions=(2, 2), diameter_mm=(8, 9)), 0)

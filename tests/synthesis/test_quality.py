@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_tumor(grid: str) -> None:
     assert verdict.accepted
     assert verdict.reason == ""
     assert verdict.scores["volume_ml"] == pytest.approx(4 / 3 * np.pi * 12**3 / 1000, rel=0.03)
-    assert verdict.scores["diameter_mm"] == pytest.approx(24, rel=0.01)
+    assert verdict.scores["equivalent_diameter_mm"] == pytest.approx(24, rel=0.01)
     assert verdict.scores["volume_ratio"] == pytest.approx(1, abs=0.03)
     assert verdict.scores["contrast_hu"] == pytest.approx(-45, abs=2)
     assert verdict.scores["contrast_to_noise"] == pytest.approx(4.5, rel=0.15)

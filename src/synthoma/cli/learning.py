@@ -54,7 +54,7 @@ def train(
     origin_digest = disk.digest(origin) if origin else ""
     facts = input_facts(dataset, splits=str(splits or ""), fold=str(fold), start=origin_digest)
     with open_team(device) as team:
-        with runs.open_run(out, "train", settings, seed, facts) if team.first else nullcontext() as run:
+        with runs.open_run(out, "train", settings, seed, facts) if team.is_rank_0 else nullcontext() as run:
             model = run_training(
                 settings, training, validation, run, team, cache=cache or out.parent / "cache", seed=seed,
                 workers=workers, augment=make_augment(settings, seed), score=score_validation,
@@ -62,7 +62,7 @@ def train(
             )  # fmt: skip
             if run:
                 run.note(**model.record["figures"], steps=model.record["steps"])
-        if team.first:
+        if team.is_rank_0:
             typer.echo(f"{model.record['steps']} steps: {out / MODEL}")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from synthoma import anatomy, disk
 from synthoma.cases import Case, Label
-from synthoma.datasets.survey import Scan, Survey, survey
+from synthoma.datasets.inspection import Inspection, Scan, inspect_case
 from synthoma.errors import CaseError, FileError
 
 Row = dict[str, Any]
@@ -38,14 +38,14 @@ def describe_case(case: Case) -> Row:
 
     Raises the `SynthomaError` of the first file that cannot be read; `validation.check_case` goes on instead.
     """
-    found = survey(case)
+    found = inspect_case(case)
     for error in found.failed.values():
         raise error
     return row_of(found)
 
 
-def row_of(found: Survey, faults: Iterable[str] = ()) -> Row:
-    """The row of a surveyed case; what could not be read is None or missing. faults: codes."""
+def row_of(found: Inspection, faults: Iterable[str] = ()) -> Row:
+    """The row of a inspected case; what could not be read is None or missing. faults: codes."""
     case, scan = found.case, found.scan
     unread = [name for name in found.failed if name not in ("", "masks")]
     masks = [] if "masks" in found.failed else list(case.masks.items())
@@ -69,7 +69,7 @@ def row_of(found: Survey, faults: Iterable[str] = ()) -> Row:
         }
         | {name: {"status": "unreadable"} for name in sorted(unread)},
         "lesions": {
-            name: [round(lesion.diameter_mm, 3) for lesion in found.lesions.get(name, [])]
+            name: [round(lesion.equivalent_diameter_mm, 3) for lesion in found.lesions.get(name, [])]
             for name in sorted(found.structures)
             if anatomy.is_lesion(name)
         },

@@ -20,7 +20,7 @@ from synthoma.cases import Case
 from synthoma.datasets import fingerprint
 from synthoma.datasets.catalog import Row, row_of
 from synthoma.datasets.fingerprint import Duplicate, find_duplicates
-from synthoma.datasets.survey import Scan, Structure, Survey, survey
+from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
 from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import GeometryError, SynthomaError
 from synthoma.recipes import Recipe
@@ -139,7 +139,7 @@ def check_case(case: Case, recipe: ValidateRecipe | None = None) -> dict[str, An
     One read of the scan and of each mask. A file that cannot be read is a fault like any other.
     """
     recipe = recipe or ValidateRecipe()
-    found = survey(case)
+    found = inspect_case(case)
     faults = [fault for fault in _faults(found, recipe) if fault.code not in recipe.ignore]
     return {
         "faults": [asdict(fault) for fault in faults],
@@ -147,7 +147,7 @@ def check_case(case: Case, recipe: ValidateRecipe | None = None) -> dict[str, An
     }
 
 
-def _faults(found: Survey, recipe: ValidateRecipe) -> Iterator[Fault]:
+def _faults(found: Inspection, recipe: ValidateRecipe) -> Iterator[Fault]:
     for structure, error in found.failed.items():
         code = "affine_broken" if isinstance(error, GeometryError) else "unreadable"
         yield _fault(code, structure, str(error).removeprefix(f"{found.case.id}: "), fix=error.fix)
@@ -227,7 +227,7 @@ def _of_grid(one: Structure, scan: Scan, recipe: ValidateRecipe) -> Iterator[Fau
         )
 
 
-def _of_labels(found: Survey) -> Iterator[Fault]:
+def _of_labels(found: Inspection) -> Iterator[Fault]:
     for path, values in found.unknown.items():
         yield _fault("labels_unknown", "", f"{_listed(values)} in {path}", "values of named structures only")
     for one in found.structures.values():
@@ -235,7 +235,7 @@ def _of_labels(found: Survey) -> Iterator[Fault]:
             yield _fault("labels_several", one.name, _listed(one.strange), "0 and one other value")
 
 
-def _of_anatomy(found: Survey, recipe: ValidateRecipe) -> Iterator[Fault]:
+def _of_anatomy(found: Inspection, recipe: ValidateRecipe) -> Iterator[Fault]:
     organs = [one for one in found.structures.values() if not anatomy.is_lesion(one.name)]
     empty = [one.name for one in organs if one.box is None]
     if empty:

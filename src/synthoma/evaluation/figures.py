@@ -128,7 +128,7 @@ def ratios(scored: Scored, recipe: EvaluateRecipe) -> Iterator[tuple[str, str, R
         return
     truth = [row for row in lesions if row["side"] == "truth"]
     for size, low, high in size_bins(recipe.sizes_mm):
-        some = [row for row in truth if low <= row["diameter_mm"] < high]
+        some = [row for row in truth if low <= row["equivalent_diameter_mm"] < high]
         yield "lesion_sensitivity", size, scored.mean(some, [float(row["fate"] == "found") for row in some])
         yield "lesion_dsc", size, scored.mean(some, [row["dsc"] for row in some])
     called = [row for row in lesions if row["side"] == "predicted"]

@@ -107,8 +107,11 @@ def dsc_by_diameter(series: Mapping[str, Series], structure: str) -> Plot:
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         truth = [row for row in one.scored.lesions if row["side"] == "truth"]
-        rows += [_row(model=model, case=row["case"], diameter_mm=row["diameter_mm"], dsc=row["dsc"]) for row in truth]
-        axes.plot([row["diameter_mm"] for row in truth], [row["dsc"] for row in truth], MODEL_MARKS[place],
+        rows += [
+            _row(model=model, case=row["case"], diameter_mm=row["equivalent_diameter_mm"], dsc=row["dsc"])
+            for row in truth
+        ]
+        axes.plot([row["equivalent_diameter_mm"] for row in truth], [row["dsc"] for row in truth], MODEL_MARKS[place],
                   color=MODEL_COLORS[place], markersize=4, alpha=0.6, linestyle="none", markeredgewidth=0)  # fmt: skip
     axes.set(ylim=(-0.04, 1.04))
     draw_legend(axes, list(series))
@@ -140,7 +143,7 @@ def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
 
 def _in_bin(scored: Scored, name: str, recipe: EvaluateRecipe) -> int:
     low, high = next((low, high) for size, low, high in size_bins(recipe.sizes_mm) if size == name)
-    return sum(row["side"] == "truth" and low <= row["diameter_mm"] < high for row in scored.lesions)
+    return sum(row["side"] == "truth" and low <= row["equivalent_diameter_mm"] < high for row in scored.lesions)
 
 
 def _row(**values: Any) -> Row:

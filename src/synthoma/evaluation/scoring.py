@@ -240,8 +240,8 @@ class _Pair:
             score = float(part[self.predicted.read(lesion.box)].max())
         return {
             "structure": self.structure, "side": side, "index": lesion.index, "fate": entry.fate,
-            "partner": entry.partner, "diameter_mm": lesion.diameter_mm, "volume_ml": lesion.volume_ml,
-            "center_mm": list(lesion.center_mm), "iou": entry.iou, "dsc": entry.dsc,
+            "partner": entry.partner, "equivalent_diameter_mm": lesion.equivalent_diameter_mm,
+            "volume_ml": lesion.volume_ml, "center_mm": list(lesion.center_mm), "iou": entry.iou, "dsc": entry.dsc,
             "score": score if side == "predicted" else None,
         }  # fmt: skip
 

@@ -91,7 +91,7 @@ class Team:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_rank_0(self) -> bool:
         """Whether this process writes the run folder."""
         return self.rank == 0
 

@@ -32,7 +32,7 @@ class Drawn(Protocol):
     @property
     def center_mm(self) -> tuple[float, float, float]: ...
     @property
-    def diameter_mm(self) -> float: ...
+    def equivalent_diameter_mm(self) -> float: ...
     @property
     def reach_mm(self) -> float: ...
 
@@ -177,7 +177,7 @@ def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str]
     for n in chosen:
         for lesion in entries[n].lesions:
             if lesion.organ in ill:
-                by_size = lesions.setdefault(lesion.organ, {}).setdefault(size_class(lesion.diameter_mm), {})
+                by_size = lesions.setdefault(lesion.organ, {}).setdefault(size_class(lesion.equivalent_diameter_mm), {})
                 by_size.setdefault(n, []).append(lesion)
     shown = {organ: np.array([n for n in chosen if _shows(entries[n], organ)], int) for organ in organs}
     return Pool(np.array(chosen, int), lesions, {organ: there for organ, there in shown.items() if there.size})
@@ -209,8 +209,10 @@ def _on_drawn(
         organs = sorted({tumor.organ for tumor in drawn}.intersection(places.ill))
         if organs:
             organ = _one(organs, rng)
-            tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.diameter_mm)
-            groups = [list(group) for _, group in groupby(tumors, lambda tumor: size_class(tumor.diameter_mm))]
+            tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.equivalent_diameter_mm)
+            groups = [
+                list(group) for _, group in groupby(tumors, lambda tumor: size_class(tumor.equivalent_diameter_mm))
+            ]
             tumor = _one(_weighted(groups, [len(group) for group in groups], balance, rng), rng)
             center = np.rint(entries[n].geometry.to_ijk(tumor.center_mm)).astype(int)
             return Site(n, _triple(center), drawn)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.cases import ball_diameter_mm
+from synthoma.cases import equivalent_diameter_mm
 from synthoma.phantom.anatomy.abdomen import Abdomen
 from synthoma.phantom.anatomy.ageing import plaques
 from synthoma.phantom.disease.distractors import draw_distractors, draw_plaques
@@ -72,7 +72,7 @@ def _seen(tumor: Finding | None, abdomen: Abdomen) -> Finding | None:
     voxels = int(half_filled([tumor], abdomen.fine.shape, abdomen.parts).sum())
     if not voxels:
         return None
-    diameter = round(ball_diameter_mm(voxels * abdomen.geometry.voxel_mm3), 1)
+    diameter = round(equivalent_diameter_mm(voxels * abdomen.geometry.voxel_mm3), 1)
     return dataclasses.replace(tumor, facts={**tumor.facts, "diameter_mm": diameter})
 
 

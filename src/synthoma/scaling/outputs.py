@@ -202,7 +202,7 @@ def _examples(folder: Path, recipe: StudyRecipe) -> list[Picture]:
             continue
         outlines = [Outline(name, Volume(mask.data != 0, mask.geometry), color, 1.2) for name, mask, color in masks]
         lesions = find_lesions(outlines[0].mask, "", case)
-        size = f"tumor of {lesions[0].diameter_mm:.0f} mm in this slab; " if lesions else ""
+        size = f"tumor of {lesions[0].equivalent_diameter_mm:.0f} mm in this slab; " if lesions else ""
         caption = f"{recipe.words_for(row['test'])}; {size}trained on {answer.cases(count)}"
         pictures.append(Picture(case, caption, slice_png(image, outlines, row["center_mm"], 55.0)))
     return pictures

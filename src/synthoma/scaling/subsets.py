@@ -99,7 +99,7 @@ def choose_examples(cases: Iterable[Case], lesion: str, most: int) -> list[tuple
     for case in cases:
         lesions = find_lesions(case.read_mask(lesion), "", case.id)
         if lesions:
-            found.append((lesions[0].diameter_mm, case.id, case, lesions[0].center_mm))
+            found.append((lesions[0].equivalent_diameter_mm, case.id, case, lesions[0].center_mm))
     found.sort(key=lambda entry: entry[:2])
     places = sorted({int((place + 0.5) * len(found) / most) for place in range(most)}) if found else []
     return [found[place][2:] for place in places]

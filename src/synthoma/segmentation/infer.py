@@ -238,9 +238,9 @@ class _Reader:
         for flip in self.flips:
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 logits = self.net(image.flip(flip) if flip else image)
-            chance = logits.float().sigmoid_()
-            chance = chance.flip(flip) if flip else chance
-            mean = chance if mean is None else mean.add_(chance)
+            probability = logits.float().sigmoid_()
+            probability = probability.flip(flip) if flip else probability
+            mean = probability if mean is None else mean.add_(probability)
         assert mean is not None
         return mean if len(self.flips) == 1 else mean.div_(len(self.flips))
 

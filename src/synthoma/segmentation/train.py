@@ -260,13 +260,13 @@ def show_batch(model: Model, batch: Mapping[str, Any], path: Path, device: torch
     low, high = model.spec.window_hu
     model.net.eval()
     with torch.no_grad():
-        chances = torch.sigmoid(model.net(batch["image"][:most].to(device)).float()).cpu().numpy()
+        probabilities = torch.sigmoid(model.net(batch["image"][:most].to(device)).float()).cpu().numpy()
     items = []
-    for index, chance in enumerate(chances):
+    for index, probability in enumerate(probabilities):
         hu = batch["image"][index, 0].numpy() * np.float32(high - low) + np.float32(low)
         grid = Geometry.of(hu.shape, model.spec.spacing_mm)
         # the tumors, which every second output is
-        truth, predicted = batch["target"][index, 1::2].numpy().any(axis=0), (chance[1::2] > 0.5).any(axis=0)
+        truth, predicted = batch["target"][index, 1::2].numpy().any(axis=0), (probability[1::2] > 0.5).any(axis=0)
         items.append((batch["case"][index], Volume(hu, grid), Volume(truth, grid), Volume(predicted, grid)))
     pictures.show_patches(items, path)
 
@@ -349,7 +349,7 @@ def _cached(
     def build() -> list[Entry]:
         return build_cache(known, cache, recipe.patches.spacing_mm, augment, workers=workers) if known else []
 
-    if team.first:
+    if team.is_rank_0:
         entries = build()
         team.wait()
         return entries

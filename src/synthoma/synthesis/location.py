@@ -1,4 +1,4 @@
-"""The organ as a host: surveyed once per case on a coarse grid, then asked for sites."""
+"""The organ as a organ_model: surveyed once per case on a coarse grid, then asked for sites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthoma import anatomy
-from synthoma.cases import Lesion, ball_diameter_mm, find_lesions
+from synthoma.cases import Lesion, equivalent_diameter_mm, find_lesions
 from synthoma.errors import CaseError
 from synthoma.synthesis.bodies.shape import Floats
 from synthoma.synthesis.insertion.blending import noise_sample
@@ -28,8 +28,8 @@ VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava"
 
 
 @dataclass(frozen=True, eq=False)
-class Host:
-    """One organ of one scan, as the tables that planning needs. Made by `survey`.
+class OrganModel:
+    """One organ of one scan, as the tables that planning needs. Made by `measure_organ`.
 
     scan: the scan's grid. parts: the organ's masks on it. grid: the coarse grid of the tables. free: on it, the organ
     and the fat around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the
@@ -73,7 +73,7 @@ class Site:
     relaxed: int
 
 
-def survey(
+def measure_organ(
     ct: Volume,
     masks: Mapping[str, Volume],
     organ: str,
@@ -82,7 +82,7 @@ def survey(
     case: str = "",
     vessel_veto: bool = False,
     occupied: NDArray[np.bool_] | None = None,
-) -> Host:
+) -> OrganModel:
     """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
 
     occupied: other structures, bool on every few voxels of the scan, `coarse_steps` apart.
@@ -118,7 +118,7 @@ def survey(
     pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
     lesion = masks.get(kind.lesion)
     real = find_lesions(lesion, organ) if lesion is not None else []
-    return Host(
+    return OrganModel(
         case=case,
         organ=organ,
         phase=phase,
@@ -129,7 +129,7 @@ def survey(
         cells=cells,
         depths_mm=depths,
         volume_ml=volume_mm3 / 1000,
-        radius_mm=ball_diameter_mm(volume_mm3 / pieces) / 2,
+        radius_mm=equivalent_diameter_mm(volume_mm3 / pieces) / 2,
         base_hu=base,
         spread_hu=spread,
         blur_mm=blur_mm,
@@ -171,7 +171,7 @@ def _by_depth(places: NDArray[np.bool_], depth_mm: Floats) -> tuple[NDArray[np.i
 
 
 def find_site(
-    host: Host,
+    organ_model: OrganModel,
     wanted_mm: tuple[float, float],
     radius_mm: float,
     taken: Sequence[tuple[Vector, float]],
@@ -185,32 +185,32 @@ def find_site(
     lesions. If no place has the depth, the wish is widened by a quarter of the radius, `relax` times at most;
     `CaseError` if there still is none: the organ is too small or full.
     """
-    others = [*taken, *host.lesions]
-    ranges = [_depth_range(host, wanted_mm, 0.25 * radius_mm * relaxed) for relaxed in range(relax + 1)]
+    others = [*taken, *organ_model.lesions]
+    ranges = [_depth_range(organ_model, wanted_mm, 0.25 * radius_mm * relaxed) for relaxed in range(relax + 1)]
     start, roomy = ranges[-1][0], None
     for relaxed, (first, last) in enumerate(ranges):
         if first == last:
             continue
         for tries in (_TRIES, last - first):
             if tries != _TRIES and roomy is None:
-                roomy = _roomy(host, *ranges[-1], others, radius_mm + gap_mm)
+                roomy = _roomy(organ_model, *ranges[-1], others, radius_mm + gap_mm)
             if roomy is not None and not roomy.any():
                 break
             index = rng.integers(first, last, tries) if tries == _TRIES else rng.permutation(np.arange(first, last))
             moves = rng.uniform(-0.5, 0.5, (tries, 3))
             if roomy is not None:
                 index, moves = index[roomy[index - start]], moves[roomy[index - start]]
-            centers = host.grid.to_mm(host.cells[index] + moves)
+            centers = organ_model.grid.to_mm(organ_model.cells[index] + moves)
             free = np.flatnonzero(apart(centers, others, radius_mm + gap_mm).all(axis=1))[:_COMPARED]
             if free.size:
-                best = _roomiest(host, index, free, radius_mm)
+                best = _roomiest(organ_model, index, free, radius_mm)
                 x, y, z = centers[best].tolist()
-                return Site((x, y, z), float(host.depths_mm[index[best]]), relaxed)
-    deepest = float(host.depths_mm[-1]) if len(host.depths_mm) else 0.0
+                return Site((x, y, z), float(organ_model.depths_mm[index[best]]), relaxed)
+    deepest = float(organ_model.depths_mm[-1]) if len(organ_model.depths_mm) else 0.0
     raise CaseError(
-        f"no room in the {host.organ} for a tumor that reaches {radius_mm:.0f} mm from its center",
-        case=host.case,
-        found=f"{host.volume_ml:.0f} ml, at most {deepest:.0f} mm deep, {len(others)} lesions in it",
+        f"no room in the {organ_model.organ} for a tumor that reaches {radius_mm:.0f} mm from its center",
+        case=organ_model.case,
+        found=f"{organ_model.volume_ml:.0f} ml, at most {deepest:.0f} mm deep, {len(others)} lesions in it",
         fix="plan smaller or fewer tumors, or lower gap_mm",
     )
 
@@ -223,20 +223,20 @@ def apart(points: Array, others: Sequence[tuple[Vector, float]], gap_mm: float) 
     return np.asarray(np.sqrt(x * x + y * y + z * z) >= radii + gap_mm)
 
 
-def _depth_range(host: Host, wanted_mm: tuple[float, float], slack_mm: float) -> tuple[int, int]:
+def _depth_range(organ_model: OrganModel, wanted_mm: tuple[float, float], slack_mm: float) -> tuple[int, int]:
     """The first cell of these depths, and the one after the last."""
     # depths are quarters of a millimeter: a limit between two of them is the upper one, and float32 holds it exactly
     limits = np.ceil(4 * np.array([wanted_mm[0] - slack_mm, wanted_mm[1] + slack_mm])) / 4
-    first, last = np.searchsorted(host.depths_mm, limits.astype(np.float32)).tolist()
+    first, last = np.searchsorted(organ_model.depths_mm, limits.astype(np.float32)).tolist()
     return first, last
 
 
 def _roomy(
-    host: Host, first: int, last: int, others: Sequence[tuple[Vector, float]], gap_mm: float
+    organ_model: OrganModel, first: int, last: int, others: Sequence[tuple[Vector, float]], gap_mm: float
 ) -> NDArray[np.bool_]:
     """Which of some cells may hold a point that is a gap away from balls; looked at before many points are drawn."""
-    affine = host.grid.affine.astype(np.float32)
-    x, y, z = affine[:3, :3] @ host.cells[first:last].T.astype(np.float32) + affine[:3, 3:]
+    affine = organ_model.grid.affine.astype(np.float32)
+    x, y, z = affine[:3, :3] @ organ_model.cells[first:last].T.astype(np.float32) + affine[:3, 3:]
     corner_mm = float(np.abs(affine[:3, :3]).sum(axis=1) @ np.ones(3)) / 2  # further than any corner of a cell
     left = np.arange(last - first)
     for (i, j, k), radius in others:
@@ -248,18 +248,18 @@ def _roomy(
     return found
 
 
-def _roomiest(host: Host, index: NDArray[np.intp], places: NDArray[np.intp], radius_mm: float) -> int:
+def _roomiest(organ_model: OrganModel, index: NDArray[np.intp], places: NDArray[np.intp], radius_mm: float) -> int:
     """The first of some places with room for most of a ball, else the one with most."""
-    if anatomy.SITES[host.organ].outside_mm == 0:
+    if anatomy.SITES[organ_model.organ].outside_mm == 0:
         return int(places[0])
-    reach = [int(radius_mm / spacing) for spacing in host.grid.spacing_mm]
+    reach = [int(radius_mm / spacing) for spacing in organ_model.grid.spacing_mm]
     offsets = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1).reshape(-1, 3)
-    ball = offsets[np.linalg.norm(offsets * host.grid.spacing_mm, axis=1) <= radius_mm]
-    limit = np.asarray(host.free.shape) - 1
+    ball = offsets[np.linalg.norm(offsets * organ_model.grid.spacing_mm, axis=1) <= radius_mm]
+    limit = np.asarray(organ_model.free.shape) - 1
     best, most = int(places[0]), -1.0
     for place in places.tolist():
-        at = np.clip(host.cells[index[place]] + ball, 0, limit)
-        share = float(host.free[at[:, 0], at[:, 1], at[:, 2]].mean())
+        at = np.clip(organ_model.cells[index[place]] + ball, 0, limit)
+        share = float(organ_model.free[at[:, 0], at[:, 1], at[:, 2]].mean())
         if share > most:
             best, most = place, share
         if share >= _ENOUGH_ROOM:
@@ -364,4 +364,4 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
 
 def _bounding_radius_mm(lesion: Lesion) -> float:
     """Of the ball around a real lesion's volume, widened for its not being one."""
-    return 0.75 * lesion.diameter_mm + 1.0
+    return 0.75 * lesion.equivalent_diameter_mm + 1.0

@@ -1,4 +1,4 @@
-"""One case: plan, render, push, blend, judge, and again if the judge says no."""
+"""One case: plan, render, displacement, blend, judge, and again if the judge says no."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from synthoma.synthesis import quality
 from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.insertion import blending, mass_effect
 from synthoma.synthesis.insertion.scene import Scene, scan_digest
-from synthoma.synthesis.location import VESSELS, Host
+from synthoma.synthesis.location import VESSELS, OrganModel
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe, bounding_radius_mm, draw_plan, draw_plans
 from synthoma.synthesis.scan import PHASE_ORGANS, contrast_phase, scanner_blur_mm
 from synthoma.synthesis.tumor import Generator, TumorPlan, Verdict
@@ -89,18 +89,18 @@ class Synthesis:
         return Volume(data, self.ct.geometry)
 
     @cached_property
-    def pushes(self) -> tuple[mass_effect.Push, ...]:
+    def displacements(self) -> tuple[mass_effect.Displacement, ...]:
         """The displacements around the tumors that have one, in the order they happened."""
-        found = (mass_effect.push(tumor.plan, self.ct.geometry) for tumor in self.inserted)
-        return tuple(push for push in found if push is not None)
+        found = (mass_effect.displacement(tumor.plan, self.ct.geometry) for tumor in self.inserted)
+        return tuple(displacement for displacement in found if displacement is not None)
 
     def moved(self, mask: Volume) -> Volume:
         """A mask of the healthy scan as the tumors' pushes leave it; the same object if none reaches it."""
         data = mask.data
-        for push in self.pushes:
-            if data[push.box.slices].any():
+        for displacement in self.displacements:
+            if data[displacement.box.slices].any():
                 data = data.copy(order="K") if data is mask.data else data
-                data[push.box.slices] = mass_effect.move_mask(data[push.box.slices], push)
+                data[displacement.box.slices] = mass_effect.move_mask(data[displacement.box.slices], displacement)
         return mask if data is mask.data else Volume(data, mask.geometry)
 
 
@@ -119,15 +119,15 @@ def synthesize(case: Case, recipe: SynthesisRecipe, seed: int = 0) -> Synthesis:
     refusals: list[CaseError] = []
     for organ in recipe.organs:
         try:
-            host = scene.host(organ, phase, blur, recipe.vessel_veto)
-            plans = draw_plans(host, recipe, seed)
+            organ_model = scene.measure_organ(organ, phase, blur, recipe.vessel_veto)
+            plans = draw_plans(organ_model, recipe, seed)
         except CaseError as error:
             refusals.append(error)
             notes.append(error.what)
             continue
-        if host.touches_edge:
+        if organ_model.touches_edge:
             notes.append(f"the {organ} is cut by the field of view")
-        for attempt in _insert_all(scene, host, plans, recipe, seed):
+        for attempt in _insert_all(scene, organ_model, plans, recipe, seed):
             if isinstance(attempt, Inserted):
                 inserted.append(attempt)
             else:
@@ -187,22 +187,22 @@ def insert(
 
     noise: the healthy scan's at the plan's reference site, where the scene is only a part of the scan.
     """
-    push = mass_effect.push(plan, scene.geometry)
-    if push is not None and scene.holds_tumor(push.box):
-        plan, push = dataclasses.replace(plan, push_mm=0.0), None
+    displacement = mass_effect.displacement(plan, scene.geometry)
+    if displacement is not None and scene.holds_tumor(displacement.box):
+        plan, displacement = dataclasses.replace(plan, displacement_mm=0.0), None
     organ = scene.organ(plan.organ, plan.center_mm, reach_mm(plan))
     tumor = generator(plan.generator).render(scene.ct, organ, plan)
     tumor = blending.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
-    changed = tumor.box if push is None else tumor.box.hull(push.box)
+    changed = tumor.box if displacement is None else tumor.box.hull(displacement.box)
     before = scene.hu[changed.slices].copy(order="K")
-    if push is not None:
-        scene.hu[push.box.slices] = mass_effect.move_image(scene.hu[push.box.slices], push)
+    if displacement is not None:
+        scene.hu[displacement.box.slices] = mass_effect.move_image(scene.hu[displacement.box.slices], displacement)
     blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
     verdict = quality.judge(blended, tumor, scene.geometry, organ, recipe)
     if not (verdict.accepted or force):
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
-    scene.settle(tumor.box, blended, tumor.mask, plan.organ, push)
+    scene.settle(tumor.box, blended, tumor.mask, plan.organ, displacement)
     after = scene.hu[changed.slices].copy(order="K")
     return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after)
 
@@ -228,7 +228,7 @@ def generator(name: str) -> Generator:
 
 
 def _insert_all(
-    scene: Scene, host: Host, plans: Sequence[TumorPlan], recipe: SynthesisRecipe, seed: int
+    scene: Scene, organ_model: OrganModel, plans: Sequence[TumorPlan], recipe: SynthesisRecipe, seed: int
 ) -> Iterator[Attempt | Inserted]:
     """Every plan, and its redraws until one is accepted or the retries are spent."""
     settled: list[TumorPlan] = []
@@ -237,7 +237,7 @@ def _insert_all(
         for number in range(recipe.retries + 1):
             if number:
                 try:
-                    plan = draw_plan(host, recipe, seed, index, number, first.diameter_mm, others)
+                    plan = draw_plan(organ_model, recipe, seed, index, number, first.equivalent_diameter_mm, others)
                 except CaseError:
                     break
             attempt = insert(scene, plan, recipe.judge, index, number)

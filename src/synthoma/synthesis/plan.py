@@ -14,8 +14,8 @@ from synthoma.errors import CaseError
 from synthoma.recipes import Recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.bodies import wall
-from synthoma.synthesis.location import Host, apart, find_site
-from synthoma.synthesis.tumor import PUSH_REACH, Calcification, TumorPlan, Vector
+from synthoma.synthesis.location import OrganModel, apart, find_site
+from synthoma.synthesis.tumor import DISPLACEMENT_REACH, Calcification, TumorPlan, Vector
 
 Organ = Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,7 +49,8 @@ class SynthesisRecipe(Recipe):
     probability: that a case gets tumors in an organ at all. lesions: fewest and most per organ and case.
     sizes: weights of the size classes. diameter_mm: the range of diameters, instead. contrast_hu: the range of
     contrast to the organ. phase: instead of the scan's own. gap_mm: between the borders of two tumors.
-    vessel_veto: centers keep out of vessels. push_share, push_mm: how many masses push their neighbors, and how far.
+    vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
+    neighbors, and how far at their border.
     retries: redraws of a rejected tumor. generator: by name, or `module:Class`.
     """
 
@@ -62,8 +63,8 @@ class SynthesisRecipe(Recipe):
     phase: Literal["unenhanced", "arterial", "portal"] | None = None
     gap_mm: Millimeters = 3.0
     vessel_veto: bool = False
-    push_share: Share = 0.3
-    push_mm: tuple[Millimeters, Millimeters] = (0.5, 3.0)
+    mass_effect_share: Share = 0.3
+    displacement_mm: tuple[Millimeters, Millimeters] = (0.5, 3.0)
     retries: Annotated[int, Field(ge=0, le=50)] = 5
     judge: JudgeRecipe = JudgeRecipe()
     generator: str = "rules"
@@ -79,7 +80,7 @@ class SynthesisRecipe(Recipe):
         return self
 
 
-def draw_plans(host: Host, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan]:
+def draw_plans(organ_model: OrganModel, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan]:
     """The tumors of one organ in one case, largest first; the same for the same case, organ, recipe and seed.
 
     May be empty: the recipe's `probability`. Tumors that find no room are left out, but if none finds any, the
@@ -87,9 +88,9 @@ def draw_plans(host: Host, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan
     """
     plans: list[TumorPlan] = []
     first_refusal: Exception | None = None
-    for index, diameter_mm in enumerate(draw_diameters(host, recipe, seed)):
+    for index, diameter_mm in enumerate(draw_diameters(organ_model, recipe, seed)):
         try:
-            plans.append(draw_plan(host, recipe, seed, index, 0, diameter_mm, plans))
+            plans.append(draw_plan(organ_model, recipe, seed, index, 0, diameter_mm, plans))
         except CaseError as error:
             first_refusal = first_refusal or error
     if first_refusal is not None and not plans:
@@ -97,12 +98,12 @@ def draw_plans(host: Host, recipe: SynthesisRecipe, seed: int) -> list[TumorPlan
     return plans
 
 
-def draw_diameters(host: Host, recipe: SynthesisRecipe, seed: int) -> list[float]:
+def draw_diameters(organ_model: OrganModel, recipe: SynthesisRecipe, seed: int) -> list[float]:
     """How many tumors, and how large: diameters in mm, largest first."""
-    rng = rng_for(seed, host.case, host.organ, "sizes")
+    rng = rng_for(seed, organ_model.case, organ_model.organ, "sizes")
     if rng.random() >= recipe.probability:
         return []
-    prior = anatomy.SHAPES[host.organ]
+    prior = anatomy.SHAPES[organ_model.organ]
     count = _count(prior, recipe, rng)
     mean, spread = prior.log_diameter
     own_spread = prior.within_case or spread
@@ -122,7 +123,7 @@ def draw_diameters(host: Host, recipe: SynthesisRecipe, seed: int) -> list[float
 
 
 def draw_plan(
-    host: Host,
+    organ_model: OrganModel,
     recipe: SynthesisRecipe,
     seed: int,
     index: int,
@@ -134,30 +135,30 @@ def draw_plan(
 
     Numbers are rounded to what matters, so a plan reads well and survives any file format unchanged.
     """
-    rng = rng_for(seed, host.case, host.organ, index, attempt)
-    shape, tissue = anatomy.SHAPES[host.organ], anatomy.TISSUES[host.organ]
+    rng = rng_for(seed, organ_model.case, organ_model.organ, index, attempt)
+    shape, tissue = anatomy.SHAPES[organ_model.organ], anatomy.TISSUES[organ_model.organ]
     taken = [(plan.center_mm, bounding_radius_mm(plan)) for plan in others]
-    form = anatomy.SITES[host.organ].form
+    form = anatomy.SITES[organ_model.organ].form
     roughness, spectrum, skew = _surface(shape, diameter_mm, rng)
     if form == "wall":
-        patch = wall.draw_frame(host, diameter_mm, taken, recipe.gap_mm, rng)
+        patch = wall.draw_frame(organ_model, diameter_mm, taken, recipe.gap_mm, rng)
         center, relaxed, axes, orientation = patch.center_mm, patch.relaxed, patch.axes_mm, patch.orientation
     else:
         axes, orientation = _axes(shape, diameter_mm, rng), _rotation(rng)
         reach = float(max(axes)) * (1 + 1.5 * roughness)
-        wanted = _wanted_depth(host, diameter_mm, attempt, rng)
-        site = find_site(host, wanted, reach, taken, recipe.gap_mm, rng)
+        wanted = _wanted_depth(organ_model, diameter_mm, attempt, rng)
+        site = find_site(organ_model, wanted, reach, taken, recipe.gap_mm, rng)
         center, relaxed = site.center_mm, site.relaxed
-    contrast = _contrast(host, recipe, rng)
+    contrast = _contrast(organ_model, recipe, rng)
     core = diameter_mm >= tissue.core_from_mm and rng.random() < tissue.core_share
     rim = rng.random() < tissue.rim_share
-    # a push may not reach what lies already: finished tumors and real lesions stay as they are
-    alone = apart(np.array([center]), [*taken, *host.lesions], PUSH_REACH * max(axes)).all()
-    pushes = form == "mass" and rng.random() < recipe.push_share and alone
+    # tissue is not displaced where finished tumors or real lesions lie: they stay as they are
+    alone = apart(np.array([center]), [*taken, *organ_model.lesions], DISPLACEMENT_REACH * max(axes)).all()
+    displaces = form == "mass" and rng.random() < recipe.mass_effect_share and alone
     # a norm's last bit differs between machines, and a plan may not
     turn = (round(orientation[0], 6), *_rounded(orientation[1:], 6))
     return TumorPlan(
-        organ=host.organ,
+        organ=organ_model.organ,
         form="wall" if form == "wall" else "mass",
         center_mm=_rounded(center, 3),
         axes_mm=_rounded(axes, 3),
@@ -165,20 +166,20 @@ def draw_plan(
         roughness=round(roughness, 4),
         spectrum=round(spectrum, 3),
         skew=round(skew, 3),
-        base_hu=host.base_hu,
+        base_hu=organ_model.base_hu,
         contrast_hu=round(contrast, 1),
         texture_hu=round(_uniform(tissue.texture_hu, rng), 1),
         texture_mm=round(_uniform(tissue.texture_mm, rng), 1),
         edge_mm=round(_uniform(tissue.edge_mm, rng), 2),
-        blur_mm=round(host.blur_mm, 2),
-        noise_hu=round(host.noise_hu, 1),
-        noise_from_mm=_rounded(host.noise_from_mm, 1),
-        seed=seed_for(seed, host.case, host.organ, index, attempt),
+        blur_mm=round(organ_model.blur_mm, 2),
+        noise_hu=round(organ_model.noise_hu, 1),
+        noise_from_mm=_rounded(organ_model.noise_from_mm, 1),
+        seed=seed_for(seed, organ_model.case, organ_model.organ, index, attempt),
         rim_hu=round(_uniform(tissue.rim_hu, rng), 1) if rim else 0.0,
         rim_mm=round(rng.uniform(0.08, 0.2) * diameter_mm, 1) if rim else 0.0,
         core_hu=round(_uniform(tissue.core_hu, rng), 1) if core else 0.0,
         core_share=round(rng.uniform(0.4, 0.75), 2) if core else 0.0,
-        push_mm=round(min(_uniform(recipe.push_mm, rng), 0.4 * min(axes)), 2) if pushes else 0.0,
+        displacement_mm=round(min(_uniform(recipe.displacement_mm, rng), 0.4 * min(axes)), 2) if displaces else 0.0,
         calcifications=_specks(diameter_mm, tissue.speck_share, rng),
         relaxed=relaxed,
         generator=recipe.generator,
@@ -229,17 +230,19 @@ def _rotation(rng: np.random.Generator) -> tuple[float, float, float, float]:
     return w, x, y, z
 
 
-def _wanted_depth(host: Host, diameter_mm: float, attempt: int, rng: np.random.Generator) -> tuple[float, float]:
+def _wanted_depth(
+    organ_model: OrganModel, diameter_mm: float, attempt: int, rng: np.random.Generator
+) -> tuple[float, float]:
     """Lowest and highest depth of the center, in mm under the organ's surface.
 
     A tumor that found no room outside is drawn deeper each time: without fat around, it has to grow inward.
     """
-    prior, radius = anatomy.SITES[host.organ], diameter_mm / 2
+    prior, radius = anatomy.SITES[organ_model.organ], diameter_mm / 2
     if prior.free_surface is None:
         return prior.depth_share * radius, float("inf")
     mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
     free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
-    depth = host.radius_mm - _distance_for(free, radius, host.radius_mm) + 0.2 * attempt * radius
+    depth = organ_model.radius_mm - _distance_for(free, radius, organ_model.radius_mm) + 0.2 * attempt * radius
     return depth - 0.1 * radius, depth + 0.1 * radius
 
 
@@ -252,10 +255,10 @@ def _distance_for(free: float, radius: float, organ_radius: float) -> float:
     return float(max((radius * cosine) ** 2 - excess, 0.0) ** 0.5 - radius * cosine)
 
 
-def _contrast(host: Host, recipe: SynthesisRecipe, rng: np.random.Generator) -> float:
+def _contrast(organ_model: OrganModel, recipe: SynthesisRecipe, rng: np.random.Generator) -> float:
     if recipe.contrast_hu:
         return _uniform(recipe.contrast_hu, rng)
-    mean, deviation, low, high = anatomy.CONTRASTS[host.organ, host.phase]
+    mean, deviation, low, high = anatomy.CONTRASTS[organ_model.organ, organ_model.phase]
     drawn = rng.normal(mean, deviation)
     while not low <= drawn <= high:
         drawn = rng.normal(mean, deviation)

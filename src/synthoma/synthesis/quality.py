@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthoma.cases import ball_diameter_mm
+from synthoma.cases import equivalent_diameter_mm
 from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.insertion.blending import HU_RANGE
 from synthoma.synthesis.plan import JudgeRecipe
@@ -38,7 +38,7 @@ def judge(after: Array, tumor: Tumor, geometry: Geometry, organ: Volume, recipe:
     scanner = float(np.hypot(plan.blur_mm, in_plane / 12**0.5))
     scores = {
         "volume_ml": volume_mm3 / 1000,
-        "diameter_mm": ball_diameter_mm(volume_mm3),
+        "equivalent_diameter_mm": equivalent_diameter_mm(volume_mm3),
         "volume_ratio": volume_mm3 / plan.volume_mm3,
         "contrast_hu": contrast,
         "contrast_to_noise": abs(contrast) / max(noise, 1e-6),

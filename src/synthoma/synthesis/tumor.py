@@ -12,7 +12,7 @@ import numpy as np
 from synthoma.volume import Array, Box, Volume
 
 Vector = tuple[float, float, float]
-PUSH_REACH = 2.5  # radii over which pushed tissue comes to rest
+DISPLACEMENT_REACH = 2.5  # radii over which pushed tissue comes to rest
 
 
 class Calcification(NamedTuple):
@@ -39,7 +39,7 @@ class TumorPlan:
     edge_mm, blur_mm: SD of the tumor's own border, and of the scanner's in-plane blur, which adds to it.
     rim_hu, rim_mm: an enhancing rim, added to the contrast over that thickness; 0 for none.
     core_hu, core_share: a necrotic core, added to the contrast inside that share of the radius; 0 for none.
-    push_mm, push_reach: how far the border pushes its neighbors, and where that ends, in radii.
+    displacement_mm, displacement_reach: how far the border pushes its neighbors, and where that ends, in radii.
     noise_hu, noise_from_mm: SD of the scan's grain there, and where to learn it for what replaces gas, stool, fat
       or vessels.
     relaxed: how often the wish for a place was widened before the organ had one.
@@ -67,8 +67,8 @@ class TumorPlan:
     rim_mm: float = 0.0
     core_hu: float = 0.0
     core_share: float = 0.0
-    push_mm: float = 0.0
-    push_reach: float = PUSH_REACH
+    displacement_mm: float = 0.0
+    displacement_reach: float = DISPLACEMENT_REACH
     calcifications: tuple[Calcification, ...] = ()
     relaxed: int = 0
     generator: str = "rules"
@@ -81,7 +81,7 @@ class TumorPlan:
         return 4 / 3 * np.pi * a * b * c if self.form == "mass" else 2 / 3 * np.pi * a * b * c
 
     @property
-    def diameter_mm(self) -> float:
+    def equivalent_diameter_mm(self) -> float:
         """Of the ball of the planned volume."""
         return float((6 * self.volume_mm3 / np.pi) ** (1 / 3))
 

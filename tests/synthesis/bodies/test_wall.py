@@ -14,7 +14,7 @@ from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.bodies.shape import Body
 from synthoma.synthesis.insertion.blending import blend
-from synthoma.synthesis.location import survey
+from synthoma.synthesis.location import measure_organ
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Geometry, Volume
 
@@ -274,9 +274,9 @@ def test_a_plan_away_from_the_organ_is_refused() -> None:
 @pytest.mark.parametrize("name", GRIDS)
 def test_frames_sit_on_the_surface_along_the_organ(name: str, organ: Organ) -> None:
     grid = GRIDS[name]
-    host = survey(*scan(grid, organ), "colon", "portal", 0.7, "phantom")
+    organ_model = measure_organ(*scan(grid, organ), "colon", "portal", 0.7, "phantom")
     for index in range(5):
-        frame = wall.draw_frame(host, 24.0, [], 3.0, rng_for(index, "frame"))
+        frame = wall.draw_frame(organ_model, 24.0, [], 3.0, rng_for(index, "frame"))
         turn = dataclasses.replace(plan(), orientation=frame.orientation).rotation
         center = np.asarray(frame.center_mm)
         away, inner = organ(center)[1], organ(center + 3 * turn[:, 2])[1]
@@ -285,14 +285,14 @@ def test_frames_sit_on_the_surface_along_the_organ(name: str, organ: Organ) -> N
         ahead = organ(center + 4 * turn[:, 0])[1]
         assert abs(ahead - away) < 1.5
         assert np.prod(frame.axes_mm) == pytest.approx(24**3 / 4)
-        assert frame == wall.draw_frame(host, 24.0, [], 3.0, rng_for(index, "frame"))
+        assert frame == wall.draw_frame(organ_model, 24.0, [], 3.0, rng_for(index, "frame"))
 
 
 def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
-    host = survey(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
     rings = {}
     for diameter in (10.0, 45.0):
-        frames = [wall.draw_frame(host, diameter, [], 3.0, rng_for(index, "share")) for index in range(12)]
+        frames = [wall.draw_frame(organ_model, diameter, [], 3.0, rng_for(index, "share")) for index in range(12)]
         rings[diameter] = np.mean([frame.axes_mm[1] >= np.pi * RADIUS for frame in frames])
         assert all(3 <= frame.axes_mm[2] <= 2 * RADIUS and frame.axes_mm[0] <= 45 for frame in frames)
     assert rings[10.0] == 0
@@ -300,9 +300,9 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
 
 
 def test_most_of_a_tumor_lies_within_the_field_of_view() -> None:
-    host = survey(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
     for index in range(12):
-        frame = wall.draw_frame(host, 36.0, [], 3.0, rng_for(index, "view"))
+        frame = wall.draw_frame(organ_model, 36.0, [], 3.0, rng_for(index, "view"))
         assert abs(frame.center_mm[2]) + 0.4 * frame.axes_mm[0] < 61
 
 
@@ -310,9 +310,11 @@ def test_an_organ_too_small_for_the_tumor_is_refused() -> None:
     grid = GRIDS["1 mm"]
     ct, _ = scan(grid, straight)
     points = centers_mm(grid)
-    host = survey(ct, {"colon": Volume(np.linalg.norm(points, axis=-1) < 6, grid)}, "colon", "portal", 0.7, "bead")
+    organ_model = measure_organ(
+        ct, {"colon": Volume(np.linalg.norm(points, axis=-1) < 6, grid)}, "colon", "portal", 0.7, "bead"
+    )
     with pytest.raises(CaseError, match="bead: no wall for a tumor of 30 mm in the colon"):
-        wall.draw_frame(host, 30.0, [], 3.0, rng_for(0, "frame"))
+        wall.draw_frame(organ_model, 30.0, [], 3.0, rng_for(0, "frame"))
 
 
 def scan(grid: Geometry, organ: Organ) -> tuple[Volume, dict[str, Volume]]:

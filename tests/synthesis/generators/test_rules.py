@@ -56,7 +56,7 @@ def test_a_mass_bulges_into_fat_but_not_into_muscle_bone_or_gas(grid: str) -> No
         if around == FAT:
             assert (mask & outside).sum() * geometry.voxel_mm3 > 0.4 * plan.volume_mm3
         else:
-            # a seam of 2.5 mm is what the annotator may have left out
+            # a margin of 2.5 mm is what the annotator may have left out
             assert (mask & outside).sum() * geometry.voxel_mm3 < 0.25 * plan.volume_mm3
             assert (rho(geometry, (29, 29, 35))[mask] < 1).mean() > 0.995
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from synthoma import files
 from synthoma.synthesis.generators.rules.rules import Rules
 from synthoma.synthesis.insertion import blending
-from synthoma.synthesis.location import find_site, survey
+from synthoma.synthesis.location import find_site, measure_organ
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Array, Geometry, Volume
 
@@ -91,7 +91,7 @@ def test_where_fat_or_a_vessel_is_replaced_the_grain_is_learned_and_no_seam_is_l
     assert_same_grain(own[tumor.box.slices], rest, inside & (x > 11), 0.15)
     assert rest[inside].std() == pytest.approx(14, rel=0.1)
     for start in range(2, 14):
-        assert abs(rest[inside & (x > start) & (x < start + 1.1)].mean()) < 8, "a seam where the organ ended"
+        assert abs(rest[inside & (x > start) & (x < start + 1.1)].mean()) < 8, "a margin where the organ ended"
     for radius in range(1, 8):
         assert abs(rest[inside & (np.abs(vessel - radius) < 0.6)].mean()) < 5, "a ghost of the vessel"
 
@@ -156,18 +156,22 @@ def test_the_grain_of_real_livers_is_kept(case: str, real_data: Path) -> None:
     ct = files.read_image(real_data / case / "ct.nii.gz")
     liver = files.read_labels(real_data / case / "segmentations" / "liver.nii.gz")
     mask = Volume(liver.data != 0, liver.geometry)
-    host = survey(ct, {"liver": mask}, "liver", "portal", 0.7)
+    organ_model = measure_organ(ct, {"liver": mask}, "liver", "portal", 0.7)
     for seed in range(2):
-        center = find_site(host, (18.0, 99.0), 17.0, (), 0.0, np.random.default_rng(seed)).center_mm
+        center = find_site(organ_model, (18.0, 99.0), 17.0, (), 0.0, np.random.default_rng(seed)).center_mm
         plan = plan_of(
-            34.0, center_mm=center, base_hu=host.base_hu, noise_hu=host.noise_hu, noise_from_mm=host.noise_from_mm
+            34.0,
+            center_mm=center,
+            base_hu=organ_model.base_hu,
+            noise_hu=organ_model.noise_hu,
+            noise_from_mm=organ_model.noise_from_mm,
         )
         tumor = Rules().render(ct, mask, plan)
         before = ct.data[tumor.box.slices].astype(float)
         grain = blending.blend(ct, tumor) - tumor.hu
         # vessels are no grain, and are to go: compare where the liver is plain tissue, what varies over under 3 mm
         voxels = 1 / np.array(ct.geometry.spacing_mm)
-        plain = (tumor.alpha == 1) & (np.abs(ndimage.gaussian_filter(before, 1.5 * voxels) - host.base_hu) < 12)
+        plain = (tumor.alpha == 1) & (np.abs(ndimage.gaussian_filter(before, 1.5 * voxels) - organ_model.base_hu) < 12)
         assert plain.sum() > 2000
         fast = [values - ndimage.gaussian_filter(values, 3 * voxels) for values in (before, grain)]
         assert_same_grain(*fast, plain)

@@ -27,7 +27,7 @@ from synthoma.volume import Array, Box, Geometry, Volume
 
 UPRIGHT = grid((1.5, 1.5, 1.5), (120, 120, 120))
 OBLIQUE = grid((1.6, 1.4, 2.5), (120, 120, 120), (25, -15, 40))
-CROWDED = SynthesisRecipe(lesions=(4, 7), diameter_mm=(7, 20), gap_mm=1.0, push_share=0.7, retries=0)
+CROWDED = SynthesisRecipe(lesions=(4, 7), diameter_mm=(7, 20), gap_mm=1.0, mass_effect_share=0.7, retries=0)
 STRICT = CROWDED.with_changes(organs=("liver", "kidney"), judge=JudgeRecipe(contrast_to_noise=1.5))
 WHOLE = Box((0, 0, 0), (80, 80, 80))
 
@@ -87,9 +87,9 @@ def in_the_whole_scan(case: Case, drawn: Sequence[Drawn], judge: JudgeRecipe) ->
         done = insert(scene, tumor.plan, judge, tumor.index, 0)
         if isinstance(done, Inserted):
             inserted.append(done)
-            push = mass_effect.push(done.plan, case.read_geometry())
-            if push is not None:
-                labels[push.box.slices] = mass_effect.move_mask(labels[push.box.slices], push)
+            displacement = mass_effect.displacement(done.plan, case.read_geometry())
+            if displacement is not None:
+                labels[displacement.box.slices] = mass_effect.move_mask(labels[displacement.box.slices], displacement)
             labels[done.box.slices][done.mask] = anatomy.STRUCTURES[anatomy.organ(tumor.organ).lesion]
     return scene.hu, labels, inserted
 
@@ -116,7 +116,7 @@ def test_a_patch_shows_what_the_whole_scan_would_have_there(geometry: Geometry) 
         online = Online(STRICT, 1.0)
         drawn = online.draw(entry, epoch)
         hu, labels, inserted = in_the_whole_scan(case, drawn, STRICT.judge)
-        pushed += sum(tumor.plan.push_mm > 0 for tumor in inserted)
+        pushed += sum(tumor.plan.displacement_mm > 0 for tumor in inserted)
         rejected += len(drawn) - len(inserted)
         for number, box in enumerate(boxes(geometry, 5)):
             if number % 2:

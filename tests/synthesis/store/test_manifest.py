@@ -53,7 +53,7 @@ def plans(draw: st.DrawFn) -> TumorPlan:
         "edge_mm",
         "blur_mm",
     )
-    names += ("noise_hu", "rim_hu", "rim_mm", "core_hu", "core_share", "push_mm", "push_reach")
+    names += ("noise_hu", "rim_hu", "rim_mm", "core_hu", "core_share", "displacement_mm", "displacement_reach")
     return TumorPlan(
         organ=draw(st.sampled_from(["liver", "colon"])),
         form=draw(st.sampled_from(["mass", "wall"])),
@@ -75,7 +75,7 @@ def row_of(plan: TumorPlan | None, case: str = "c1", **changes: Any) -> Row:
     row = {
         "case": case, "scan_digest": "0" * 16, "phase": "portal", "versions": versions(), "index": 0, "number": 0,
         "accepted": plan is not None, "reason": "", "digest": "f" * 16, "plan": plan and plan.as_dict(),
-        "scores": {"diameter_mm": 12.3456, "contrast_hu": None} if plan else {},
+        "scores": {"equivalent_diameter_mm": 12.3456, "contrast_hu": None} if plan else {},
     }  # fmt: skip
     return json.loads(json.dumps(row | changes))
 
@@ -144,7 +144,7 @@ def test_tumors_are_numbered_within_their_case(tmp_path: Path) -> None:
     write_manifest(rows, tmp_path / "m.parquet")
     table = read_manifest(tmp_path / "m.parquet")
     assert [(tumor.case, tumor.number) for tumor in table.tumors()] == [("c1", 1), ("c1", 2), ("c3", 1)]
-    assert {(tumor.organ, tumor.diameter_mm) for tumor in table.tumors()} == {("liver", 12.3456)}
+    assert {(tumor.organ, tumor.equivalent_diameter_mm) for tumor in table.tumors()} == {("liver", 12.3456)}
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from synthoma.synthesis.store.manifest import rows_of
 from synthoma.synthesis.store.overlay import lay_over, write_overlay
 from synthoma.volume import Volume
 
-PUSHING = RECIPE.with_changes(push_share=1.0, lesions=(2, 3))
+PUSHING = RECIPE.with_changes(mass_effect_share=1.0, lesions=(2, 3))
 CASES = {
     "int16": (UPRIGHT, np.int16, False),
     "float32": (UPRIGHT, np.float32, False),
@@ -35,7 +35,7 @@ def test_laid_over_the_healthy_scan_every_voxel_is_as_synthesis_made_it(name: st
     case = patient("p", *CASES[name])
     healthy = case.read_image().data.copy()
     done = synthesize(case, PUSHING, seed=2)
-    assert len(done.pushes) > 0
+    assert len(done.displacements) > 0
     again = lay_over(case.read_image(), overlay(done, tmp_path / "o.npz"), "p")
     assert np.array_equal(again.ct.data, done.ct.data)
     assert again.ct.data.dtype == done.ct.data.dtype

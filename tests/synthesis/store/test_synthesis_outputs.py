@@ -64,7 +64,7 @@ def test_the_three_ways_of_writing_give_identical_voxels(outputs: Path, name: st
 
 def test_the_set_tries_pushes_real_tumors_and_both_types(outputs: Path) -> None:
     table = read_manifest(outputs / "plans")
-    pushed = {case for case in table.cases if any(plan.push_mm for plan in table.plans(case))}
+    pushed = {case for case in table.cases if any(plan.displacement_mm for plan in table.plans(case))}
     assert {"float", "ill", "oblique"} <= pushed
     assert all(len(table.plans(case)) >= 2 for case in table.cases)
     moved = [name for name in PATIENTS if voxels(read_case(outputs / "full" / name))["kidney_left"]

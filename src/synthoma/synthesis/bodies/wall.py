@@ -19,7 +19,7 @@ from synthoma.errors import CaseError
 from synthoma.synthesis.bodies import shape, tracing, tube
 from synthoma.synthesis.bodies.shape import Body, Floats
 from synthoma.synthesis.bodies.tube import Nodes, Tube
-from synthoma.synthesis.location import Host, find_site
+from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -47,20 +47,24 @@ class Frame:
 
 
 def draw_frame(
-    host: Host, diameter_mm: float, taken: Sequence[tuple[Vector, float]], gap_mm: float, rng: np.random.Generator
+    organ_model: OrganModel,
+    diameter_mm: float,
+    taken: Sequence[tuple[Vector, float]],
+    gap_mm: float,
+    rng: np.random.Generator,
 ) -> Frame:
     """A place drawn uniformly over the organ's surface, and half length, half arc and thickness that suit it.
 
     The volume is that of a ball of `diameter_mm`. Places on the organ's end, or without room along it, are given up;
     if there is no other the roomiest is taken. `CaseError` if there is none at all.
     """
-    scan = host.scan
+    scan = organ_model.scan
     # the outermost coarse voxels of the organ, however coarse they are
-    surface_mm = max(_SURFACE_MM, min(host.grid.spacing_mm))
+    surface_mm = max(_SURFACE_MM, min(organ_model.grid.spacing_mm))
     best: tuple[float, Frame] | None = None
     for tried in range(_TRIES):
-        site = find_site(host, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
-        organ = host.crop(scan.box_around(site.center_mm, _AROUND_MM))
+        site = find_site(organ_model, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
+        organ = organ_model.crop(scan.box_around(site.center_mm, _AROUND_MM))
         place = _place(organ, site.center_mm)
         if place is None:
             continue
@@ -75,9 +79,11 @@ def draw_frame(
             best = room, frame
     if best is None or best[0] < _LEAST_ROOM:
         raise CaseError(
-            f"no wall for a tumor of {diameter_mm:.0f} mm in the {host.organ}",
-            case=host.case,
-            found=f"{host.volume_ml:.0f} ml, room for {100 * best[0]:.0f} % of it" if best else "nothing like a tube",
+            f"no wall for a tumor of {diameter_mm:.0f} mm in the {organ_model.organ}",
+            case=organ_model.case,
+            found=f"{organ_model.volume_ml:.0f} ml, room for {100 * best[0]:.0f} % of it"
+            if best
+            else "nothing like a tube",
             fix="plan smaller tumors, or look at the mask",
         )
     return dataclasses.replace(best[1], relaxed=_TRIES)

@@ -16,7 +16,7 @@ from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Triple, Volume
 
 HU_RANGE = (-1024, 3071)
-_GRAIN_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
+_NOISE_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
 _BLOCK_MM = 2.4
 _SAMPLE_MM = (20.0, 20.0, 20.0)
 
@@ -46,7 +46,7 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
         return before
-    new = grain(ct, tumor, noise)
+    new = noise_inside(ct, tumor, noise)
     new += tumor.hu
     new -= before
     new *= tumor.alpha
@@ -58,7 +58,7 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     return new.astype(before.dtype)
 
 
-def grain(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
+def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
     Own grain is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
@@ -103,7 +103,7 @@ def reach(geometry: Geometry) -> tuple[int, int, int]:
 def _block(geometry: Geometry) -> tuple[Triple, Triple]:
     """The voxels of a block, and how many blocks a mean is taken over."""
     i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
-    return (i, j, k), _window(np.multiply((i, j, k), geometry.spacing_mm), _GRAIN_MM)
+    return (i, j, k), _window(np.multiply((i, j, k), geometry.spacing_mm), _NOISE_MM)
 
 
 def _interpolate(values: Floats, at: list[Array]) -> Floats:

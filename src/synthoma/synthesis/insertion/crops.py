@@ -83,9 +83,9 @@ class Drawn:
         return self.plan.center_mm
 
     @property
-    def diameter_mm(self) -> float:
+    def equivalent_diameter_mm(self) -> float:
         """Of the ball of the planned volume."""
-        return self.plan.diameter_mm
+        return self.plan.equivalent_diameter_mm
 
     @property
     def reach_mm(self) -> float:
@@ -104,8 +104,8 @@ class Drawn:
             box = shape.mass_box(self.plan, self.scan)
         else:
             box = self.scan.box_around(self.center_mm, reach_mm(self.plan) + _WALL_MM)
-        if self.plan.push_mm:
-            box = box.hull(mass_effect.push_box(self.plan, self.scan))
+        if self.plan.displacement_mm:
+            box = box.hull(mass_effect.displacement_box(self.plan, self.scan))
         return box.clip(self.scan.shape)
 
     @cached_property
@@ -203,4 +203,4 @@ def _outer_reach_mm(plan: TumorPlan, geometry: Geometry) -> float:
     blur = np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + max(geometry.spacing_mm) ** 2 / 4)
     ratio = max(plan.axes_mm) / min(plan.axes_mm)
     body = 1.1 * max(plan.axes_mm) * np.exp(bump) + 2.5 * blur * ratio
-    return float(max(body, plan.push_reach * max(plan.axes_mm) if plan.push_mm else 0.0))
+    return float(max(body, plan.displacement_reach * max(plan.axes_mm) if plan.displacement_mm else 0.0))

@@ -15,7 +15,7 @@ from synthoma.volume import Array, Box, Geometry
 
 
 @dataclass(frozen=True, eq=False)
-class Push:
+class Displacement:
     """Where each voxel of a box comes from: `source` (3, box) float32, in voxels of that box.
 
     Sources never lie outside the box: tissue moves outward, so it came from nearer the center.
@@ -44,21 +44,21 @@ class Push:
         return tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in self.came_from)
 
 
-def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
-    """The displacement around a mass: `push_mm` outward at its border, none from `push_reach` radii on.
+def displacement(plan: TumorPlan, geometry: Geometry) -> Displacement | None:
+    """The displacement around a mass: `displacement_mm` outward at its border, none from `displacement_reach` radii on.
 
-    Along each ray from the center the displacement is push_mm * w(rho), rho the ellipsoid's radius: w = rho
+    Along each ray from the center the displacement is displacement_mm * w(rho), rho the ellipsoid's radius: w = rho
     inside, (reach - rho)^2 / (reach - 1)^2 outside. The map back is monotone along rays, hence fold-free,
-    as long as push_mm is under 0.9 of the smallest half-axis (`ValueError` beyond). None for 0 mm.
+    as long as displacement_mm is under 0.9 of the smallest half-axis (`ValueError` beyond). None for 0 mm.
     The box is cut to the scan.
     """
-    if plan.push_mm == 0:
+    if plan.displacement_mm == 0:
         return None
-    if not 0 < plan.push_mm < 0.9 * min(plan.axes_mm):
-        raise ValueError(f"push_mm is {plan.push_mm}; it must be under 0.9 x {min(plan.axes_mm)} mm")
+    if not 0 < plan.displacement_mm < 0.9 * min(plan.axes_mm):
+        raise ValueError(f"displacement_mm is {plan.displacement_mm}; it must be under 0.9 x {min(plan.axes_mm)} mm")
     half_axes = np.asarray(plan.axes_mm)
     to_unit = plan.rotation.T / half_axes[:, None]
-    box, center = push_box(plan, geometry), geometry.to_ijk(plan.center_mm)
+    box, center = displacement_box(plan, geometry), geometry.to_ijk(plan.center_mm)
 
     # arrays are (K, J, I) here, as in memory
     index = [
@@ -68,16 +68,18 @@ def push(plan: TumorPlan, geometry: Geometry) -> Push | None:
     away = [i + np.float32(low - middle) for i, low, middle in zip(index, box.lower, center, strict=True)]
     rho = _length(to_unit @ geometry.affine[:3, :3], away)
     distance_mm = _length(geometry.affine[:3, :3], away)
-    fading = np.clip((plan.push_reach - rho) / np.float32(plan.push_reach - 1), 0, 1) ** 2
-    share = np.float32(plan.push_mm) * np.where(rho < 1, rho, fading) / np.maximum(distance_mm, np.float32(1e-6))
+    fading = np.clip((plan.displacement_reach - rho) / np.float32(plan.displacement_reach - 1), 0, 1) ** 2
+    share = (
+        np.float32(plan.displacement_mm) * np.where(rho < 1, rho, fading) / np.maximum(distance_mm, np.float32(1e-6))
+    )
     source = np.stack([np.clip(i - share * step, 0, n - 1) for i, step, n in zip(index, away, box.shape, strict=True)])
-    return Push(box, source.transpose(0, 3, 2, 1))
+    return Displacement(box, source.transpose(0, 3, 2, 1))
 
 
-def push_box(plan: TumorPlan, geometry: Geometry) -> Box:
+def displacement_box(plan: TumorPlan, geometry: Geometry) -> Box:
     """The voxels that a push can reach, cut to the scan."""
     to_mm = plan.rotation * np.asarray(plan.axes_mm)
-    half = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]) @ to_mm, axis=1) * plan.push_reach
+    half = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]) @ to_mm, axis=1) * plan.displacement_reach
     center = geometry.to_ijk(plan.center_mm)
     i, j, k = np.floor(center - half).astype(int).tolist()
     m, n, o = (np.ceil(center + half).astype(int) + 1).tolist()
@@ -92,8 +94,8 @@ def _length(matrix: Array, steps: list[Floats]) -> Floats:
     return np.asarray(np.sqrt(squared), np.float32)
 
 
-def move_image(hu: Array, field: Push) -> Array:
-    """The field's box of a scan after the push, in its type; voxels that do not move keep their value.
+def move_image(hu: Array, field: Displacement) -> Array:
+    """The field's box of a scan after the displacement, in its type; voxels that do not move keep their value.
 
     What varies slowly is interpolated; the grain (what a 3-voxel mean takes away) is carried along whole, so
     that pushed tissue is as noisy as the rest.
@@ -105,12 +107,12 @@ def move_image(hu: Array, field: Push) -> Array:
     return _with_moved(hu, field, np.rint(moved) if hu.dtype == np.int16 else moved)
 
 
-def move_mask(mask: Array, field: Push) -> Array:
-    """The field's box of a mask or label map after the push, each voxel from where it was."""
+def move_mask(mask: Array, field: Displacement) -> Array:
+    """The field's box of a mask or label map after the displacement, each voxel from where it was."""
     return _with_moved(mask, field, mask[field.nearest])
 
 
-def _with_moved(old: Array, field: Push, values: Array) -> Array:
+def _with_moved(old: Array, field: Displacement, values: Array) -> Array:
     new = np.array(old, order="F")
     new.T.reshape(-1)[field.moved] = values
     return new

@@ -12,7 +12,7 @@ from synthoma import anatomy
 from synthoma.errors import CaseError
 from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.blending import Noise
-from synthoma.synthesis.location import Host, coarse_steps, survey
+from synthoma.synthesis.location import OrganModel, coarse_steps, measure_organ
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -100,11 +100,11 @@ class Scene:
             raise CaseError(f"the {organ} is not annotated", case=self.case, expected=" or ".join(kind.structures))
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
-    def host(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> Host:
-        """The organ as it is now, surveyed for tumors; errors as `location.survey`."""
+    def measure_organ(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> OrganModel:
+        """The organ as it is now, surveyed for tumors; errors as `location.measure_organ`."""
         i, j, k = coarse_steps(self.geometry, organ)
         others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
-        return survey(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
+        return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
 
     def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
         """Where in a box other structures, real tumors or tumors put in before are: nothing may change there."""
@@ -130,19 +130,26 @@ class Scene:
         return bool(((numbers >= _FIRST_TUMOR) & (numbers <= _OTHER_TUMOR)).any())
 
     def settle(
-        self, box: Box, voxels: Array, mask: NDArray[np.bool_], organ: str, push: mass_effect.Push | None
+        self,
+        box: Box,
+        voxels: Array,
+        mask: NDArray[np.bool_],
+        organ: str,
+        displacement: mass_effect.Displacement | None,
     ) -> None:
         """Take a tumor's voxels as part of the scan, and move every mask by its push."""
         self.hu[box.slices] = voxels
-        if push is not None:
+        if displacement is not None:
             for name, data in self.masks.items():
-                part = data[push.box.slices]
+                part = data[displacement.box.slices]
                 if part.any():
                     moved = data.copy(order="K") if not data.flags.writeable else data
-                    moved[push.box.slices] = mass_effect.move_mask(part, push)
+                    moved[displacement.box.slices] = mass_effect.move_mask(part, displacement)
                     self.masks[name] = moved
             if self.map is not None:
-                self.map[push.box.slices] = mass_effect.move_mask(self.map[push.box.slices], push)
+                self.map[displacement.box.slices] = mass_effect.move_mask(
+                    self.map[displacement.box.slices], displacement
+                )
         if self.map is None:
             self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
         self.map[box.slices][mask] = anatomy.STRUCTURES[anatomy.organ(organ).lesion]

@@ -23,7 +23,7 @@ from synthoma.synthesis.insertion import crops
 from synthoma.synthesis.insertion.blending import Noise
 from synthoma.synthesis.insertion.crops import Drawn, Voxels
 from synthoma.synthesis.insertion.scene import organ_of_labels
-from synthoma.synthesis.online.tables import StoredHost, pack, pack_host, unpack, unpack_host
+from synthoma.synthesis.online.tables import StoredOrgan, pack, pack_organ, unpack, unpack_organ
 from synthoma.synthesis.pipeline import open_scene, phase_of
 from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
 from synthoma.synthesis.scan import scanner_blur_mm
@@ -35,7 +35,7 @@ from synthoma.volume import Array, Box, Volume
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
 _FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
-_HOSTS, _DRAWN = 8, 128
+_ORGANS, _DRAWN = 8, 128
 
 
 class Entry(Voxels, Protocol):
@@ -95,7 +95,7 @@ class Online:
     recipe: SynthesisRecipe
     probability: float
     seed: int = 0
-    _hosts: _Recent[dict[str, StoredHost]] = field(default_factory=lambda: _Recent(_HOSTS), init=False, repr=False)
+    _organs: _Recent[dict[str, StoredOrgan]] = field(default_factory=lambda: _Recent(_ORGANS), init=False, repr=False)
     _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,11 +123,11 @@ class Online:
         for organ in self.recipe.organs:
             try:
                 phase = phase_of(gridded, scene, self.recipe)
-                host = scene.host(organ, phase, blur, self.recipe.vessel_veto)
+                organ_model = scene.measure_organ(organ, phase, blur, self.recipe.vessel_veto)
             except CaseError as error:
                 refused[organ] = error.what
             else:
-                arrays |= {f"{organ}_{key}": array for key, array in pack_host(host, ct).items()}
+                arrays |= {f"{organ}_{key}": array for key, array in pack_organ(organ_model, ct).items()}
         return {"refused": pack(refused), **arrays}
 
     def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
@@ -139,12 +139,12 @@ class Online:
             return ()
         seed = seed_for(self.seed, "online", epoch)
         drawn: list[Drawn] = []
-        for host in self._hosts.get(entry, 0, lambda: self._read_hosts(entry)).values():
+        for organ_model in self._organs.get(entry, 0, lambda: self._read_organs(entry)).values():
             try:
-                plans = draw_plans(host, self.recipe, seed)
+                plans = draw_plans(organ_model, self.recipe, seed)
             except CaseError:
                 continue  # no room for what was drawn in this epoch
-            drawn += (Drawn(plan, index, host.noise, host.scan) for index, plan in enumerate(plans))
+            drawn += (Drawn(plan, index, organ_model.noise, organ_model.scan) for index, plan in enumerate(plans))
         return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
@@ -157,10 +157,10 @@ class Online:
         unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
         return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")
 
-    def _read_hosts(self, entry: Entry) -> dict[str, StoredHost]:
+    def _read_organs(self, entry: Entry) -> dict[str, StoredOrgan]:
         tables = entry.tables(self.name)
         return {
-            organ: unpack_host(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
+            organ: unpack_organ(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
             for organ in self.recipe.organs
             if f"{organ}_cells" in tables and may_host(entry, organ)
         }

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from synthoma.synthesis.insertion.blending import Noise
-from synthoma.synthesis.location import Host
+from synthoma.synthesis.location import OrganModel
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _ARRAYS = ("scan", "parts", "grid", "free", "cells", "depths_mm")  # fields that are not plain data
 
 
 @dataclass(frozen=True, eq=False)
-class StoredHost(Host):
+class StoredOrgan(OrganModel):
     """A host without the organ's masks, which are read when a wall tumor asks for them.
 
     read: the organ, bool, in a box of the scan. noise: the scan's at `noise_from_mm`.
@@ -32,27 +32,27 @@ class StoredHost(Host):
         return Volume(self.read(box), self.scan.crop(box))
 
 
-def pack_host(host: Host, ct: Volume) -> dict[str, Array]:
+def pack_organ(organ_model: OrganModel, ct: Volume) -> dict[str, Array]:
     """The host and the noise of its scan, as arrays."""
-    plain = {f.name: getattr(host, f.name) for f in dataclasses.fields(Host) if f.name not in _ARRAYS}
-    depths, counts = np.unique(host.depths_mm, return_counts=True)
+    plain = {f.name: getattr(organ_model, f.name) for f in dataclasses.fields(OrganModel) if f.name not in _ARRAYS}
+    depths, counts = np.unique(organ_model.depths_mm, return_counts=True)
     return {
-        "about": pack(plain | {"shape": host.grid.shape, "affine": host.grid.affine.tolist()}),
-        "free": np.packbits(host.free.ravel()),
-        "cells": host.cells,
+        "about": pack(plain | {"shape": organ_model.grid.shape, "affine": organ_model.grid.affine.tolist()}),
+        "free": np.packbits(organ_model.free.ravel()),
+        "cells": organ_model.cells,
         "depths_mm": depths,
         "counts": counts.astype(np.int32),
-        "noise": Noise.at(ct, host.noise_from_mm).sample,
+        "noise": Noise.at(ct, organ_model.noise_from_mm).sample,
     }
 
 
-def unpack_host(arrays: Mapping[str, Array], scan: Geometry, read: Callable[[Box], Array]) -> StoredHost:
-    """The host that `pack_host` took apart; scan: the geometry it was surveyed on."""
+def unpack_organ(arrays: Mapping[str, Array], scan: Geometry, read: Callable[[Box], Array]) -> StoredOrgan:
+    """The host that `pack_organ` took apart; scan: the geometry it was surveyed on."""
     about = unpack(arrays["about"])
     grid = Geometry(tuple(about.pop("shape")), np.array(about.pop("affine")))
     about["noise_from_mm"] = tuple(about["noise_from_mm"])
     about["lesions"] = tuple((tuple(center), radius) for center, radius in about["lesions"])
-    return StoredHost(
+    return StoredOrgan(
         **about,
         parts=(),
         grid=grid,

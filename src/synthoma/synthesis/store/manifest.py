@@ -129,7 +129,7 @@ class Listed(NamedTuple):
     case: str
     number: int
     organ: str
-    diameter_mm: float
+    equivalent_diameter_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class Manifest:
 
     def tumors(self) -> Iterator[Listed]:
         """Every tumor that is in a scan, in the order of the table."""
-        names = ["case", "organ", f"{_MEASURED}diameter_mm", "accepted"]
+        names = ["case", "organ", f"{_MEASURED}equivalent_diameter_mm", "accepted"]
         if names[2] not in self.table.column_names:
             return  # nothing was ever measured: no case has a tumor
         count: Counter[str] = Counter()

@@ -142,17 +142,17 @@ def _sources(case: Case, synthesis: Synthesis, rows: Sequence[Row]) -> dict[str,
     lesions = lesions_of(rows)
     sources: dict[str, Source] = {}
     for name in dict.fromkeys((*case.masks, *lesions)):
-        if name in lesions or _is_pushed(case, synthesis, name):
+        if name in lesions or _is_displaced(case, synthesis, name):
             sources[name] = partial(mask_with_tumors, case, synthesis, name)
         else:
             sources[name] = case.masks[name]
     return sources
 
 
-def _is_pushed(case: Case, synthesis: Synthesis, structure: str) -> bool:
+def _is_displaced(case: Case, synthesis: Synthesis, structure: str) -> bool:
     """Whether any voxel of a structure lies where tissue was pushed."""
     own = synthesis.boxes.get(structure)
-    near = [push.box for push in synthesis.pushes if own and own.meets(push.box)]
+    near = [displacement.box for displacement in synthesis.displacements if own and own.meets(displacement.box)]
     return bool(near) and bool(case.read_mask(structure, reduce(Box.hull, near)).data.any())
 
 

@@ -33,12 +33,12 @@ def write_overlay(synthesis: Synthesis, rows: Sequence[Row], path: Path | str) -
 
     rows: the case's; those of the tumors put in travel along. `header`: JSON. For the tumors one after the other,
     voxels in Fortran order: `masks` and `changed`, bits of each mask's and each changed box; `steps`, what is
-    added to the bits of a changed voxel, as bytes, the low ones of a tumor first. A push is no change: it follows
-    from the plan, and what differs from the pushed scan is stored.
+    added to the bits of a changed voxel, as bytes, the low ones of a tumor first. The displacement of
+    tissue around it is not stored: it follows from the plan. Stored is what differs from the displaced scan.
     """
     tumors, masks, changed, steps = [], [], [], []
     for row, tumor in zip(accepted(rows), synthesis.inserted, strict=True):
-        start, end = (_bits(voxels) for voxels in (_pushed(tumor, synthesis.ct.geometry), tumor.after))
+        start, end = (_bits(voxels) for voxels in (_displaced(tumor, synthesis.ct.geometry), tumor.after))
         differs = start != end
         masks.append(np.packbits(tumor.mask.ravel(order="F")))
         changed.append(np.packbits(differs))
@@ -76,9 +76,9 @@ def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
         plan = TumorPlan.from_dict(row["plan"])
         mask = _unpacked(masks, box.shape)
         before = hu[region.slices].copy(order="C")
-        push = mass_effect.push(plan, scan.geometry)
-        if push is not None:
-            hu[push.box.slices] = mass_effect.move_image(hu[push.box.slices], push)
+        displacement = mass_effect.displacement(plan, scan.geometry)
+        if displacement is not None:
+            hu[displacement.box.slices] = mass_effect.move_image(hu[displacement.box.slices], displacement)
         bits = _bits(hu[region.slices])
         differs = _unpacked(changed, region.shape).ravel(order="F")
         count = int(differs.sum())
@@ -148,14 +148,14 @@ def _read(path: Path) -> tuple[dict[str, Any], _Stream, _Stream, _Stream]:
     return header, *streams
 
 
-def _pushed(tumor: Inserted, geometry: Geometry) -> Array:
+def _displaced(tumor: Inserted, geometry: Geometry) -> Array:
     """The changed box after the push alone."""
-    push = mass_effect.push(tumor.plan, geometry)
-    if push is None:
+    displacement = mass_effect.displacement(tumor.plan, geometry)
+    if displacement is None:
         return tumor.before
     moved = tumor.before.copy()
-    place = push.box.shift([-low for low in tumor.changed.lower]).slices
-    moved[place] = mass_effect.move_image(moved[place], push)
+    place = displacement.box.shift([-low for low in tumor.changed.lower]).slices
+    moved[place] = mass_effect.move_image(moved[place], displacement)
     return moved
 
 

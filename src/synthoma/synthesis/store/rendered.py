@@ -98,8 +98,8 @@ class RenderedMasks(Mapping[str, Source]):
     def _changed(self) -> dict[str, bool]:
         """Structure -> whether it has to be made."""
         rows = accepted(self.rendering.rows)
-        pushed = any(row["plan"]["push_mm"] for row in rows)
-        return dict.fromkeys(self.rendering.healthy.masks, pushed) | dict.fromkeys(lesions_of(rows), True)
+        displaced = any(row["plan"]["displacement_mm"] for row in rows)
+        return dict.fromkeys(self.rendering.healthy.masks, displaced) | dict.fromkeys(lesions_of(rows), True)
 
     def __getitem__(self, structure: str) -> Source:
         if self._changed[structure]:

@@ -13,7 +13,7 @@ from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Box, Geometry, Volume
 
-_SEAM_MM = 2.5
+_MASK_MARGIN_MM = 2.5
 
 
 class Rules:
@@ -60,15 +60,15 @@ def _on_box(organ: Volume, geometry: Geometry, box: Box) -> NDArray[np.bool_]:
 
 
 def _room(ct: Volume, organ: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
-    """The voxels a tumor may fill: the organ, a seam for what its annotator left out, and fat."""
-    seam = organ.copy(order="K")
+    """The voxels a tumor may fill: the organ, a margin for what its annotator left out, and fat."""
+    margin = organ.copy(order="K")
     for axis, spacing in enumerate(ct.geometry.spacing_mm):
-        seam = _widened(seam, axis, round(_SEAM_MM / spacing))
+        margin = _widened(margin, axis, round(_MASK_MARGIN_MM / spacing))
     # over 3 voxels, so that noise makes no holes; sums of whole HU
     local = np.rint(ct.data[box.slices]).astype(np.int32)
     for axis in range(3):
         local = _sum_of_three(local, axis)
-    return np.asarray(seam | ((local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])))
+    return np.asarray(margin | ((local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])))
 
 
 def _widened(mask: NDArray[np.bool_], axis: int, voxels: int) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     if plan.rim_hu != 0:
         field += np.float32(plan.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(plan.rim_mm))
     if plan.core_hu != 0:
-        border = waves(plan.seed, "core", 0.4 * plan.diameter_mm, plan, geometry, body.box)
+        border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box)
         inner = np.float32(plan.core_share) - body.radius + np.float32(0.08) * border
         field += np.float32(plan.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     full = body.alpha > 0.95

@@ -11,7 +11,7 @@ from scans import ABDOMEN, body
 from grids import oblique
 from synthoma import files
 from synthoma.cases import Case, Label
-from synthoma.datasets.survey import survey
+from synthoma.datasets.inspection import inspect_case
 from synthoma.volume import Box, Volume
 
 VALUES = {"liver": (1, 2), "liver_lesion": (2,), "spleen": (3,), "kidney_left": (4,), "pancreas": (9,)}
@@ -38,7 +38,7 @@ def test_every_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(
             files, name, lambda path, box=None, original=original: read.append(path.name) or original(path, box)
         )
-    found = survey(case)
+    found = inspect_case(case)
     assert sorted(read) == ["ct.nii.gz", "kidney_right.nii.gz", "labels.nii.gz"]
     assert set(found.structures) == {*VALUES, "kidney_right"}
 
@@ -47,8 +47,8 @@ def test_a_label_map_gives_what_its_masks_give(tmp_path: Path) -> None:
     labels = label_map()
     files.write_volume(labels, tmp_path / "labels.nii.gz")
     masks = {name: Label(tmp_path / "labels.nii.gz", values) for name, values in VALUES.items()}
-    joint = survey(Case("p", body().image, masks))
-    apart = survey(
+    joint = inspect_case(Case("p", body().image, masks))
+    apart = inspect_case(
         Case(
             "p", body().image, {name: Volume(np.isin(labels.data, values), ABDOMEN) for name, values in VALUES.items()}
         )
@@ -66,10 +66,12 @@ def test_centers_are_in_mm_on_an_oblique_grid() -> None:
     grid = oblique(2, (12, 10, 8))
     mask = np.zeros(grid.shape, bool)
     mask[3:6, 2:9, 4] = True
-    found = survey(Case("p", Volume(np.zeros(grid.shape, np.int16), grid), {"liver": Volume(mask, grid)}))
+    found = inspect_case(Case("p", Volume(np.zeros(grid.shape, np.int16), grid), {"liver": Volume(mask, grid)}))
     np.testing.assert_allclose(found.structures["liver"].center_mm, grid.to_mm((4, 5, 4)))
     assert np.isnan(
-        survey(Case("p", Volume(np.zeros(grid.shape, np.int16), grid), {"liver": Volume(np.zeros_like(mask), grid)}))
+        inspect_case(
+            Case("p", Volume(np.zeros(grid.shape, np.int16), grid), {"liver": Volume(np.zeros_like(mask), grid)})
+        )
         .structures["liver"]
         .center_mm
     ).all()
@@ -78,6 +80,6 @@ def test_centers_are_in_mm_on_an_oblique_grid() -> None:
 def test_the_highest_and_lowest_values_are_those_of_all_voxels() -> None:
     data = body().image.data.copy()
     data[1, 1, 1], data[5, 3, 2] = -2000, 3000
-    scan = survey(Case("p", Volume(data, ABDOMEN))).scan
+    scan = inspect_case(Case("p", Volume(data, ABDOMEN))).scan
     assert scan is not None
     assert (scan.low, scan.high) == (-2000, 3000)

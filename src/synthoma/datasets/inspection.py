@@ -57,7 +57,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Inspection:
     """A case after one read. structures: those that could be read. lesions: by structure, the largest first.
 
     apart: lesion structure -> how many of its lesions have no organ near. unknown: label map -> values that
@@ -77,14 +77,14 @@ class Survey:
 Part = tuple[Array, Box]
 
 
-def survey(case: Case) -> Survey:
+def inspect_case(case: Case) -> Inspection:
     """Scan and masks, each read once; what cannot be read is noted, and the rest still read."""
     scan, failed = None, {}
     try:
         scan = _scan(case)
     except SynthomaError as error:
         failed[""] = error
-    result = Survey(case, scan, failed=failed)
+    result = Inspection(case, scan, failed=failed)
     parts: dict[str, Part] = {}
     try:
         sources = _by_source(case)
@@ -167,7 +167,7 @@ def _alone(mask: Volume, name: str) -> Iterator[tuple[Structure, Part | None]]:
 
 
 def _in_map(
-    labels: Volume, members: dict[str, tuple[int, ...]], result: Survey, path: str
+    labels: Volume, members: dict[str, tuple[int, ...]], result: Inspection, path: str
 ) -> Iterator[tuple[Structure, Part | None]]:
     """The structures of a label map, counted in one pass over the box of all of them."""
     import cc3d
@@ -212,7 +212,7 @@ def _is_needed(name: str, case: Case) -> bool:
     )
 
 
-def _find_lesions(name: str, parts: dict[str, Part], result: Survey) -> None:
+def _find_lesions(name: str, parts: dict[str, Part], result: Inspection) -> None:
     """Fills in the lesions of one mask, and how many of them lie apart from the organ."""
     mask, box = parts[name]
     geometry = result.structures[name].geometry
