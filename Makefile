@@ -19,11 +19,11 @@ setup: .venv/ready ## .venv with synthoma and everything the tests need
 	touch $@
 
 demo: .venv/ready ## what synthetic tumors are worth: in-silico hospitals, 18 trainings, a report; and a gallery; in demo/
-	$(BIN)/synthoma cohort recipes/cohort/one.toml --out demo/patient
-	$(BIN)/synthoma synthesize recipes/synthesis/six_organs.toml --data demo/patient --out demo/synthetic --seed 1
+	$(BIN)/synthoma cohort one --out demo/patient
+	$(BIN)/synthoma synthesize six_organs --data demo/patient --out demo/synthetic --seed 1
 	$(BIN)/synthoma show demo/synthetic --out demo/gallery.png
-	$(BIN)/synthoma cohort recipes/cohort/demo.toml --out demo/cohort --workers $(CORES)
-	$(BIN)/synthoma scale recipes/scale/demo.toml --data demo/cohort --out demo/study --workers $(CORES)
+	$(BIN)/synthoma cohort demo --out demo/cohort --workers $(CORES)
+	$(BIN)/synthoma scale demo --data demo/cohort --out demo/study --workers $(CORES)
 	$(BIN)/synthoma plan demo/study
 	@echo "Open demo/study/report.html; demo/gallery.png shows a tumor in each of six organs."
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "cohort"
+RECIPES = Path(__file__).parents[1] / "src" / "synthoma" / "recipes" / "cohort"
 GOAL_VOXELS, GOAL_CASES, GOAL_S = 160 * 160 * 96, 100, 600
 # recipe, and the cases measured: healthy ones and others, of several hospitals
 MEASURED = {"demo.toml": (2, 20, 36, 60), "hospitals.toml": (0, 30, 45, 62)}

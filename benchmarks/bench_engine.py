@@ -21,7 +21,7 @@ from rich.table import Table
 
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.engine.mapping import map_cases
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import open_run
 
 

@@ -22,7 +22,7 @@ from synthoma.learning.entry import Entry
 from synthoma.learning.loader import loader
 from synthoma.learning.patches import Patches, PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.plan import SynthesisRecipe
 from synthoma.volume import Box
@@ -167,7 +167,7 @@ def memory_mb(entries: list[Entry], augment: Online) -> tuple[float, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    augment = Online(read_recipe(SynthesisRecipe, ROOT / "recipes/synthesis/liver.toml"), 0.5)
+    augment = Online(read_recipe(SynthesisRecipe, ROOT / "src/synthoma/recipes/synthesis/liver.toml"), 0.5)
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         entries = build_cache(scans(), folder, SPACING_MM, augment)

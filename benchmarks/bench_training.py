@@ -23,10 +23,10 @@ from synthoma.learning.losses import loss
 from synthoma.learning.networks import build_network
 from synthoma.learning.patches import Patches
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.segmentation.train import TrainRecipe
 
-RECIPE = Path(__file__).parents[1] / "recipes/train/unet.toml"
+RECIPE = Path(__file__).parents[1] / "src/synthoma/recipes/train/unet.toml"
 SMALL = ["network.width=8", "patches.size=[48,48,48]", "patches.spacing_mm=3.0"]
 WARM_UP, STEPS = 3, 12
 CASES = 4

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room's floor; imports go down only. What is not listed is a fault: say where a new room belongs.
 FLOORS = {
-    "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "recipes": 0, "resampling": 0, "volume": 0,
+    "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "recipe": 0, "resampling": 0, "volume": 0,
     "formats": 1, "anatomy": 1, "tables": 1,
     "files": 2, "runs": 2, "statistics": 2, "degradation": 2,
     "cases": 3,
@@ -173,7 +173,7 @@ def test_importing_synthoma_is_cheap() -> None:
 def test_nothing_in_the_project_points_out_of_it() -> None:
     allowed = {"tests/conftest.py", "benchmarks/data.py", "tests/test_architecture.py"}
     outside = ".." + "/shared"
-    for folder in ("src", "tests", "benchmarks", "docs", "recipes"):
+    for folder in ("src", "tests", "benchmarks", "docs"):
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".md", ".toml"} and str(path.relative_to(ROOT)) not in allowed:
                 assert outside not in path.read_text(encoding="utf-8"), path
@@ -181,7 +181,7 @@ def test_nothing_in_the_project_points_out_of_it() -> None:
 
 def test_natural_and_synthetic_tumors_share_no_code() -> None:
     """The in-silico cohort's tumors and those of `synthesis` may meet in plain data and arrays only."""
-    neutral = {"errors", "seeds", "extras", "disk", "recipes", "resampling", "volume", "anatomy", "cases", "files"}
+    neutral = {"errors", "seeds", "extras", "disk", "recipe", "resampling", "volume", "anatomy", "cases", "files"}
     for path in MODULES:
         module = name_of(path)
         if module.startswith(("phantom.anatomy", "phantom.disease")):

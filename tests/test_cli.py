@@ -33,8 +33,8 @@ def done(*words: object, cwd: Path) -> str:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the embedded patient at 4 mm in `cohort`, and six tumors in it in `synthetic`."""
     folder = tmp_path_factory.mktemp("cli")
-    done("cohort", ROOT / "recipes/cohort/one.toml", "--out", "cohort", "--set", "spacing_mm=4", cwd=folder)
-    recipe = ROOT / "recipes/synthesis/six_organs.toml"
+    done("cohort", "one", "--out", "cohort", "--set", "spacing_mm=4", cwd=folder)
+    recipe = "six_organs"
     done("synthesize", recipe, "--data", "cohort", "--out", "synthetic", "--seed", 4, cwd=folder)
     return folder
 
@@ -55,7 +55,7 @@ def test_the_cohort_is_valid(work: Path) -> None:
 
 def test_a_cohort_run_again_changes_no_byte(work: Path) -> None:
     before = {path: path.read_bytes() for path in (work / "cohort").rglob("*") if path.is_file()}
-    done("cohort", ROOT / "recipes/cohort/one.toml", "--out", "cohort", "--set", "spacing_mm=4", cwd=work)
+    done("cohort", "one", "--out", "cohort", "--set", "spacing_mm=4", cwd=work)
     after = {path: path.read_bytes() for path in (work / "cohort").rglob("*") if path.is_file()}
     assert {p.name for p in before if before[p] != after[p]} <= {"run.json"}
     assert before.keys() == after.keys()
@@ -83,7 +83,7 @@ def test_replay_gives_the_same_scan_bit_for_bit(work: Path) -> None:
 
 @pytest.mark.parametrize("write", ["overlay", "plans"])
 def test_the_small_forms_read_as_the_full_one(work: Path, write: str) -> None:
-    recipe = ROOT / "recipes/synthesis/six_organs.toml"
+    recipe = "six_organs"
     done("synthesize", recipe, "--data", "cohort", "--out", write, "--seed", 4, "--write", write, cwd=work)
     full, small = read_case(work / "synthetic/insilico_0000"), open_dataset(work / write)["insilico_0000"]
     np.testing.assert_array_equal(full.read_image().data, small.read_image().data)
@@ -112,14 +112,35 @@ def test_converted_synthetic_data_reads_back(work: Path, layout: str) -> None:
     ("words", "sentence"),
     [
         (("validate", "nowhere"), "nowhere"),
-        (("synthesize", "missing.toml", "--data", "cohort", "--out", "x"), "no recipe at missing.toml"),
-        (("synthesize", ROOT / "recipes/synthesis/liver.toml", "--data", "cohort", "--out", "cohort"), "another run"),
+        (("synthesize", "missing.toml", "--data", "cohort", "--out", "x"), "no recipe missing.toml"),
         (
-            ("synthesize", ROOT / "recipes/synthesis/liver.toml", "--data", "cohort", "--out", "x", "--set", "organ=3"),
+            ("synthesize", "liver", "--data", "cohort", "--out", "cohort"),
+            "another run",
+        ),
+        (
+            (
+                "synthesize",
+                "liver",
+                "--data",
+                "cohort",
+                "--out",
+                "x",
+                "--set",
+                "organ=3",
+            ),
             "unknown key organ; known here: organs",
         ),
         (
-            ("synthesize", ROOT / "recipes/synthesis/liver.toml", "--data", "cohort", "--out", "x", "--write", "some"),
+            (
+                "synthesize",
+                "liver",
+                "--data",
+                "cohort",
+                "--out",
+                "x",
+                "--write",
+                "some",
+            ),
             "full",
         ),
         (("show", "synthetic/insilico_0000#99", "--out", "x.png"), "99"),
@@ -141,7 +162,7 @@ def test_a_case_that_fails_is_a_row_and_exit_code_1(work: Path) -> None:
             (data / name / file).write_bytes((work / "cohort/insilico_0000" / file).read_bytes())
     ct = data / "bad/ct.nii.gz"
     ct.write_bytes(ct.read_bytes()[:5000])
-    recipe = ROOT / "recipes/synthesis/liver.toml"
+    recipe = "liver"
     result = synthoma("synthesize", recipe, "--data", data, "--out", "partial", cwd=work)
     assert result.returncode == 1
     assert "bad" in result.stderr

@@ -20,7 +20,7 @@ from synthoma.learning.networks import NetworkRecipe
 from synthoma.learning.patches import PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
-from synthoma.recipes import Recipe, read_recipe
+from synthoma.recipe import Recipe, read_recipe
 from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.segmentation.infer import SegmentRecipe
@@ -67,7 +67,7 @@ def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
     ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:
-    files = sorted((ROOT / "recipes" / folder).glob("*.toml"))
+    files = sorted((ROOT / "src" / "synthoma" / "recipes" / folder).glob("*.toml"))
     assert files
     for path in files:
         read_recipe(kind, path)
@@ -102,7 +102,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `demo/patient` holds the embedded case, at 5 mm."""
     folder = tmp_path_factory.mktemp("readme")
-    recipe = read_recipe(CohortRecipe, ROOT / "recipes/cohort/one.toml", ["spacing_mm=5"])
+    recipe = read_recipe(CohortRecipe, ROOT / "src/synthoma/recipes/cohort/one.toml", ["spacing_mm=5"])
     write_cohort_case(0, recipe, folder / "demo/patient")
     return folder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from synthoma.errors import FileError, RunError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import Journal, open_run, read_run
 
 

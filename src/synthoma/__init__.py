@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synthoma.cases import Case, Lesion, find_lesions
     from synthoma.errors import SynthomaError
     from synthoma.reading import open_dataset, read_case
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import read_recipe
     from synthoma.synthesis.pipeline import synthesize
     from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
     from synthoma.volume import Box, Geometry, Volume

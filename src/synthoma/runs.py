@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 
 from synthoma.disk import atomic, read_json, write_json, write_text
 from synthoma.errors import FileError, RunError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 Status = Literal["running", "done", "failed", "interrupted"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ from synthoma.errors import GeometryError
 
 Array = NDArray[Any]
 Triple = tuple[int, int, int]
+Slices = tuple[slice, slice, slice]
 IMAGE_TYPES = (np.dtype(np.int16), np.dtype(np.float32))
 MASK_TYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
 PADDING_HU = -1024  # what scanners write outside the field of view
@@ -29,7 +30,7 @@ class Box(NamedTuple):
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
         """All voxels of an array of this shape."""
-        return cls((0, 0, 0), _triple(shape))
+        return cls((0, 0, 0), triple(shape))
 
     @classmethod
     def around(cls, mask: Array) -> Box | None:
@@ -45,11 +46,11 @@ class Box(NamedTuple):
                 return None
             lower[axis], upper[axis] = int(used[0]), int(used[-1]) + 1
             block = block[tuple(slice(lower[a], upper[a]) if a == axis else slice(None) for a in range(3))]
-        return cls(_triple(lower), _triple(upper))
+        return cls(triple(lower), triple(upper))
 
     @property
     def shape(self) -> Triple:
-        return _triple([high - low for low, high in zip(self.lower, self.upper, strict=True)])
+        return triple([high - low for low, high in zip(self.lower, self.upper, strict=True)])
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
@@ -61,18 +62,18 @@ class Box(NamedTuple):
         by = [margin] * 3 if isinstance(margin, int) else list(margin)
         lower = [low - m for low, m in zip(self.lower, by, strict=True)]
         upper = [high + m for high, m in zip(self.upper, by, strict=True)]
-        return Box(_triple(lower), _triple(upper))
+        return Box(triple(lower), triple(upper))
 
     def shift(self, by: Sequence[int]) -> Box:
         """The box moved by some voxels along each axis."""
         lower, upper = ([at + b for at, b in zip(corner, by, strict=True)] for corner in self)
-        return Box(_triple(lower), _triple(upper))
+        return Box(triple(lower), triple(upper))
 
     def hull(self, other: Box) -> Box:
         """The smallest box that holds both."""
         return Box(
-            _triple([min(pair) for pair in zip(self.lower, other.lower, strict=True)]),
-            _triple([max(pair) for pair in zip(self.upper, other.upper, strict=True)]),
+            triple([min(pair) for pair in zip(self.lower, other.lower, strict=True)]),
+            triple([max(pair) for pair in zip(self.upper, other.upper, strict=True)]),
         )
 
     def meets(self, other: Box) -> bool:
@@ -82,11 +83,24 @@ class Box(NamedTuple):
             for low, high, start, stop in zip(self.lower, self.upper, other.lower, other.upper, strict=True)
         )
 
+    def seen_from(self, frame: Box) -> Box:
+        """The same voxels, counted from the first voxel of another box."""
+        return self.shift([-low for low in frame.lower])
+
+    def overlap(self, other: Box) -> tuple[Slices, Slices] | None:
+        """The voxels that two boxes share, as slices of an array on this box and on the other; None if none."""
+        lower = [max(pair) for pair in zip(self.lower, other.lower, strict=True)]
+        upper = [min(pair) for pair in zip(self.upper, other.upper, strict=True)]
+        if any(high <= low for low, high in zip(lower, upper, strict=True)):
+            return None
+        shared = Box(triple(lower), triple(upper))
+        return shared.seen_from(self).slices, shared.seen_from(other).slices
+
     def clip(self, shape: Sequence[int]) -> Box:
         """The part of the box inside an array of this shape; its shape holds a 0 if there is none."""
         lower = [min(max(low, 0), n) for low, n in zip(self.lower, shape, strict=True)]
         upper = [min(max(high, low), n) for low, high, n in zip(lower, self.upper, shape, strict=True)]
-        return Box(_triple(lower), _triple(upper))
+        return Box(triple(lower), triple(upper))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +124,7 @@ class Geometry:
             raise GeometryError("a grid has three axes", found=tuple(self.shape))
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)
-        object.__setattr__(self, "shape", _triple(self.shape))
+        object.__setattr__(self, "shape", triple(self.shape))
 
     @classmethod
     def of(cls, shape: Sequence[int], spacing_mm: float | Sequence[float] = 1.0, axes: str = "RAS") -> Geometry:
@@ -120,7 +134,7 @@ class Geometry:
         affine[:3, :3] = 0
         for axis, (world, sign) in enumerate(_directions(axes)):
             affine[world, axis] = sign * spacing[axis]
-        return cls(_triple(shape), affine)
+        return cls(triple(shape), affine)
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -165,7 +179,7 @@ class Geometry:
         half = np.linalg.norm(self._to_voxels, axis=1) * radius_mm
         center = self.to_ijk(mm)
         lower, upper = np.floor(center - half), np.ceil(center + half) + 1
-        return Box(_triple(lower), _triple(upper)).clip(self.shape)
+        return Box(triple(lower), triple(upper)).clip(self.shape)
 
     def crop(self, box: Box) -> Geometry:
         """The grid of a box of this one; the box may reach outside."""
@@ -177,7 +191,7 @@ class Geometry:
         """The same voxels with index axes ordered and pointing as named, as near as the grid allows."""
         order, flips = _moves(self.axes, axes)
         affine = self.affine[:, [*order, 3]].copy()
-        shape = _triple([self.shape[axis] for axis in order])
+        shape = triple([self.shape[axis] for axis in order])
         for axis, flip in enumerate(flips):
             if flip:
                 affine[:, 3] += affine[:, axis] * (shape[axis] - 1)
@@ -194,11 +208,21 @@ class Geometry:
         affine[:3, :3] *= ratio
         first = (np.asarray(self.shape) - 1) / 2 - (shape - 1) / 2 * ratio
         affine[:3, 3] = self.to_mm(first)
-        return Geometry(_triple(shape), affine)
+        return Geometry(triple(shape), affine)
 
     def matches(self, other: Geometry, tolerance_mm: float = 0.1) -> bool:
         """Same shape, and no corner of the grid further than `tolerance_mm` from its twin."""
         return self.shape == other.shape and self.corner_distance_mm(other) <= tolerance_mm
+
+    def require_same(self, other: Geometry, what: str = "mask") -> None:
+        """`GeometryError` unless `other`, the grid of `what`, is this grid."""
+        if not self.matches(other):
+            raise GeometryError(
+                f"the {what}'s grid differs",
+                found=str(other),
+                expected=f"{self} ({self.corner_distance_mm(other):.2f} mm apart)",
+                fix="resample with .to(ct.geometry)",
+            )
 
     def corner_distance_mm(self, other: Geometry) -> float:
         """The largest distance between corresponding outer corners of two grids, in mm."""
@@ -286,16 +310,11 @@ class Volume:
 
     def require_same_grid(self, other: Volume, what: str = "mask") -> None:
         """`GeometryError` unless `other` lies on this volume's grid."""
-        if not self.geometry.matches(other.geometry):
-            raise GeometryError(
-                f"the {what}'s grid differs",
-                found=str(other.geometry),
-                expected=f"{self.geometry} ({self.geometry.corner_distance_mm(other.geometry):.2f} mm apart)",
-                fix="resample with .to(ct.geometry)",
-            )
+        self.geometry.require_same(other.geometry, what)
 
 
-def _triple(values: Sequence[int] | Array) -> Triple:
+def triple(values: Iterable[int] | Array) -> Triple:
+    """Three whole numbers, whatever they come in."""
     i, j, k = (int(value) for value in values)
     return i, j, k
 

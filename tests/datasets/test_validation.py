@@ -20,7 +20,7 @@ from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.validation import CODES, ValidateRecipe, check_case, summarise
 from synthoma.engine.mapping import CaseRecord, map_cases
 from synthoma.errors import LayoutError, RecipeError
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.volume import Geometry, Volume
 
 BODY = body()

@@ -15,11 +15,11 @@ import pytest
 from synthoma.engine import clusters
 from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.errors import RecipeError, RunError
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "cluster"
+RECIPES = Path(__file__).parents[2] / "src" / "synthoma" / "recipes" / "cluster"
 
 
 def die_if_told(item: tuple[str, str]) -> str:

@@ -19,7 +19,7 @@ import pytest
 from synthoma.disk import write_text
 from synthoma.engine.mapping import CaseRecord, exit_code, map_cases
 from synthoma.errors import CaseError, RunError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import open_run, read_run
 from synthoma.seeds import rng_for
 

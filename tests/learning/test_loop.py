@@ -27,7 +27,7 @@ from synthoma.learning.loop import (
     stop_requests,
 )
 from synthoma.learning.metrics import Metrics
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import open_run
 
 

@@ -20,7 +20,7 @@ from synthoma.learning.networks import (
     count_parameters,
     required_multiple,
 )
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {"width": 4, "depth": 3},

@@ -34,11 +34,11 @@ from synthoma.phantom.cohort import (
 from synthoma.phantom.disease.kinds import KINDS
 from synthoma.phantom.hospitals import Hospital, contrast, draw_visit
 from synthoma.phantom.scanner import Scanner, field_of_view, scan
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.volume import Box, Geometry, Volume
 
 COARSE = CohortRecipe(spacing_mm=5, sex="female", noise_hu=0)
-RECIPES = Path(__file__).parents[2] / "recipes" / "cohort"
+RECIPES = Path(__file__).parents[2] / "src" / "synthoma" / "recipes" / "cohort"
 
 # structure -> least and most ml, least and most median HU (portal venous, at 5 mm)
 PLAUSIBLE = {

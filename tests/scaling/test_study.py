@@ -13,7 +13,7 @@ from cohorts import cohort, fail_at_eight, pretend
 from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.errors import CaseError, RecipeError, RunError
-from synthoma.recipes import make_recipe
+from synthoma.recipe import make_recipe
 from synthoma.runs import read_run
 from synthoma.scaling.outputs import finish_study, plan_study
 from synthoma.scaling.recipe import StudyRecipe

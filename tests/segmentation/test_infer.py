@@ -13,7 +13,7 @@ from stubs import TUMOR_HU, ball, dice, phantom, smooth_model, spec, threshold_m
 from grids import oblique
 from synthoma.errors import CaseError, RecipeError, RunError
 from synthoma.learning.models import Model
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict, segment
 from synthoma.volume import Geometry, Volume
 

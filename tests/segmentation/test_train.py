@@ -18,7 +18,7 @@ from synthoma.cli.training import make_augment, score_validation
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
 from synthoma.learning.loop import Team
 from synthoma.learning.models import MODEL, Model, load_model
-from synthoma.recipes import make_recipe
+from synthoma.recipe import make_recipe
 from synthoma.runs import open_run, read_run
 from synthoma.segmentation.train import CHECKPOINT, TrainRecipe, train
 

@@ -13,7 +13,7 @@ from synthoma.cases import Case
 from synthoma.datasets.writing import write_case
 from synthoma.engine.mapping import CaseRecord, map_cases
 from synthoma.reading import open_dataset
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import open_run
 from synthoma.synthesis.plan import SynthesisRecipe
 from synthoma.synthesis.store.manifest import read_manifest

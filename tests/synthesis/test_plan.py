@@ -12,7 +12,7 @@ from phantoms import ellipsoid_case, fine, plan_of
 import bench_priors
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import (
     SIZES,

@@ -28,7 +28,9 @@ Maps = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine; 0 works in this one.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", help="Dask scheduler (tcp://...), or a cluster recipe.")]
-RecipePath = Annotated[Path, typer.Argument(help="Recipe (TOML).", metavar="RECIPE")]
+RecipeName = Annotated[
+    str, typer.Argument(help="Recipe: a TOML file, or the name of one that comes along.", metavar="RECIPE")
+]
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Out, Overrides, RecipePath, Workers, app, finish, input_facts, table
+from synthoma.cli.app import Cluster, Out, Overrides, RecipeName, Workers, app, finish, input_facts, table
 
 
 @app.command()
@@ -54,7 +54,7 @@ def validate(
     from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import read_recipe
 
     settings = read_recipe(ValidateRecipe, recipe, changes)
     dataset = open_dataset(data)
@@ -94,7 +94,7 @@ def convert(
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import read_recipe
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
     dataset = open_dataset(data)
@@ -111,7 +111,7 @@ def convert(
 
 @app.command()
 def cohort(
-    recipe: RecipePath, out: Out, changes: Overrides = [], workers: Workers = 0, cluster: Cluster = None  # noqa: B006
+    recipe: RecipeName, out: Out, changes: Overrides = [], workers: Workers = 0, cluster: Cluster = None  # noqa: B006
 ) -> None:  # fmt: skip
     """Draw in-silico patients and write them as a data set."""
     from functools import partial
@@ -119,9 +119,9 @@ def cohort(
     from synthoma import runs
     from synthoma.engine import mapping
     from synthoma.phantom.cohort import CohortRecipe, finish_cohort, write_cohort_case
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import find_recipe, read_recipe
 
-    settings = read_recipe(CohortRecipe, recipe, changes)
+    settings = read_recipe(CohortRecipe, find_recipe(recipe, "cohort"), changes)
     with runs.open_run(out, "cohort", settings, seed=settings.seed) as run:
         records = mapping.map_cases(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,

@@ -30,7 +30,7 @@ def evaluate(
     from synthoma.evaluation.pairing import pair_cases, score_pair
     from synthoma.evaluation.scoring import EvaluateRecipe
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import read_recipe
 
     settings = read_recipe(EvaluateRecipe, recipe, changes)
     dataset = open_dataset(truth)

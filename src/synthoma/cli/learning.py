@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Out, Overrides, RecipePath, Workers, app, finish, input_facts
+from synthoma.cli.app import Cluster, Out, Overrides, RecipeName, Workers, app, finish, input_facts
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
@@ -15,7 +15,7 @@ Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
 
 @app.command()
 def train(
-    recipe: RecipePath,
+    recipe: RecipeName,
     data: Annotated[list[Path], typer.Option("--data", help="Data set, in any known layout; repeatable.")],
     out: Out,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, patches and tumors.")] = 0,
@@ -38,7 +38,7 @@ def train(
     from synthoma import disk, runs
     from synthoma.cli.training import make_augment, open_all, score_validation, sides, with_synthesis
     from synthoma.extras import need
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import find_recipe, read_recipe
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.loop import open_team
@@ -47,7 +47,7 @@ def train(
     from synthoma.segmentation.train import TrainRecipe
     from synthoma.segmentation.train import train as run_training
 
-    settings = with_synthesis(read_recipe(TrainRecipe, recipe, changes), recipe)
+    settings = with_synthesis(read_recipe(TrainRecipe, find_recipe(recipe, "train"), changes), recipe)
     dataset = open_all(data)
     training, validation = sides(dataset.cases, settings, splits, fold, seed)
     origin = find_model(start, BOX) if start else None
@@ -86,7 +86,7 @@ def segment(
     from synthoma.engine import mapping
     from synthoma.extras import need
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import read_recipe
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.models import find_model

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import Cluster, Data, Out, Overrides, RecipePath, Workers, app, finish, input_facts
+from synthoma.cli.app import Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish, input_facts
 
 
 @app.command()
 def scale(
-    recipe: RecipePath,
+    recipe: RecipeName,
     data: Data,
     out: Out,
     splits: Annotated[Path | None, typer.Option("--splits", help="Who trains, who is tested on (JSON).")] = None,
@@ -25,12 +25,12 @@ def scale(
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
     from synthoma import runs
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import find_recipe, read_recipe
     from synthoma.scaling.outputs import REPORT
     from synthoma.scaling.recipe import StudyRecipe
     from synthoma.scaling.study import run_study
 
-    settings = read_recipe(StudyRecipe, recipe, changes)
+    settings = read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes)
     dataset = open_dataset(data)
     records = run_study(
         settings, dataset, out, splits=splits, workers=workers, cluster=cluster, device=device, loaders=loaders,

@@ -64,7 +64,7 @@ def sides(
     ]
 
 
-def with_synthesis(recipe: TrainRecipe, source: Path) -> TrainRecipe:
+def with_synthesis(recipe: TrainRecipe, source: Path | str) -> TrainRecipe:
     """The recipe with its table of synthesis checked and complete."""
     if recipe.synthesis is None:
         return recipe

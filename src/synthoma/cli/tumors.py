@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Data, Maps, Out, Overrides, RecipePath, Workers, app, finish, input_facts
+from synthoma.cli.app import Cluster, Data, Maps, Out, Overrides, RecipeName, Workers, app, finish, input_facts
 
 if TYPE_CHECKING:
     from synthoma.engine.mapping import CaseRecord
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def synthesize(
-    recipe: RecipePath,
+    recipe: RecipeName,
     data: Data,
     out: Out,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, other tumors.")] = 0,
@@ -34,11 +34,11 @@ def synthesize(
     from synthoma import runs
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
-    from synthoma.recipes import read_recipe
+    from synthoma.recipe import find_recipe, read_recipe
     from synthoma.synthesis.plan import SynthesisRecipe
     from synthoma.synthesis.store.outputs import finish_synthesis, synthesize_case
 
-    settings = read_recipe(SynthesisRecipe, recipe, changes)
+    settings = read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes)
     dataset = open_dataset(data)
     with runs.open_run(
         out, "synthesize", settings, seed, input_facts(dataset, write=write, maps=" ".join(maps))
@@ -69,7 +69,7 @@ def replay(
     from synthoma import disk, runs
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
-    from synthoma.recipes import Recipe
+    from synthoma.recipe import Recipe
     from synthoma.synthesis.store.manifest import read_manifest
     from synthoma.synthesis.store.outputs import finish_synthesis, replay_case
 

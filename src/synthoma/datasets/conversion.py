@@ -17,7 +17,7 @@ from synthoma.datasets.layouts.opening import WRITABLE, Dataset
 from synthoma.datasets.painting import annotated, paint
 from synthoma.datasets.writing import report, write_case
 from synthoma.errors import CaseError, LayoutError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 
 class ConvertRecipe(Recipe):

@@ -17,7 +17,7 @@ from synthoma.cases import Case, Label, Lesion, Source, find_lesions
 from synthoma.datasets.fingerprint import fingerprint
 from synthoma.datasets.labels import used_values
 from synthoma.errors import SynthomaError
-from synthoma.volume import Array, Box, Geometry, Triple, Volume
+from synthoma.volume import Array, Box, Geometry, Volume
 
 SAMPLES = 100_000  # voxels for statistics of HU
 LESION_MARGIN_MM = 3.0  # an organ this near to a lesion's box holds it
@@ -190,7 +190,7 @@ def _in_map(
             yield Structure(name, labels.geometry, 0.0, None), None
             continue
         inner = _around([table["bounding_boxes"][value] for value in present])
-        box = _moved(inner, whole.lower)
+        box = inner.shift(whole.lower)
         voxels = int(sum(int(counts[value]) for value in present))
         mask: Part | None = None
         if _is_needed(name, result.case):
@@ -226,15 +226,14 @@ def _find_lesions(name: str, parts: dict[str, Part], result: Inspection) -> None
         return
     margin = [int(np.ceil(LESION_MARGIN_MM / spacing)) for spacing in geometry.spacing_mm]
     organs = [parts[part] for part in near if part in parts]
-    result.apart[name] = sum(not _holds(organs, _moved(lesion.box, box.lower).grow(margin)) for lesion in lesions)
+    result.apart[name] = sum(not _holds(organs, lesion.box.shift(box.lower).grow(margin)) for lesion in lesions)
 
 
 def _holds(organs: list[Part], box: Box) -> bool:
     """Whether any organ has a voxel inside the box."""
     for mask, place in organs:
-        lower = [max(b - p, 0) for b, p in zip(box.lower, place.lower, strict=True)]
-        upper = [max(b - p, 0) for b, p in zip(box.upper, place.lower, strict=True)]
-        if mask[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))].any():
+        shared = place.overlap(box)
+        if shared and mask[shared[0]].any():
             return True
     return False
 
@@ -244,8 +243,3 @@ def _around(blocks: list[tuple[slice, slice, slice]]) -> Box:
     i, j, k = ([block[axis].start for block in blocks] for axis in range(3))
     x, y, z = ([block[axis].stop for block in blocks] for axis in range(3))
     return Box((min(i), min(j), min(k)), (max(x), max(y), max(z)))
-
-
-def _moved(box: Box, by: Triple) -> Box:
-    (i, j, k), (x, y, z), (a, b, c) = box.lower, box.upper, by
-    return Box((i + a, j + b, k + c), (x + a, y + b, z + c))

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from synthoma import disk
 from synthoma.cases import Case
 from synthoma.errors import CaseError, FileError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.seeds import seed_for
 
 VERSION = 1

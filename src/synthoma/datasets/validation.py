@@ -23,7 +23,7 @@ from synthoma.datasets.fingerprint import Duplicate, find_duplicates
 from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
 from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import GeometryError, SynthomaError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.volume import Array
 
 Severity = Literal["fault", "warning"]

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from synthoma.engine.processes import MAX_DEATHS, ONE_THREAD
 from synthoma.errors import RunError
 from synthoma.extras import need
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

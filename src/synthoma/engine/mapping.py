@@ -16,7 +16,7 @@ from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
 from synthoma.errors import RunError
-from synthoma.recipes import read_recipe
+from synthoma.recipe import read_recipe
 from synthoma.runs import Journal, Run
 
 # A case as it travels: its id and itself. What comes back is its record as one line of JSON.

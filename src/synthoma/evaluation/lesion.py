@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,8 +93,8 @@ class Components:
         for number, block in enumerate(region.blocks):
             lesions, marked, box = label_lesions(Volume(block.mask, region.geometry.crop(block.box)), organ)
             corner = block.box.lower
-            labels.append((_moved(box, corner), marked))
-            found += [(replace(lesion, box=_moved(lesion.box, corner)), number) for lesion in lesions]
+            labels.append((box.shift(corner), marked))
+            found += [(replace(lesion, box=lesion.box.shift(corner)), number) for lesion in lesions]
         order = sorted(range(len(found)), key=lambda n: -found[n][0].voxels)
         ranks = [np.zeros(int(marked.max(initial=0)) + 1, np.int32) for _, marked in labels]
         for rank, n in enumerate(order, start=1):
@@ -113,13 +112,10 @@ def shared_voxels(first: Components, second: Components) -> Array:
     table = np.zeros((n + 1) * (m + 1))
     for box, labels in first.labels:
         for other_box, other in second.labels:
-            lower, upper = np.maximum(box.lower, other_box.lower), np.minimum(box.upper, other_box.upper)
-            if (upper <= lower).any():
+            shared = box.overlap(other_box)
+            if shared is None:
                 continue
-            mine, theirs = (
-                part[tuple(slice(a, b) for a, b in zip(lower - low.lower, upper - low.lower, strict=True))]
-                for part, low in ((labels, box), (other, other_box))
-            )
+            mine, theirs = labels[shared[0]], other[shared[1]]
             both = (mine > 0) & (theirs > 0)
             table += np.bincount(mine[both] * (m + 1) + theirs[both], minlength=table.size)
     return table.reshape(n + 1, m + 1)[1:, 1:]
@@ -147,8 +143,3 @@ def _assign(gain: Array) -> list[tuple[int, int]]:
 
 def _entry(lesion: Lesion, fate: str, partner: int = 0, scores: tuple[float, float] = (0.0, 0.0)) -> MatchedLesion:
     return MatchedLesion(lesion, fate, partner, *scores)
-
-
-def _moved(box: Box, by: Sequence[int]) -> Box:
-    lower, upper = (tuple(int(a + b) for a, b in zip(end, by, strict=True)) for end in (box.lower, box.upper))
-    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))

@@ -103,11 +103,8 @@ def grown(region: Region, by_mm: float) -> Region:
 
 def copy_overlap(source: Array, source_box: Box, target: Array, target_box: Box) -> None:
     """Sets what two boxes share in `target` where `source` is set."""
-    lower = np.maximum(source_box.lower, target_box.lower)
-    upper = np.minimum(source_box.upper, target_box.upper)
-    if (upper > lower).all():
-        here = tuple(slice(a, b) for a, b in zip(lower - target_box.lower, upper - target_box.lower, strict=True))
-        there = tuple(slice(a, b) for a, b in zip(lower - source_box.lower, upper - source_box.lower, strict=True))
+    if shared := target_box.overlap(source_box):
+        here, there = shared
         target[here] |= source[there]
 
 

@@ -19,7 +19,7 @@ from synthoma.evaluation.masks import Mask, read_masks
 from synthoma.evaluation.regions import Region, grown, in_memory_order, region_above, region_of
 from synthoma.evaluation.surface import score_surfaces
 from synthoma.evaluation.voxel import score_voxels
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.tables import Row
 from synthoma.volume import Volume
 

@@ -105,7 +105,7 @@ def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: s
     slices, geometry = dicom.find_stack(folder, series_uid)
     turned = {name: mask.reorient(geometry.axes) for name, mask in masks.items()}
     for name, mask in turned.items():
-        Volume(np.zeros(geometry.shape, bool), geometry).require_same_grid(mask, f"{name} mask")
+        geometry.require_same(mask.geometry, f"{name} mask")
     used = np.flatnonzero(np.any([mask.data.any(axis=(0, 1)) for mask in turned.values()], axis=0))
     used = used if used.size else np.array([0])
     planes = np.stack([mask.data[:, :, used].T != 0 for mask in turned.values()], axis=-1)

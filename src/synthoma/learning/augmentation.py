@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.volume import PADDING_HU, Array, Box
 
 Range = tuple[float, float]

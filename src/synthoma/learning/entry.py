@@ -85,7 +85,7 @@ class Entry:
         if inside == box:
             return part  # type: ignore[no-any-return]
         whole: Array = np.full(box.shape, outside, kind, order="F")
-        whole[inside.shift([-low for low in box.lower]).slices] = part
+        whole[inside.seen_from(box).slices] = part
         return whole
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from synthoma import anatomy
 from synthoma.cases import Case, Lesion, label_lesions
 from synthoma.seeds import rng_for
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 Spacing = float | Sequence[float] | None
 # Vessels run through organs: painted over them they would punch holes into their masks.
@@ -36,7 +36,7 @@ class GridMasks(Mapping[str, Volume]):
         self.crops: dict[str, tuple[Box, Array] | None] = {}
         for name, mask in case.each_mask():
             with case.named():
-                Volume(np.broadcast_to(np.int16(0), scan.shape), scan).require_same_grid(mask, f"{name} mask")
+                scan.require_same(mask.geometry, f"{name} mask")
             self.crops[name] = _on_grid(mask, grid)
 
     def __getitem__(self, name: str) -> Volume:
@@ -82,7 +82,7 @@ def find_places(
         found, ranks, box = label_lesions(Volume(labels == anatomy.STRUCTURES[organ.lesion], grid), organ.name, case)
         for lesion in found:
             lesions.append(lesion)
-            inside = lesion.box.shift([-low for low in box.lower])
+            inside = lesion.box.seen_from(box)
             place = f"{organ.lesion} {lesion.index}"
             points = _sample(ranks[inside.slices] == lesion.index, LESION_POINTS, case, place)
             places[place] = points + np.asarray(lesion.box.lower, np.int16)
@@ -99,7 +99,7 @@ def _on_grid(mask: Volume, grid: Geometry) -> tuple[Box, Array] | None:
     crop = mask.crop(box.grow(2).clip(mask.data.shape))
     corners = grid.to_ijk(crop.geometry.to_mm(np.array([[-0.5] * 3, np.asarray(crop.data.shape) - 0.5])))
     lower, upper = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
-    target = Box(_triple(lower), _triple(upper)).clip(grid.shape)
+    target = Box(triple(lower), triple(upper)).clip(grid.shape)
     if mask.geometry.matches(grid, 1e-3):  # the scan's own spacing
         return target, mask.data[target.slices]
     inside = resample_mask(crop, grid.crop(target)).data
@@ -121,13 +121,8 @@ def resample_mask(mask: Volume, grid: Geometry) -> Volume:
     finer = np.diag(change)[:3] <= 1
     steps[finer], starts[finer] = np.diag(change)[:3][finer], change[:3, 3][finer]
     between = own.affine @ np.vstack([np.column_stack([np.diag(steps), starts]), [0, 0, 0, 1]])
-    shape = _triple(np.where(finer, grid.shape, own.shape))
+    shape = triple(np.where(finer, grid.shape, own.shape))
     return mask.to(Geometry(shape, between)).to(grid, labels="majority")
-
-
-def _triple(values: Array) -> tuple[int, int, int]:
-    i, j, k = (int(value) for value in values)
-    return i, j, k
 
 
 def _sample(mask: NDArray[np.bool_], most: int, case: str, place: str) -> NDArray[np.int16]:

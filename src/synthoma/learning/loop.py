@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from synthoma.disk import atomic
 from synthoma.errors import FileError, RunError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # what people and schedulers send before they kill

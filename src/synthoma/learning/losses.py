@@ -10,7 +10,7 @@ from monai.losses import DiceLoss, FocalLoss
 from pydantic import Field, model_validator
 from torch.nn import functional
 
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 Weight = Annotated[float, Field(ge=0, le=1000)]
 

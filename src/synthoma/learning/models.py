@@ -14,7 +14,7 @@ from torch import nn
 from synthoma.errors import FileError, RecipeError
 from synthoma.learning.loop import read_tensors, write_tensors
 from synthoma.learning.networks import NetworkRecipe, build_network, check_patch
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 MODEL = "model.safetensors"  # in a run folder
 LARGEST_HALF = 65504.0

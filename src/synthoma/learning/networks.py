@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from synthoma.errors import RecipeError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 
 INSTANCE_NORM = ["instance", {"affine": True}]  # batches of two 3-D patches are too few for batch norm
 

@@ -25,7 +25,7 @@ from synthoma.learning.augmentation import (
 )
 from synthoma.learning.entry import Entry
 from synthoma.learning.sampling import Balance, Drawn, Places, choose, find_all, turn_of
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
 from synthoma.volume import Array, Box, Volume
 

@@ -14,7 +14,7 @@ from synthoma import anatomy
 from synthoma.cases import Lesion
 from synthoma.errors import CaseError
 from synthoma.learning.entry import Entry
-from synthoma.volume import Array
+from synthoma.volume import Array, triple
 
 SIZES_MM = (10.0, 20.0, 50.0)  # the classes between which tumors are balanced: those of the evaluation
 _TRIES = 16  # hosts asked for a tumor before a patch is centered on an organ instead
@@ -215,15 +215,15 @@ def _on_drawn(
             ]
             tumor = _one(_weighted(groups, [len(group) for group in groups], balance, rng), rng)
             center = np.rint(entries[n].geometry.to_ijk(tumor.center_mm)).astype(int)
-            return Site(n, _triple(center), drawn)
+            return Site(n, triple(center), drawn)
     return None
 
 
 def _voxel(entry: Entry, place: str, rng: np.random.Generator) -> tuple[int, int, int]:
     points = entry.points(place)
     if len(points) == 0:
-        return _triple(rng.integers(entry.geometry.shape))
-    return _triple(points[int(rng.integers(len(points)))])
+        return triple(rng.integers(entry.geometry.shape))
+    return triple(points[int(rng.integers(len(points)))])
 
 
 def _weighted(items: Sequence[T], counts: Sequence[int], balance: Balance, rng: np.random.Generator) -> T:
@@ -238,8 +238,3 @@ def _case(chosen: Sequence[int] | Array, places: Places, rng: np.random.Generato
 
 def _one(items: Sequence[T], rng: np.random.Generator) -> T:
     return items[int(rng.integers(len(items)))]
-
-
-def _triple(values: Array) -> tuple[int, int, int]:
-    i, j, k = (int(value) for value in values)
-    return i, j, k

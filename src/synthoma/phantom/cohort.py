@@ -28,7 +28,7 @@ from synthoma.phantom.anatomy.patient import Patient, draw_patient
 from synthoma.phantom.hospitals import Hospital, Visit, draw_visit
 from synthoma.phantom.illness import draw_disease
 from synthoma.phantom.scanner import REGIONS, Scanner, field_of_view, scan
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.seeds import seed_for
 from synthoma.volume import Volume
 

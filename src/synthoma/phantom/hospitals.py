@@ -13,7 +13,7 @@ from synthoma.anatomy import PHASES
 from synthoma.phantom.disease.distractors import DISTRACTORS
 from synthoma.phantom.disease.kinds import KINDS
 from synthoma.phantom.scanner import Scanner
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import plain
 

@@ -14,7 +14,7 @@ from synthoma import files
 from synthoma.cases import Case
 from synthoma.evaluation.scoring import CaseScores, score_case
 from synthoma.extras import need
-from synthoma.recipes import Recipe, make_recipe
+from synthoma.recipe import Recipe, make_recipe
 from synthoma.runs import Run, open_run
 from synthoma.scaling.recipe import Arm, PointTask, StudyRecipe
 from synthoma.scaling.subsets import Sides

@@ -12,7 +12,7 @@ from synthoma import anatomy
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.evaluation.figures import METRICS, metric
 from synthoma.evaluation.scoring import EvaluateRecipe
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.scaling.findings import FitRecipe
 
 REAL = "real only"

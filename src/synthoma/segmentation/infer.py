@@ -18,7 +18,7 @@ from synthoma.learning.gridding import training_grid
 from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
 from synthoma.learning.models import Model, ModelSpec
 from synthoma.learning.networks import check_patch
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.segmentation.memory import MemoryEstimate
 from synthoma.segmentation.structures import FULL, Tumors, find_organ, find_tumors, near, restore
 from synthoma.segmentation.windows import Windows, blend
@@ -225,7 +225,7 @@ class _Reader:
         if inside == box:
             return self.hu[box.slices]
         window = np.full(self.size, PADDING_HU, self.hu.dtype)
-        window[inside.shift([-low for low in corner]).slices] = self.hu[inside.slices]
+        window[inside.seen_from(box).slices] = self.hu[inside.slices]
         return window
 
     def _ask(self, windows: Sequence[Array]) -> torch.Tensor:
@@ -280,7 +280,7 @@ def _organ(
     if organs is None:
         raise CaseError(f"no mask of the {name} is given", fix="say --set inside_organ=predicted")
     mask = organs(name)
-    Volume(np.broadcast_to(np.False_, scan.shape), scan).require_same_grid(mask, name)
+    scan.require_same(mask.geometry, name)
     return mask.data
 
 

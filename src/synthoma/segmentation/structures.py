@@ -107,7 +107,7 @@ def find_tumors(
     lesions, labels, box = label_lesions(mask, organ_name, case)
     scored = []
     for lesion in lesions:
-        inside = labels[lesion.box.shift([-low for low in box.lower]).slices] == lesion.index
+        inside = labels[lesion.box.seen_from(box).slices] == lesion.index
         scored.append(ScoredLesion(lesion, float(scores[lesion.box.slices][inside].max()) / FULL))
     return Tumors(mask, Volume(scores, geometry), tuple(scored))
 

@@ -39,7 +39,7 @@ from synthoma.learning.metrics import Metrics
 from synthoma.learning.models import MODEL, Model, ModelSpec, save_model
 from synthoma.learning.networks import NetworkRecipe, build_network
 from synthoma.learning.patches import Augment, Patches, PatchRecipe, class_masks
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.runs import Run
 from synthoma.segmentation.infer import SegmentRecipe, segment
 from synthoma.volume import Box, Geometry, Volume

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from synthoma.volume import Array, Box, Triple
+from synthoma.volume import Array, Box, Triple, triple
 
 # Standard deviation of a window's weight, in windows: what lies at its border was seen with half its surroundings.
 SIGMA = 1 / 8
@@ -52,7 +52,7 @@ class Windows:
     @property
     def slab(self) -> Triple:
         """The shape of what is open at a time: the grid's, one window thick."""
-        return _triple(min(n, self.size[axis]) if axis == self.axis else n for axis, n in enumerate(self.shape))
+        return triple(min(n, self.size[axis]) if axis == self.axis else n for axis, n in enumerate(self.shape))
 
     def __len__(self) -> int:
         return math.prod(len(starts) for starts in self.starts)
@@ -72,22 +72,22 @@ def blend(windows: Windows, look: Look, batch: int = 1) -> Iterator[tuple[Box, t
         places = itertools.product(i, j, k)
         origin = max(start, 0)
         while some := list(itertools.islice(places, batch)):
-            corners = [_triple(windows.starts[a][n] for a, n in enumerate(place)) for place in some]
+            corners = [triple(windows.starts[a][n] for a, n in enumerate(place)) for place in some]
             for place, corner, said in zip(some, corners, look(corners), strict=True):
                 if total is None:
                     total = said.new_zeros((len(said), *windows.slab))
-                _add(total, said, windows, place, _triple(c - origin * (a == axis) for a, c in enumerate(corner)))
+                _add(total, said, windows, place, triple(c - origin * (a == axis) for a, c in enumerate(corner)))
         assert total is not None
         end = along[layer + 1] if layer + 1 < len(along) else windows.shape[axis]
         lower, upper = [0, 0, 0], list(windows.shape)
         lower[axis], upper[axis] = origin, end
-        yield Box(_triple(lower), _triple(upper)), total.narrow(axis + 1, 0, end - origin)
+        yield Box(triple(lower), triple(upper)), total.narrow(axis + 1, 0, end - origin)
         _advance(total, axis + 1, end - origin)
 
 
 def _add(total: torch.Tensor, said: torch.Tensor, windows: Windows, place: Triple, corner: Triple) -> None:
     """Adds the weighted part of a window that lies inside; corner: in voxels of `total`."""
-    inside = Box(corner, _triple(c + s for c, s in zip(corner, windows.size, strict=True))).clip(total.shape[1:])
+    inside = Box(corner, triple(c + s for c, s in zip(corner, windows.size, strict=True))).clip(total.shape[1:])
     part = inside.shift([-c for c in corner]).slices
     wi, wj, wk = (windows.blends[axis][n][part[axis]].to(total.device, total.dtype) for axis, n in enumerate(place))
     weight = wi[:, None, None] * wj[:, None] * wk
@@ -119,8 +119,3 @@ def _blends(n: int, size: int, starts: tuple[int, ...]) -> tuple[torch.Tensor, .
     for share, start, (low, high) in zip(shares, starts, inside, strict=True):
         share[low:high] = bell[low:high] / total[start + low : start + high]
     return tuple(torch.from_numpy(share) for share in shares)
-
-
-def _triple(values: Iterable[int]) -> Triple:
-    i, j, k = values
-    return int(i), int(j), int(k)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from synthoma import anatomy
 from synthoma.anatomy import ShapePrior
 from synthoma.errors import CaseError
-from synthoma.recipes import Recipe
+from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.location import OrganModel, apart, find_site

@@ -17,7 +17,7 @@ from synthoma.phantom.anatomy import noise
 from synthoma.phantom.anatomy.patient import Patient
 from synthoma.phantom.anatomy.shapes import FAR_MM, Curve, Points
 from synthoma.phantom.anatomy.tissues import TISSUE_ID
-from synthoma.volume import Box, Geometry
+from synthoma.volume import Box, Geometry, triple
 
 Array = NDArray[Any]
 
@@ -157,7 +157,7 @@ class Canvas:
         reach = (curve.radii + reach_mm)[:, None] @ spread.sum(axis=1)[None]
         index = self.geometry.to_ijk(curve.points)
         lower, upper = np.floor(index - reach).astype(int), np.ceil(index + reach).astype(int) + 1
-        box = Box(_triple(lower.min(axis=0)), _triple(upper.max(axis=0))).clip(self.geometry.shape)
+        box = Box(triple(lower.min(axis=0)), triple(upper.max(axis=0))).clip(self.geometry.shape)
         if min(box.shape) < 1:
             return None
         region = self._region(box)
@@ -167,7 +167,7 @@ class Canvas:
         first = np.minimum(lower[:-1], lower[1:]) - box.lower
         last = np.maximum(upper[:-1], upper[1:]) - box.lower
         for n in range(len(along) - 1):
-            part = Box(_triple(first[n]), _triple(last[n])).clip(box.shape)
+            part = Box(triple(first[n]), triple(last[n])).clip(box.shape)
             if min(part.shape) > 0:
                 _nearer(tube, part, world, curve, along, n, apart_mm)
         return tube
@@ -211,8 +211,3 @@ def world_points(geometry: Geometry) -> Points:
                 total = total + (slope * np.arange(geometry.shape[axis])).astype(np.float32).reshape(shape)
         axes.append(total)
     return Points(*axes)
-
-
-def _triple(values: Any) -> tuple[int, int, int]:
-    i, j, k = (int(value) for value in values)
-    return i, j, k

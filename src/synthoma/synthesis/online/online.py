@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from synthoma import anatomy, disk
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.recipes import make_recipe
+from synthoma.recipe import make_recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.insertion import crops
 from synthoma.synthesis.insertion.blending import Noise

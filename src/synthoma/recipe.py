@@ -15,6 +15,8 @@ from synthoma.errors import RecipeError
 
 RecipeType = TypeVar("RecipeType", bound="Recipe")
 
+RECIPES = Path(__file__).with_name("recipes")  # those that come with the program, in a folder for each command
+
 
 class Recipe(pydantic.BaseModel):
     """What to do. Subclass it beside the code it configures; every field has a default or is required.
@@ -45,6 +47,25 @@ class Recipe(pydantic.BaseModel):
         return type(self).model_validate({**self.model_dump(), **changes})
 
 
+def find_recipe(name: Path | str, folder: str) -> Path:
+    """The recipe file of this path, or the one of this name that comes with the program, in `RECIPES/FOLDER`.
+
+    Raises `RecipeError` that lists the known names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = recipe_names(folder)
+    if str(name) in known:
+        return RECIPES / folder / f"{name}.toml"
+    raise RecipeError(f"no recipe {name}", expected=f"a TOML file, or one of {', '.join(known)}")
+
+
+def recipe_names(folder: str) -> tuple[str, ...]:
+    """Names of the recipes in `RECIPES/FOLDER` that come with the program, in order."""
+    return tuple(sorted(path.stem for path in (RECIPES / folder).glob("*.toml")))
+
+
 def read_recipe(kind: type[RecipeType], path: Path | str | None = None, overrides: Iterable[str] = ()) -> RecipeType:
     """The recipe in a TOML file, with `key.sub=value` overrides, checked.
 
@@ -56,7 +77,7 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
         try:
             settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise RecipeError(f"no recipe at {path}", fix="recipes/ holds one for each command") from error
+            raise RecipeError(f"no recipe {path}", fix="`synthoma recipes` lists those that come along") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise RecipeError(f"{path} is not TOML", found=str(error)) from error
     for override in overrides:
