@@ -24,13 +24,13 @@ from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.datasets.writing import write_case
 from synthoma.evaluation.scoring import score_case
 from synthoma.runs import Run
-from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.fit import fit_study
 from synthoma.scaling.outputs import finish_study
 from synthoma.scaling.point import Plan, Segmenter
-from synthoma.scaling.points import Point
 from synthoma.scaling.recipe import PointTask, StudyRecipe
+from synthoma.scaling.results import FitRecipe
 from synthoma.scaling.study import run_study
+from synthoma.scaling.table import Point
 from synthoma.seeds import rng_for
 from synthoma.statistics.intervals import Ratio
 from synthoma.volume import Geometry, Volume

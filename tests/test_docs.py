@@ -21,8 +21,8 @@ from synthoma.learning.patches import PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import Recipe, read_recipe
-from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.recipe import StudyRecipe
+from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.train import TrainRecipe
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe

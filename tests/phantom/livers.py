@@ -9,7 +9,7 @@ import numpy as np
 from synthoma.phantom.anatomy.abdomen import Abdomen
 from synthoma.phantom.anatomy.patient import draw_patient
 from synthoma.phantom.anatomy.tissues import TISSUE_ID, weights_of
-from synthoma.phantom.disease.sites import Site
+from synthoma.phantom.disease.sites import TumorBed
 from synthoma.volume import Geometry
 
 
@@ -38,5 +38,5 @@ def middle_mm(abdomen: Abdomen) -> tuple[float, float, float]:
     return x, y, z
 
 
-def site_of(abdomen: Abdomen, phase: str = "portal") -> Site:
-    return Site(abdomen, np.asarray(weights_of(phase)))
+def site_of(abdomen: Abdomen, phase: str = "portal") -> TumorBed:
+    return TumorBed(abdomen, np.asarray(weights_of(phase)))

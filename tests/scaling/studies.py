@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthoma.scaling.points import Point
+from synthoma.scaling.table import Point
 from synthoma.statistics.intervals import Ratio
 
 PUBLISHED = {  # pancreas DSC, in distribution (Chen et al. 2025)

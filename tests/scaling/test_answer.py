@@ -9,9 +9,9 @@ import pytest
 from studies import made_up, published
 
 from synthoma.scaling.answer import answer, best_arm, doubling, doubt, reach, saturation
-from synthoma.scaling.findings import FitRecipe, StudyFit
 from synthoma.scaling.fit import fit_study
-from synthoma.scaling.points import Point
+from synthoma.scaling.results import FitRecipe, StudyFit
+from synthoma.scaling.table import Point
 from synthoma.statistics.intervals import Interval, Ratio
 
 REAL, QUICK = "real only", FitRecipe(resamples=400)

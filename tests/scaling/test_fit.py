@@ -12,7 +12,7 @@ from studies import made_up, published, real_score
 
 from synthoma.errors import RunError
 from synthoma.scaling.fit import FitRecipe, fit_study
-from synthoma.scaling.points import Point, Table
+from synthoma.scaling.table import Point, Table
 from synthoma.statistics.intervals import Interval, Ratio
 
 REAL = "real only"

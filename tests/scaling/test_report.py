@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from studies import made_up
 
-from synthoma.scaling.findings import FitRecipe
 from synthoma.scaling.fit import fit_study
-from synthoma.scaling.points import Point
 from synthoma.scaling.report import Study, level_rows, study_page
+from synthoma.scaling.results import FitRecipe
+from synthoma.scaling.table import Point
 from synthoma.statistics.intervals import Ratio
 
 REAL, QUICK = "real only", FitRecipe(resamples=200)

@@ -24,7 +24,7 @@ from synthoma.learning.augmentation import (
     to_image,
 )
 from synthoma.learning.entry import Entry
-from synthoma.learning.sampling import Balance, Drawn, Places, choose, find_all, turn_of
+from synthoma.learning.sampling import Balance, Places, SyntheticTumor, choose, find_all, turn_of
 from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
 from synthoma.volume import Array, Box, Volume
@@ -78,10 +78,10 @@ class Augment(Protocol):
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """What `draw` and `render` need of a case, once for all; kept in the cache. Volumes on the training grid."""
 
-    def draw(self, entry: Entry, epoch: int) -> Sequence[Drawn]:
+    def draw(self, entry: Entry, epoch: int) -> Sequence[SyntheticTumor]:
         """The tumors of a case in an epoch; none by chance, or if the case can host none."""
 
-    def render(self, entry: Entry, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, Array]:
+    def render(self, entry: Entry, box: Box, drawn: Sequence[SyntheticTumor]) -> tuple[Array, Array]:
         """int16 HU and uint8 labels of a box, which may reach outside, with the tumors that meet it."""
 
 
@@ -131,7 +131,7 @@ class Patches:
         turn = turn_of(index, float(rng_for(self.seed, "turn", epoch).random()))
         entry: Entry | None = None
 
-        def tumors(of: Entry) -> Sequence[Drawn]:
+        def tumors(of: Entry) -> Sequence[SyntheticTumor]:
             nonlocal entry
             entry = of
             return self.augment.draw(of, epoch) if self.augment else ()
@@ -149,7 +149,7 @@ class Patches:
         """Which classes a case annotates (C,)."""
         return np.array([entry.annotates(name) for name in self.classes], bool)
 
-    def _cut(self, entry: Entry, box: Box, drawn: Sequence[Drawn], augmentation: Augmentation) -> Patch:
+    def _cut(self, entry: Entry, box: Box, drawn: Sequence[SyntheticTumor], augmentation: Augmentation) -> Patch:
         spacing = entry.geometry.spacing_mm
         source = source_box(augmentation, box, spacing)
         if drawn and self.augment:
@@ -217,7 +217,7 @@ def _box_around(
     return Box((i, j, k), (i + size[0], j + size[1], k + size[2]))
 
 
-def _shows_any(drawn: Sequence[Drawn], entry: Entry, box: Box, labels: Array) -> bool:
+def _shows_any(drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, labels: Array) -> bool:
     """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
     near = [tumor for tumor in drawn if entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box)]
     lesions = {anatomy.STRUCTURES[anatomy.organ(tumor.organ).lesion] for tumor in near}

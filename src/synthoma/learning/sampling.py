@@ -24,7 +24,7 @@ Kind = Literal["lesion", "organ", "anywhere"]
 T = TypeVar("T")
 
 
-class Drawn(Protocol):
+class SyntheticTumor(Protocol):
     """A synthetic tumor, as far as placing patches goes. reach_mm: no voxel further from the center changes."""
 
     @property
@@ -38,12 +38,12 @@ class Drawn(Protocol):
 
 
 @dataclass(frozen=True)
-class Site:
+class PatchCenter:
     """The voxel that a patch is to hold, in which entry, and the synthetic tumors of that entry in this epoch."""
 
     entry: int
     center: tuple[int, int, int]
-    drawn: tuple[Drawn, ...] = ()
+    drawn: tuple[SyntheticTumor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Pool:
 class Places:
     """All there is to center on. plain: the cases shown as they are; hosts: those that get synthetic tumors.
 
-    ill: the organs whose tumors are to be learned. weights: of the entries, when one is chosen.
+    tumor_organs: the organs whose tumors are to be learned. weights: of the entries, when one is chosen.
     """
 
     plain: Pool
     hosts: Pool
-    ill: tuple[str, ...]
+    tumor_organs: tuple[str, ...]
     weights: Array
 
 
@@ -98,31 +98,33 @@ def find_all(
     if not entries:
         raise CaseError("there is no case to train on")
     organs = [name for name in classes if not anatomy.is_lesion(name)]
-    ill = [name.removesuffix("_lesion") for name in classes if anatomy.is_lesion(name)]
-    asked = list(dict.fromkeys([*organs, *ill]))
-    able = [n for n, entry in enumerate(entries) if synthesis and _can_host(entry, ill, hosts)]
+    tumor_organs = [name.removesuffix("_lesion") for name in classes if anatomy.is_lesion(name)]
+    asked = list(dict.fromkeys([*organs, *tumor_organs]))
+    able = [n for n, entry in enumerate(entries) if synthesis and _can_host(entry, tumor_organs, hosts)]
     if synthesis and not able:
         raise CaseError(
             "no case can host synthetic tumors",
             found=f"{len(entries)} cases, of which {sum(bool(entry.lesions) for entry in entries)} have real tumors",
-            expected=f"one that shows {' or '.join(ill) or 'an organ whose tumors are a class'} without real tumors",
+            expected=f"one without real tumors that shows {' or '.join(tumor_organs) or 'an organ with a tumor class'}",
             fix="say which cases are healthy, or let tumor-bearing ones host as well (hosts = 'all')",
         )
     hosting = set(able)
     plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]
     known = weights or {}
     each = np.array([known.get(entry.case, known.get(entry.dataset, 1.0)) for entry in entries])
-    return Places(_pool(entries, plain, asked, ill), _pool(entries, able, asked, ill), tuple(ill), each)
+    return Places(
+        _pool(entries, plain, asked, tumor_organs), _pool(entries, able, asked, tumor_organs), tuple(tumor_organs), each
+    )
 
 
 def choose(
     places: Places,
     entries: Sequence[Entry],
     balance: Balance,
-    draw: Callable[[Entry], Sequence[Drawn]],
+    draw: Callable[[Entry], Sequence[SyntheticTumor]],
     turn: float,
     rng: np.random.Generator,
-) -> Site:
+) -> PatchCenter:
     """One place. turn: in [0, 1), decides between lesion, organ and anywhere.
 
     Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
@@ -142,7 +144,7 @@ def choose(
     else:
         entry, place = _case(pool.entries, places, rng), "body"
     drawn = tuple(draw(entries[entry])) if hosting else ()
-    return Site(entry, _voxel(entries[entry], place, rng), drawn)
+    return PatchCenter(entry, _voxel(entries[entry], place, rng), drawn)
 
 
 def turn_of(index: int, offset: float) -> float:
@@ -161,10 +163,10 @@ def _kind(balance: Balance, turn: float) -> Kind:
     return "organ" if turn < balance.lesion_share + balance.organ_share else "anywhere"
 
 
-def _can_host(entry: Entry, ill: Sequence[str], hosts: str) -> bool:
+def _can_host(entry: Entry, tumor_organs: Sequence[str], hosts: str) -> bool:
     if hosts == "healthy" and entry.lesions:
         return False
-    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in ill)
+    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in tumor_organs)
 
 
 def _shows(entry: Entry, organ: str) -> bool:
@@ -172,18 +174,20 @@ def _shows(entry: Entry, organ: str) -> bool:
     return stop > start
 
 
-def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str], ill: Sequence[str]) -> Pool:
+def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str], tumor_organs: Sequence[str]) -> Pool:
     lesions: dict[str, dict[int, dict[int, list[Lesion]]]] = {}
     for n in chosen:
         for lesion in entries[n].lesions:
-            if lesion.organ in ill:
+            if lesion.organ in tumor_organs:
                 by_size = lesions.setdefault(lesion.organ, {}).setdefault(size_class(lesion.equivalent_diameter_mm), {})
                 by_size.setdefault(n, []).append(lesion)
     shown = {organ: np.array([n for n in chosen if _shows(entries[n], organ)], int) for organ in organs}
     return Pool(np.array(chosen, int), lesions, {organ: there for organ, there in shown.items() if there.size})
 
 
-def _on_real(places: Places, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator) -> Site | None:
+def _on_real(
+    places: Places, entries: Sequence[Entry], balance: Balance, rng: np.random.Generator
+) -> PatchCenter | None:
     lesions = places.plain.lesions
     if not lesions:
         return None
@@ -193,20 +197,20 @@ def _on_real(places: Places, entries: Sequence[Entry], balance: Balance, rng: np
     entry = _case(list(by_size[size]), places, rng)
     lesion = _one(by_size[size][entry], rng)
     place = f"{anatomy.organ(lesion.organ).lesion} {lesion.index}"
-    return Site(entry, _voxel(entries[entry], place, rng))
+    return PatchCenter(entry, _voxel(entries[entry], place, rng))
 
 
 def _on_drawn(
     places: Places,
     entries: Sequence[Entry],
     balance: Balance,
-    draw: Callable[[Entry], Sequence[Drawn]],
+    draw: Callable[[Entry], Sequence[SyntheticTumor]],
     rng: np.random.Generator,
-) -> Site | None:
+) -> PatchCenter | None:
     for _ in range(_TRIES):
         n = _case(places.hosts.entries, places, rng)
         drawn = tuple(draw(entries[n]))
-        organs = sorted({tumor.organ for tumor in drawn}.intersection(places.ill))
+        organs = sorted({tumor.organ for tumor in drawn}.intersection(places.tumor_organs))
         if organs:
             organ = _one(organs, rng)
             tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.equivalent_diameter_mm)
@@ -215,7 +219,7 @@ def _on_drawn(
             ]
             tumor = _one(_weighted(groups, [len(group) for group in groups], balance, rng), rng)
             center = np.rint(entries[n].geometry.to_ijk(tumor.center_mm)).astype(int)
-            return Site(n, triple(center), drawn)
+            return PatchCenter(n, triple(center), drawn)
     return None
 
 

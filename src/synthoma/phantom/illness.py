@@ -15,7 +15,7 @@ from synthoma.phantom.anatomy.ageing import plaques
 from synthoma.phantom.disease.distractors import draw_distractors, draw_plaques
 from synthoma.phantom.disease.kinds import HOMES, KINDS, Home
 from synthoma.phantom.disease.natural import Seedling, grow
-from synthoma.phantom.disease.sites import Site
+from synthoma.phantom.disease.sites import TumorBed
 from synthoma.phantom.findings import Finding, half_filled
 from synthoma.phantom.hospitals import Visit
 
@@ -29,7 +29,7 @@ _CLEAR = 0.9  # of the sum of radii, how far findings stay apart
 def draw_disease(abdomen: Abdomen, visit: Visit) -> tuple[Finding, ...]:
     """All findings of a visit, benign ones first. A tumor too small for the scan to show (no voxel is half filled by
     it) is left out, and tried again larger."""
-    site = Site(abdomen, np.asarray(visit.scanner.weights))
+    site = TumorBed(abdomen, np.asarray(visit.scanner.weights))
     tumors = _draw_tumors(abdomen, visit, site)
     rng = abdomen.patient.rng("distractors")
     benign = draw_distractors(site, visit.distractors, rng)
@@ -37,7 +37,7 @@ def draw_disease(abdomen: Abdomen, visit: Visit) -> tuple[Finding, ...]:
     return (*benign, *tumors)
 
 
-def _draw_tumors(abdomen: Abdomen, visit: Visit, site: Site) -> list[Finding]:
+def _draw_tumors(abdomen: Abdomen, visit: Visit, site: TumorBed) -> list[Finding]:
     if visit.kind is None:
         return []
     home = HOMES[KINDS[visit.kind].organ]
@@ -59,7 +59,7 @@ def _draw_tumors(abdomen: Abdomen, visit: Visit, site: Site) -> list[Finding]:
     return tumors
 
 
-def _fit(site: Site, home: Home, places: Array, radius_mm: float) -> list[Array]:
+def _fit(site: TumorBed, home: Home, places: Array, radius_mm: float) -> list[Array]:
     """Of the places, those clear of other findings and with enough of the organ around."""
     clear = [place for place in places[:200] if site.free(place, _CLEAR * radius_mm)]
     return [place for place in clear if site.room(place, radius_mm / 2, home.tissues) >= home.room]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from synthoma.scaling.findings import ArmFit, Level, StudyFit
+from synthoma.scaling.results import ArmFit, Level, StudyFit
 from synthoma.statistics.intervals import Interval
 
 NOTHING = "no difference was shown"

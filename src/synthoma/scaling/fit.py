@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthoma.scaling.findings import ArmFit, FitRecipe, Level, StudyFit
 from synthoma.scaling.laws import EXPONENTS, LAWS, PARAMETERS, Curves, held_out_errors
-from synthoma.scaling.points import Point, Table, mean_over_seeds
+from synthoma.scaling.results import ArmFit, FitRecipe, Level, StudyFit
+from synthoma.scaling.table import Point, Table, mean_over_seeds
 from synthoma.statistics.intervals import UNDEFINED, Interval
 from synthoma.volume import Array
 

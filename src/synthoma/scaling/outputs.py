@@ -18,9 +18,9 @@ from synthoma.runs import Journal, RunRecord, read_run
 from synthoma.scaling import answer
 from synthoma.scaling.fit import fit_study
 from synthoma.scaling.point import EXAMPLES, POINTS
-from synthoma.scaling.points import Point
 from synthoma.scaling.recipe import REAL, PointTask, StudyRecipe
 from synthoma.scaling.report import Study, level_rows, study_page
+from synthoma.scaling.table import Point
 from synthoma.slices import Outline
 from synthoma.statistics.intervals import Ratio
 from synthoma.tables import write_table

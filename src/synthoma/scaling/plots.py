@@ -10,8 +10,8 @@ import numpy as np
 from synthoma.reports.plots import COLORS, MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
 from synthoma.scaling.answer import cases as counted
 from synthoma.scaling.answer import count, headline
-from synthoma.scaling.findings import ArmFit, StudyFit
-from synthoma.scaling.points import Point
+from synthoma.scaling.results import ArmFit, StudyFit
+from synthoma.scaling.table import Point
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row, plain
 

@@ -13,7 +13,7 @@ from synthoma.datasets.splits import SplitRecipe
 from synthoma.evaluation.figures import METRICS, metric
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.recipe import Recipe
-from synthoma.scaling.findings import FitRecipe
+from synthoma.scaling.results import FitRecipe
 
 REAL = "real only"
 BOUNDED = tuple(

@@ -12,9 +12,9 @@ from synthoma.reports.page import fact_table, page, plot_figures, table
 from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.scaling import answer
-from synthoma.scaling.findings import StudyFit
 from synthoma.scaling.plots import plot_scaling, plot_sizes
-from synthoma.scaling.points import Point
+from synthoma.scaling.results import StudyFit
+from synthoma.scaling.table import Point
 from synthoma.statistics.intervals import Interval
 
 TITLE = "How many annotated scans did synthetic tumors replace?"

@@ -19,7 +19,7 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.seeds import seed_for
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.insertion.crops import Drawn
+from synthoma.synthesis.insertion.crops import DrawnTumor
 from synthoma.synthesis.online.online import Fixed, Online
 from synthoma.synthesis.pipeline import Inserted, insert, open_scene, replay, synthesize
 from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
@@ -79,7 +79,9 @@ def part_of(data: Array, box: Box, outside: int) -> Array:
     return result
 
 
-def in_the_whole_scan(case: Case, drawn: Sequence[Drawn], judge: JudgeRecipe) -> tuple[Array, Array, list[Inserted]]:
+def in_the_whole_scan(
+    case: Case, drawn: Sequence[DrawnTumor], judge: JudgeRecipe
+) -> tuple[Array, Array, list[Inserted]]:
     """HU and labels of the case after these tumors have been put in, one after the other."""
     scene = open_scene(case, ("liver", "kidney"))
     labels, inserted = label_map(case), []

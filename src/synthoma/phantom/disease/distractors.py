@@ -13,7 +13,7 @@ from synthoma.phantom.anatomy import noise, tissues
 from synthoma.phantom.anatomy.canvas import world_points
 from synthoma.phantom.anatomy.shapes import smooth_min
 from synthoma.phantom.disease.kinds import HOMES
-from synthoma.phantom.disease.sites import Site
+from synthoma.phantom.disease.sites import TumorBed
 from synthoma.phantom.findings import Finding
 from synthoma.phantom.grids import block_mean, divided, parts_of
 from synthoma.volume import Geometry
@@ -40,7 +40,7 @@ class Spread:
         return float(rng.uniform(self.low, self.high))
 
 
-def draw_distractors(site: Site, expected: dict[str, float], rng: np.random.Generator) -> list[Finding]:
+def draw_distractors(site: TumorBed, expected: dict[str, float], rng: np.random.Generator) -> list[Finding]:
     """Findings of a patient: of each name a Poisson number with this mean, where there is a free place."""
     found = []
     for name in DISTRACTORS:
@@ -49,7 +49,7 @@ def draw_distractors(site: Site, expected: dict[str, float], rng: np.random.Gene
     return found
 
 
-def _somewhere(site: Site, rng: np.random.Generator, organ: str, radius_mm: float) -> Array | None:
+def _somewhere(site: TumorBed, rng: np.random.Generator, organ: str, radius_mm: float) -> Array | None:
     """A free place in an organ; it is taken."""
     home = HOMES[organ]
     for place in site.places(rng, home.tissues, home.lower, home.upper)[:20]:
@@ -60,8 +60,8 @@ def _somewhere(site: Site, rng: np.random.Generator, organ: str, radius_mm: floa
 
 
 def _made(
-    site: Site, kind: str, organ: str, center: Array, reach_mm: float, form: Form, into: Sequence[str], hu: Any = None,
-    change: float | None = None, streaks_hu: float = 0.0,
+    site: TumorBed, kind: str, organ: str, center: Array, reach_mm: float, form: Form, into: Sequence[str],
+    hu: Any = None, change: float | None = None, streaks_hu: float = 0.0,
 ) -> Finding | None:  # fmt: skip
     """A finding from its form: with its own HU, or changing those of the tissues it is in."""
     box = site.abdomen.fine.box_around(center.tolist(), reach_mm)
@@ -114,10 +114,10 @@ def _lumps(rng: np.random.Generator, radius_mm: float, most: int) -> list[tuple[
     return lumps
 
 
-def _cyst(organ: str, median_mm: float, into: Sequence[str]) -> Callable[[Site, np.random.Generator], list[Any]]:
+def _cyst(organ: str, median_mm: float, into: Sequence[str]) -> Callable[[TumorBed, np.random.Generator], list[Any]]:
     """Water in a sharp round border, alike in all phases."""
 
-    def draw(site: Site, rng: np.random.Generator) -> list[Any]:
+    def draw(site: TumorBed, rng: np.random.Generator) -> list[Any]:
         radius = float(np.clip(median_mm / 2 * np.exp(rng.normal(0, 0.55)), 2, 28))
         center = _somewhere(site, rng, organ, radius + 2)
         if center is None:
@@ -128,7 +128,7 @@ def _cyst(organ: str, median_mm: float, into: Sequence[str]) -> Callable[[Site, 
     return draw
 
 
-def _haemangioma(site: Site, rng: np.random.Generator) -> list[Any]:
+def _haemangioma(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """Blood: lobulated, nodules at its rim as bright as vessels, filled later from there; small ones at once."""
     radius = float(np.clip(8 * np.exp(rng.normal(0, 0.5)), 3, 25))
     center = _somewhere(site, rng, "liver", radius + 2)
@@ -149,7 +149,7 @@ def _haemangioma(site: Site, rng: np.random.Generator) -> list[Any]:
     return [_made(site, "haemangioma", "liver", center, 2 * radius + 3, form, ("liver",))]
 
 
-def _focal_fat(site: Site, rng: np.random.Generator) -> list[Any]:
+def _focal_fat(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """More fat, or in a fatty liver less, in a geographic patch beside ligament or gallbladder; vessels run through."""
     place = ((-6.0, 66.0, 132.0), (-2.0, 58.0, 112.0), _FOSSA)[int(rng.integers(3))]
     center = site.abdomen.patient.to_world(np.array([place]) + rng.normal(0, 4, (1, 3)))[0]
@@ -170,7 +170,7 @@ def _focal_fat(site: Site, rng: np.random.Generator) -> list[Any]:
     return [_made(site, name, "liver", center, float(half.max()) + 8, form, ("liver",), change=change)]
 
 
-def _granuloma(site: Site, rng: np.random.Generator) -> list[Any]:
+def _granuloma(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """A calcified speck of some millimeters."""
     radius = float(rng.uniform(1.2, 3.6))
     center = _somewhere(site, rng, "liver", radius + 2)
@@ -181,10 +181,10 @@ def _granuloma(site: Site, rng: np.random.Generator) -> list[Any]:
 
 def _wedge(
     name: str, organ: str, reach: Spread, change: tuple[Spread, Spread, Spread], width: Spread
-) -> Callable[[Site, np.random.Generator], list[Any]]:
+) -> Callable[[TumorBed, np.random.Generator], list[Any]]:
     """A cone that opens toward the capsule: a scar, an infarct, a segment with other perfusion."""
 
-    def draw(site: Site, rng: np.random.Generator) -> list[Any]:
+    def draw(site: TumorBed, rng: np.random.Generator) -> list[Any]:
         length, slope = reach.draw(rng), width.draw(rng)
         center = _somewhere(site, rng, organ, 0.35 * length)
         if center is None:
@@ -211,7 +211,7 @@ def _wedge(
     return draw
 
 
-def _clips(site: Site, rng: np.random.Generator) -> list[Any]:
+def _clips(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """Surgical clips where a gallbladder was, with streaks."""
     center = site.abdomen.patient.to_world(np.array([_FOSSA]) + (-6, -14, 10))[0]
     clips = []
@@ -229,7 +229,7 @@ def _clips(site: Site, rng: np.random.Generator) -> list[Any]:
     return clips
 
 
-def _stent(site: Site, rng: np.random.Generator) -> list[Any]:
+def _stent(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """A metal mesh in the bile duct, from the hilum of the liver to the duodenum, with air or bile inside."""
     ends = site.abdomen.patient.to_world(np.array([(36.0, 14.0, 116.0), (44.0, 10.0, 76.0)]) + rng.normal(0, 2, (2, 3)))
     center, way = ends.mean(axis=0), (ends[1] - ends[0]).astype(np.float32)
@@ -245,7 +245,7 @@ def _stent(site: Site, rng: np.random.Generator) -> list[Any]:
     return [_made(site, "stent", "liver", center, half + 5, form, (), streaks_hu=float(rng.uniform(15, 45)))]
 
 
-def _stone(site: Site, rng: np.random.Generator) -> list[Any]:
+def _stone(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """Gallstones at the bottom of the bladder."""
     radius = float(rng.uniform(1.5, 6))
     tried = site.places(rng, ("gall_bladder",), (20, 20, 60), (70, 75, 115))
@@ -259,10 +259,10 @@ def _stone(site: Site, rng: np.random.Generator) -> list[Any]:
 
 def _mass(
     name: str, organ: str, box: tuple[Any, Any], into: Sequence[str], radius: Spread, hu: tuple[Spread, Spread, Spread]
-) -> Callable[[Site, np.random.Generator], list[Any]]:
+) -> Callable[[TumorBed, np.random.Generator], list[Any]]:
     """A benign, smooth lump: a fibroid, a lymph node. into: the tissue it starts in, then those it may reach."""
 
-    def draw(site: Site, rng: np.random.Generator) -> list[Any]:
+    def draw(site: TumorBed, rng: np.random.Generator) -> list[Any]:
         size, level = radius.draw(rng), float(site.contrast @ np.array([spread.draw(rng) for spread in hu]))
         for center in site.places(rng, into[:1], *box)[:20]:
             if site.free(center, size):
@@ -273,7 +273,7 @@ def _mass(
     return draw
 
 
-def draw_plaques(site: Site, amount: float, rng: np.random.Generator) -> list[Finding]:
+def draw_plaques(site: TumorBed, amount: float, rng: np.random.Generator) -> list[Finding]:
     """Calcium in the wall of the aorta, `amount` plaques on average."""
     from synthoma.phantom.anatomy.vessels import GREAT
 
@@ -290,7 +290,7 @@ def draw_plaques(site: Site, amount: float, rng: np.random.Generator) -> list[Fi
 
 
 _NODE_HU = (Spread(32, 45), Spread(55, 85), Spread(65, 95))
-DISTRACTORS: dict[str, Callable[[Site, np.random.Generator], list[Any]]] = {
+DISTRACTORS: dict[str, Callable[[TumorBed, np.random.Generator], list[Any]]] = {
     "liver_cyst": _cyst("liver", 11, ("liver", "visceral_fat")),
     "kidney_cyst": _cyst("kidney", 18, (*HOMES["kidney"].tissues, *_FAT)),
     "pancreas_cyst": _cyst("pancreas", 9, ("pancreas", *_FAT)),

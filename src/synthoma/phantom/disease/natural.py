@@ -19,7 +19,7 @@ from scipy.special import expit
 from synthoma.phantom.anatomy import noise, tissues
 from synthoma.phantom.anatomy.abdomen import Abdomen
 from synthoma.phantom.disease.kinds import HOMES, KINDS, Kind
-from synthoma.phantom.disease.sites import Site
+from synthoma.phantom.disease.sites import TumorBed
 from synthoma.phantom.findings import Finding
 from synthoma.phantom.grids import block_mean, divided, parts_of
 from synthoma.seeds import rng_for
@@ -46,7 +46,7 @@ class Seedling:
     seed: int
 
 
-def grow(seedling: Seedling, abdomen: Abdomen, site: Site) -> Finding | None:
+def grow(seedling: Seedling, abdomen: Abdomen, site: TumorBed) -> Finding | None:
     """The tumor on the fine grid of a patient; None where tissue or field of view leave it no place."""
     kind, rng = KINDS[seedling.kind], rng_for(seedling.seed, "grow")
     lattice = _lattice(seedling, rng)
@@ -169,7 +169,7 @@ def _found_at(arrival: Array, wanted: int) -> float:
 
 
 def _look(
-    kind: Kind, seedling: Seedling, depth_mm: Array, lattice: Geometry, site: Site, rng: np.random.Generator
+    kind: Kind, seedling: Seedling, depth_mm: Array, lattice: Geometry, site: TumorBed, rng: np.random.Generator
 ) -> Array:
     """HU in each cell: perfused tissue with its grain, a rim at the front, what died in the depth, specks."""
     inside = np.maximum(depth_mm, 0)
@@ -194,7 +194,7 @@ def _look(
 
 
 def _placed(
-    seedling: Seedling, abdomen: Abdomen, site: Site, lattice: Geometry, grown: tuple[Array, Array], front_mm: float
+    seedling: Seedling, abdomen: Abdomen, site: TumorBed, lattice: Geometry, grown: tuple[Array, Array], front_mm: float
 ) -> Finding | None:
     """The lattice's tumor in the patient's voxels, by their shares."""
     kind = KINDS[seedling.kind]

@@ -20,7 +20,7 @@ _AROUND = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if 
 _AROUND /= np.linalg.norm(_AROUND, axis=1, keepdims=True)
 
 
-class Site:
+class TumorBed:
     """A patient's tissue as contrast shows it, and the places that findings have taken.
 
     contrast: weights (3,) of the phases' HU.

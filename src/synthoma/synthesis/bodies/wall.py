@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies import shape, tracing, tube
+from synthoma.synthesis.bodies import centerline, shape, tube
 from synthoma.synthesis.bodies.shape import Body, Floats
 from synthoma.synthesis.bodies.tube import Nodes, Tube
 from synthoma.synthesis.location import OrganModel, find_site
@@ -91,16 +91,16 @@ def draw_frame(
 
 def _place(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None:
     """Center on the surface, rotation of the tumor's frame, and the organ there; None where it is no tube."""
-    found = tracing.find_wall(organ, near_mm)
+    found = centerline.find_wall(organ, near_mm)
     if found is None:
         return None
     center, inward, axis, radius = found
-    rough = tracing.trace(organ, center, _rotation(axis, inward), _LONGEST_MM, 2.5 * radius)
+    rough = centerline.trace(organ, center, _rotation(axis, inward), _LONGEST_MM, 2.5 * radius)
     if rough is None:
         return None
     # the middle line, once known, tells the organ's direction better, at bends above all
     rotation = _rotation(rough.tangents[int(np.argmin(np.abs(rough.along_mm)))], inward)
-    line = tracing.trace(organ, center, rotation, _LONGEST_MM, 2.5 * radius)
+    line = centerline.trace(organ, center, rotation, _LONGEST_MM, 2.5 * radius)
     return None if line is None else (center, rotation, line)
 
 
@@ -210,7 +210,7 @@ def on_wall(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tum
 
 def _trace(plan: TumorPlan, organ: Volume) -> Tube:
     length, arc, _ = plan.axes_mm
-    line = tracing.trace(organ, plan.center_mm, plan.rotation, 2.0 * length + 5, min(2.2 * arc, 65.0) + 8)
+    line = centerline.trace(organ, plan.center_mm, plan.rotation, 2.0 * length + 5, min(2.2 * arc, 65.0) + 8)
     if line is None:
         raise _nowhere(plan)
     return line

@@ -60,7 +60,7 @@ class Change:
 
 
 @dataclass(eq=False)
-class Drawn:
+class DrawnTumor:
     """A tumor to put into a scan. index: of the tumor within case and organ. noise: at the plan's reference site.
 
     scan: the scan's grid. made: what it changed, once it has been rendered.
@@ -117,7 +117,7 @@ class Drawn:
 
 
 def render(
-    voxels: Voxels, box: Box, drawn: Sequence[Drawn], judge: JudgeRecipe | None = None
+    voxels: Voxels, box: Box, drawn: Sequence[DrawnTumor], judge: JudgeRecipe | None = None
 ) -> tuple[Array, NDArray[np.uint8]]:
     """HU (int16) and labels (uint8) of a box of the scan after these tumors have been put in, in this order.
 
@@ -137,9 +137,9 @@ def render(
     return hu, labels
 
 
-def _needed(drawn: Sequence[Drawn], box: Box) -> list[Drawn]:
+def _needed(drawn: Sequence[DrawnTumor], box: Box) -> list[DrawnTumor]:
     """The tumors that meet a box, and those before them that they depend on, in order."""
-    needed: list[Drawn] = []
+    needed: list[DrawnTumor] = []
     wanted = [box]
     for tumor in reversed(drawn):
         if any(tumor.outer.meets(other) for other in wanted) and any(tumor.changed.meets(other) for other in wanted):
@@ -176,7 +176,7 @@ def _seen_from(frame: Box, box: Box) -> Box:
     return box.shift([-low for low in frame.lower])
 
 
-def _make(tumor: Drawn, hu: Array, labels: NDArray[np.uint8], judge: JudgeRecipe | None) -> Change:
+def _make(tumor: DrawnTumor, hu: Array, labels: NDArray[np.uint8], judge: JudgeRecipe | None) -> Change:
     """Put a tumor into the voxels that it depends on."""
     crop, organ = tumor.read, tumor.organ
     masks = {organ: organ_of_labels(labels, organ)}

@@ -21,9 +21,9 @@ from synthoma.recipe import make_recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.insertion import crops
 from synthoma.synthesis.insertion.blending import Noise
-from synthoma.synthesis.insertion.crops import Drawn, Voxels
+from synthoma.synthesis.insertion.crops import DrawnTumor, Voxels
 from synthoma.synthesis.insertion.scene import organ_of_labels
-from synthoma.synthesis.online.tables import StoredOrgan, pack, pack_organ, unpack, unpack_organ
+from synthoma.synthesis.online.stored import StoredOrgan, pack, pack_organ, unpack, unpack_organ
 from synthoma.synthesis.pipeline import open_scene, phase_of
 from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
 from synthoma.synthesis.scan import scanner_blur_mm
@@ -96,7 +96,7 @@ class Online:
     probability: float
     seed: int = 0
     _organs: _Recent[dict[str, StoredOrgan]] = field(default_factory=lambda: _Recent(_ORGANS), init=False, repr=False)
-    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
+    _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -130,24 +130,24 @@ class Online:
                 arrays |= {f"{organ}_{key}": array for key, array in pack_organ(organ_model, ct).items()}
         return {"refused": pack(refused), **arrays}
 
-    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+    def draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
         """The tumors of a case in an epoch; () with probability 1 - p, and if the case can host none."""
         return self._drawn.get(entry, epoch, lambda: self._draw(entry, epoch))
 
-    def _draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+    def _draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
         if rng_for(self.seed, entry.case, "online", epoch).random() >= self.probability:
             return ()
         seed = seed_for(self.seed, "online", epoch)
-        drawn: list[Drawn] = []
+        drawn: list[DrawnTumor] = []
         for organ_model in self._organs.get(entry, 0, lambda: self._read_organs(entry)).values():
             try:
                 plans = draw_plans(organ_model, self.recipe, seed)
             except CaseError:
                 continue  # no room for what was drawn in this epoch
-            drawn += (Drawn(plan, index, organ_model.noise, organ_model.scan) for index, plan in enumerate(plans))
+            drawn += (DrawnTumor(plan, index, organ_model.noise, organ_model.scan) for index, plan in enumerate(plans))
         return tuple(drawn)
 
-    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
         return crops.render(entry, box, drawn, self.recipe.judge)
 
@@ -174,7 +174,7 @@ class Fixed:
     """
 
     manifest: Path | str | Manifest
-    _drawn: _Recent[tuple[Drawn, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
+    _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fixed, (self.path,)
@@ -207,23 +207,23 @@ class Fixed:
             "noises": np.array([Noise.at(ct, place).sample for place in places]),
         }
 
-    def draw(self, entry: Entry, epoch: int) -> tuple[Drawn, ...]:
+    def draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
         """The tumors of a case, whatever the epoch; () if the manifest has none for it."""
         del epoch
         return self._drawn.get(entry, 0, lambda: self._read(entry))
 
-    def _read(self, entry: Entry) -> tuple[Drawn, ...]:
+    def _read(self, entry: Entry) -> tuple[DrawnTumor, ...]:
         tables = entry.tables(self.name)
         plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
         known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
         noises = [Noise(sample) for sample in tables["noises"]] if plans else []
         return tuple(
-            Drawn(plan, index, noises[place], entry.geometry)
+            DrawnTumor(plan, index, noises[place], entry.geometry)
             for index, (plan, place) in enumerate(plans)
             if plan.organ in known
         )
 
-    def render(self, entry: Voxels, box: Box, drawn: Sequence[Drawn]) -> tuple[Array, NDArray[np.uint8]]:
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
         return crops.render(entry, box, drawn)
 
