@@ -69,7 +69,7 @@ class BallTumor:
 
     organ: str
     center_mm: tuple[float, float, float]
-    diameter_mm: float
+    equivalent_diameter_mm: float
 
     @property
     def reach_mm(self) -> float:
@@ -81,7 +81,7 @@ class Balls:
     """Online synthesis as the loader sees it: balls of 500 HU in the liver, or nothing by chance."""
 
     probability: float = 1.0
-    diameter_mm: float = 12.0
+    equivalent_diameter_mm: float = 12.0
     fails_for: str = ""
     name: str = "balls"
 

@@ -19,7 +19,7 @@ TINY = {
     "batch": 1,
     "network": {"width": 4, "depth": 2},
     "patches": {"size": [16, 16, 16], "spacing_mm": 6.0, "per_epoch": 6},
-    "synthesis": {"equivalent_diameter_mm": [14, 28]},
+    "synthesis": {"diameter_mm": [14, 28]},
     "segment": {"overlap": 0.1},
     "checkpoint_every": 3,
 }

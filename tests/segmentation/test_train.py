@@ -80,7 +80,7 @@ def test_without_a_tumor_label_it_finds_a_tumor(tmp_path: Path) -> None:
     healthy = [scan(f"healthy_{n}") for n in range(2)]
     settings = recipe(
         steps=150, network={"width": 8, "depth": 3}, validate_every=100,
-        synthesis={"probability": 1.0, "equivalent_diameter_mm": [25, 50], "contrast_hu": [-80, -50]},
+        synthesis={"probability": 1.0, "diameter_mm": [25, 50], "contrast_hu": [-80, -50]},
         patches={"size": [24, 24, 24], "per_epoch": 40},
     )  # fmt: skip
     learn(tmp_path / "run", settings, healthy, validation=[ILL])
