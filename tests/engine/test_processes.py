@@ -100,7 +100,7 @@ def test_a_local_function_is_a_wrong_call() -> None:
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "careless.py"
     script.write_text(
-        "from synthoma.processes import run_on_processes\nprint(list(run_on_processes(str, [1, 2], 2, str)))\n"
+        "from synthoma.engine.processes import run_on_processes\nprint(list(run_on_processes(str, [1, 2], 2, str)))\n"
     )
     outcome = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert outcome.returncode != 0
@@ -119,7 +119,7 @@ def test_a_worker_that_cannot_load_the_function_is_an_error(tmp_path: Path, monk
 LONG = """
 import os, sys, time
 from pathlib import Path
-from synthoma.processes import run_on_processes
+from synthoma.engine.processes import run_on_processes
 
 def stay(place):
     Path(place).write_text(str(os.getpid()))

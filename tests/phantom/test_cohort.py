@@ -280,7 +280,7 @@ def test_the_embedded_recipe_is_one_woman_at_two_millimetres() -> None:
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import sys, synthoma.datasets.cohort; sys.exit('torch' in sys.modules)"
+    code = "import sys, synthoma.phantom.cohort; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
