@@ -24,7 +24,7 @@ from synthoma.learning.patches import Patches, PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.recipe import read_recipe
 from synthoma.synthesis.online.online import Online
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.volume import Box
 
 ROOT = Path(__file__).parents[1]

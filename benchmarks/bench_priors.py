@@ -19,10 +19,12 @@ from skimage.measure import marching_cubes
 from synthoma import anatomy
 from synthoma.cases import equivalent_diameter_mm
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies import shape
+from synthoma.synthesis.bodies.mass import mass
 from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.insertion.room import confine, free_voxels
 from synthoma.synthesis.location import OrganModel, measure_organ
-from synthoma.synthesis.plan import SynthesisRecipe, draw_diameters, draw_plan
+from synthoma.synthesis.plan import draw_diameters, draw_plan
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -97,7 +99,7 @@ def distance(ours: Array, real: Percentiles) -> float:
 
 
 @lru_cache(maxsize=8)
-def plain_host(
+def plain_organ(
     organ: str, half_axes_mm: tuple[float, float, float] = (110, 110, 110), spacing_mm: float = 4.0
 ) -> OrganModel:
     """An organ without noise or neighbors: an ellipsoid in fat."""
@@ -124,12 +126,12 @@ def centered(extent_mm: Sequence[float] | Array, spacing_mm: float) -> Geometry:
 
 def sizes(organ: str, case: int) -> list[float]:
     """Diameters in mm of one case's tumors."""
-    return draw_diameters(plain_host(organ), SynthesisRecipe(organs=(organ,)), case)
+    return draw_diameters(plain_organ(organ), SynthesisRecipe(organs=(organ,)), case)
 
 
 def shapes(organ: str, count: int, largest_mm: float = 100) -> dict[str, Array]:
     """Measures of so many tumors of 8 mm or more, each alone on a 1 mm grid."""
-    organ_model, found = plain_host(organ), []
+    organ_model, found = plain_organ(organ), []
     for seed in range(10 * count):
         if len(found) == count:
             break
@@ -142,7 +144,7 @@ def shapes(organ: str, count: int, largest_mm: float = 100) -> dict[str, Array]:
 
 def whole_mask(plan: TumorPlan) -> Array:
     """A tumor's label on a 1 mm grid, as if it lay alone, 3 voxels of background around it."""
-    body = shape.mass(plan, Geometry.of((1, 1, 1)))
+    body = mass(plan, Geometry.of((1, 1, 1)))
     inside = body.alpha >= 0.5
     return np.pad(inside[Box.around(inside).slices], 3)
 
@@ -185,6 +187,7 @@ def kidney_sites(count: int, spacing_mm: float = 1.0) -> dict[str, Array]:
         try:
             plan = draw_plan(organ_model, recipe, seed, 0, 0, draw_diameters(organ_model, recipe, seed)[0])
             tumor = Rules().render(ct, kidney, plan)
+            tumor = confine(tumor, free_voxels(ct, kidney, tumor.box))
         except CaseError:
             continue
         found.append(site_measures(kidney, tumor.box, tumor.mask))

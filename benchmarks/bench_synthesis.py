@@ -13,7 +13,8 @@ from clock import seconds
 from synthoma.cases import Case
 from synthoma.synthesis.bodies import shape
 from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, open_scene, replay, synthesize
-from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
+from synthoma.synthesis.plan import draw_plans
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import scanner_blur_mm
 from synthoma.volume import Geometry, Volume
 

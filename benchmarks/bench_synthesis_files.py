@@ -14,7 +14,7 @@ from synthoma import files
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import read_case
 from synthoma.datasets.writing import write_case
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import Row, read_manifest, write_manifest
 from synthoma.synthesis.store.outputs import replay_case, synthesize_case
 from synthoma.volume import Geometry, Volume

@@ -25,7 +25,7 @@ from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.train import TrainRecipe
-from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
+from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}

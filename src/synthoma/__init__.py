@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from synthoma.reading import open_dataset, read_case
     from synthoma.recipe import read_recipe
     from synthoma.synthesis.pipeline import synthesize
-    from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
+    from synthoma.synthesis.plan import draw_plans
+    from synthoma.synthesis.recipe import SynthesisRecipe
     from synthoma.volume import Box, Geometry, Volume
 
 _HOMES = {
@@ -31,7 +32,7 @@ _HOMES = {
     "read_case": "synthesis.reading",
     "open_dataset": "synthesis.reading",
     "synthesize": "synthesis.pipeline",
-    "SynthesisRecipe": "synthesis.plan",
+    "SynthesisRecipe": "synthesis.recipe",
     "draw_plans": "synthesis.plan",
 }
 

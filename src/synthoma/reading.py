@@ -84,7 +84,7 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
             f"no tumor {number}", case=path.name, expected=f"1 to {len(synthesis.inserted)}, the tumors put in"
         )
     tumor = synthesis.inserted[number - 1]
-    geometry = synthesis.ct.geometry
+    geometry = synthesis.geometry
     longest = max(n * spacing for n, spacing in zip(tumor.box.shape, geometry.spacing_mm, strict=True))
     margin = [round((_MARGIN_MM + longest) / spacing) for spacing in geometry.spacing_mm]
     box = tumor.box.grow(margin).clip(geometry.shape)
@@ -97,7 +97,9 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
         f" drawn {scores['equivalent_diameter_mm']:.1f} mm and {scores['contrast_hu']:+.0f} HU"
     )
     crop = Volume(np.ascontiguousarray(mask[box.slices]), geometry.crop(box))
-    return TumorView(rendering.healthy.read_image(box), synthesis.ct.crop(box), crop, caption)
+    stored = synthesis.stored_box(box)
+    before = rendering.healthy.read_image(stored).reorient(synthesis.frame)
+    return TumorView(before, synthesis.ct.crop(stored).reorient(synthesis.frame), crop, caption)
 
 
 def find_gallery(folder: Path | str, data: Path | str | None = None) -> list[tuple[str, Volume, Volume, Volume]]:

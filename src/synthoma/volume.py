@@ -14,6 +14,7 @@ from synthoma import resampling
 from synthoma.errors import GeometryError
 
 Array = NDArray[Any]
+Floats = NDArray[np.float32]
 Triple = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
 IMAGE_TYPES = (np.dtype(np.int16), np.dtype(np.float32))
@@ -197,6 +198,16 @@ class Geometry:
                 affine[:, 3] += affine[:, axis] * (shape[axis] - 1)
                 affine[:, axis] *= -1
         return Geometry(shape, affine)
+
+    def turned_box(self, box: Box, axes: str) -> Box:
+        """A box of this grid as a box of `reoriented(axes)`: the same voxels."""
+        order, flips = _moves(self.axes, axes)
+        lower, upper = [], []
+        for axis, flip in zip(order, flips, strict=True):
+            low, high, size = box.lower[axis], box.upper[axis], self.shape[axis]
+            lower.append(size - high if flip else low)
+            upper.append(size - low if flip else high)
+        return Box(triple(lower), triple(upper))
 
     def resampled(self, spacing_mm: float | Sequence[float]) -> Geometry:
         """A grid of this spacing over the same field of view, centered on it."""

@@ -23,7 +23,7 @@ from synthoma.learning.loader import loader, steps_per_epoch
 from synthoma.learning.patches import Patch, Patches, PatchRecipe, draw_patch
 from synthoma.learning.sampling import size_class, turn_of
 from synthoma.synthesis.online.online import Online
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.volume import Box, Geometry
 
 CLASSES = ("liver", "liver_lesion", "pancreas")

@@ -15,7 +15,7 @@ from synthoma.engine.mapping import CaseRecord, map_cases
 from synthoma.reading import open_dataset
 from synthoma.recipe import Recipe
 from synthoma.runs import open_run
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import read_manifest
 from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, synthesize_case
 from synthoma.volume import Geometry, Volume

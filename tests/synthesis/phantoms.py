@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from synthoma.cases import Case
+from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
+from synthoma.synthesis.bodies.forms import FORMS
+from synthoma.synthesis.generators.rules.details import Tissue
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Geometry, Volume
 
@@ -46,26 +50,30 @@ GRIDS = {"1 mm": fine, "0.7x0.7x5 mm": clinical, "oblique": slanted}
 
 
 def plan_of(diameter_mm: float = 20.0, ratios: Sequence[float] = (1.0, 1.0, 1.0), **changes: Any) -> TumorPlan:
-    """A plain liver mass at 0 mm: no surface, texture, rim, core, edge or push unless told."""
+    """A plain rule-based liver mass at 0 mm: no surface, texture, rim, core or mass effect unless told.
+
+    changes: fields of the plan, or of the details of a rule-based one.
+    """
     axes = np.asarray(ratios, float) * diameter_mm / 2 / np.prod(ratios) ** (1 / 3)
+    details: dict[str, Any] = {"form": "mass", "roughness": 0.0, "spectrum": 2.6, "skew": 0.1, "texture_hu": 0.0}
+    names = {entry.name for kind in (Surface, Tissue) for entry in dataclasses.fields(kind)}
+    details |= {name: changes.pop(name) for name in list(changes) if name in names}
+    own_axes = changes.get("axes_mm", tuple(axes.tolist()))
     settings: dict[str, Any] = {
         "organ": "liver",
-        "form": "mass",
         "center_mm": (0.0, 0.0, 0.0),
-        "axes_mm": tuple(axes.tolist()),
+        "axes_mm": own_axes,
         "orientation": (0.5, 0.1, -0.7, 0.5),
-        "roughness": 0.0,
-        "spectrum": 2.6,
-        "skew": 0.1,
+        "volume_mm3": FORMS[details["form"]].volume_mm3(own_axes),
+        "radius_mm": bounding_radius_mm(own_axes, details["roughness"]),
         "base_hu": float(LIVER),
         "contrast_hu": -40.0,
-        "texture_hu": 0.0,
-        "texture_mm": 5.0,
         "edge_mm": 0.5,
         "blur_mm": 0.7,
         "noise_hu": 15.0,
         "noise_from_mm": (0.0, 0.0, 0.0),
         "seed": 1,
+        "details": details,
     }
     return TumorPlan(**(settings | changes))
 

@@ -15,9 +15,10 @@ from phantoms import FAT, GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, noise, pla
 
 from synthoma.cases import Case
 from synthoma.errors import CaseError, GeometryError, RecipeError
-from synthoma.synthesis.pipeline import Synthesis, generator, replay, synthesize
-from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
-from synthoma.synthesis.tumor import Calcification, TumorPlan
+from synthoma.synthesis.generators.loading import open_generator
+from synthoma.synthesis.pipeline import Synthesis, replay, synthesize
+from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
+from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Geometry, Volume
 
 FEW = SynthesisRecipe(lesions=(2, 3), diameter_mm=(9, 18))

@@ -14,16 +14,12 @@ from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
 from synthoma.recipe import read_recipe
 from synthoma.synthesis.location import OrganModel, measure_organ
-from synthoma.synthesis.plan import (
-    SIZES,
-    SynthesisRecipe,
-    _distance_for,
-    bounding_radius_mm,
-    draw_diameters,
-    draw_plan,
-    draw_plans,
-)
-from synthoma.synthesis.tumor import Calcification, TumorPlan
+from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
+from synthoma.synthesis.bodies.mass import _distance_for
+from synthoma.synthesis.generators.rules.details import Tissue
+from synthoma.synthesis.plan import draw_diameters, draw_plan, draw_plans
+from synthoma.synthesis.recipe import SIZES, SynthesisRecipe
+from synthoma.synthesis.tumor import TumorPlan
 
 
 @pytest.fixture(scope="module")

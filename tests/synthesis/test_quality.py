@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, noise, plan_of
 
-from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.generators.rules.rules import Rules
 from synthoma.synthesis.insertion import blending
-from synthoma.synthesis.plan import JudgeRecipe
 from synthoma.synthesis.quality import judge
-from synthoma.synthesis.tumor import Tumor, TumorPlan, Verdict
+from synthoma.synthesis.recipe import JudgeRecipe
+from synthoma.synthesis.tumor import Measure, Tumor, TumorPlan, Verdict
 from synthoma.volume import Geometry, Volume
 
 
@@ -29,7 +28,7 @@ def judged(
         alpha = tumor.alpha.copy()
         alpha[: int(cut * len(alpha))] = 0
         tumor = replace(tumor, alpha=alpha)
-    return judge(blending.blend(ct, tumor), tumor, geometry, organ, recipe or JudgeRecipe())
+    return judge(blending.blend(ct, tumor), tumor, ct, recipe or JudgeRecipe())
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -82,19 +81,21 @@ def test_tiny_tumors_are_accepted_whatever_a_voxel_more_or_less() -> None:
     assert 8 <= accepted["0.7x0.7x5 mm"] < 20
 
 
-def test_wall_tumors_have_a_tolerance_of_their_own_and_must_hang_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tumors_that_follow_the_organ_have_a_tolerance_of_their_own_and_must_hang_on_the_wall() -> None:
     geometry, alpha = fine(20), np.zeros((10, 10, 10), np.float32)
-    organ = Volume(np.ones(geometry.shape, bool), geometry)
-    plan = replace(plan_of(8.0), form="wall", axes_mm=(6.0, 6.0, 6.0))
+    ct = Volume(np.zeros(geometry.shape, np.int16), geometry)
+    plan = plan_of(8.0, form="wall", axes_mm=(6.0, 6.0, 6.0))
     alpha[:6, :6, :6] = 1
-    tumor = Tumor(plan, geometry.box_around((0, 0, 0), 4.5), alpha, alpha)
+
+    def scores(on_wall: float) -> Measure:
+        return lambda box, label: {"lumen_left": 0.3, "on_wall": on_wall}
+
+    tumor = Tumor(plan, geometry.box_around((0, 0, 0), 4.5), alpha, alpha, True, scores(1.0))
     assert plan.volume_mm3 / 216 == pytest.approx(2.09, abs=0.01)
     after = np.full((10, 10, 10), 50, np.int16)
-    monkeypatch.setattr(wall, "lumen_left", lambda *_: 0.3)
-    monkeypatch.setattr(wall, "on_wall", lambda *_: 1.0)
-    assert judge(after, tumor, geometry, organ, JudgeRecipe()).accepted
-    assert not judge(after, tumor, geometry, organ, JudgeRecipe(wall_volume_error=0.4)).accepted
-    mass = replace(tumor, plan=replace(plan, form="mass", axes_mm=(5.0, 5.0, 5.0)))
-    assert not judge(after, mass, geometry, organ, JudgeRecipe()).accepted
-    monkeypatch.setattr(wall, "on_wall", lambda *_: 0.5)
-    assert "50 % hang on the wall" in judge(after, tumor, geometry, organ, JudgeRecipe()).reason
+    verdict = judge(after, tumor, ct, JudgeRecipe())
+    assert verdict.accepted
+    assert verdict.scores["lumen_left"] == 0.3
+    assert not judge(after, tumor, ct, JudgeRecipe(wall_volume_error=0.4)).accepted
+    assert not judge(after, replace(tumor, follows_organ=False), ct, JudgeRecipe()).accepted
+    assert "50 % hang on the wall" in judge(after, replace(tumor, measure=scores(0.5)), ct, JudgeRecipe()).reason

@@ -18,7 +18,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
     from synthoma import __version__, anatomy
     from synthoma.datasets.layouts.opening import LAYOUTS
     from synthoma.extras import present_extras
-    from synthoma.synthesis.pipeline import GENERATORS
+    from synthoma.synthesis.generators.loading import GENERATORS
 
     facts = {
         "version": __version__,

@@ -35,7 +35,7 @@ def synthesize(
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
-    from synthoma.synthesis.plan import SynthesisRecipe
+    from synthoma.synthesis.recipe import SynthesisRecipe
     from synthoma.synthesis.store.outputs import finish_synthesis, synthesize_case
 
     settings = read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes)

@@ -14,10 +14,9 @@ from scipy import ndimage
 from synthoma import anatomy
 from synthoma.cases import Lesion, equivalent_diameter_mm, find_lesions
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies.shape import Floats
-from synthoma.synthesis.insertion.blending import noise_sample
+from synthoma.synthesis.scan import noise_sample
 from synthoma.synthesis.tumor import Vector
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Floats, Geometry, Volume
 
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search

@@ -1,32 +1,31 @@
-"""Judgement without a network: is a tumor what was planned, where it may be, and visible?"""
+"""Judgement: is a tumor what was planned, where it may be, and visible? And does a critic take it for one?"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from synthoma.cases import equivalent_diameter_mm
-from synthoma.synthesis.bodies import wall
-from synthoma.synthesis.insertion.blending import HU_RANGE
-from synthoma.synthesis.plan import JudgeRecipe
-from synthoma.synthesis.tumor import Tumor, Verdict
-from synthoma.volume import Array, Geometry, Volume
+from synthoma.synthesis.recipe import JudgeRecipe
+from synthoma.synthesis.scan import HU_RANGE
+from synthoma.synthesis.tumor import Critic, Tumor, Verdict
+from synthoma.volume import Array, Volume
 
 
-def judge(after: Array, tumor: Tumor, geometry: Geometry, organ: Volume, recipe: JudgeRecipe) -> Verdict:
+def judge(after: Array, tumor: Tumor, ct: Volume, recipe: JudgeRecipe, critic: Critic | None = None) -> Verdict:
     """The verdict on a tumor that has been blended into its box.
 
-    after: HU (box) with the tumor. geometry: of the scan. organ: its mask around the tumor. Scores:
-      volume_ml, diameter_mm  of the label
+    after: HU (box) with the tumor. ct: the scan around it, or all of it, with earlier tumors. Scores:
+      volume_ml, equivalent_diameter_mm  of the label
       volume_ratio            label volume / planned volume: what neighbors, bone and gas left of it
       contrast_hu             mean inside the label's core - base_hu
-      contrast_to_noise       |contrast_hu| / SD of the grain inside
+      contrast_to_noise       |contrast_hu| / SD of the noise inside
       edge_mm                 10-90 % width of the border, scanner and voxel included
       edge_ratio              the same / the scanner's own
       saturated               share of the label at the limits of the HU range
-      lumen_left, on_wall     of wall tumors: open share of the narrowest section; share that reaches the wall
+    and those of the tumor's own `measure` (`lumen_left`, `on_wall` of wall tumors).
     Tissue statistics are nan for a label of under two voxels.
     """
-    plan, mask = tumor.plan, tumor.mask
+    plan, mask, geometry = tumor.plan, tumor.mask, ct.geometry
     voxels = int(mask.sum())
     volume_mm3 = voxels * geometry.voxel_mm3
     core = after[tumor.alpha > 0.95] if (tumor.alpha > 0.95).sum() > 1 else after[mask]
@@ -45,21 +44,19 @@ def judge(after: Array, tumor: Tumor, geometry: Geometry, organ: Volume, recipe:
         "edge_mm": 2.563 * float(np.hypot(scanner, plan.edge_mm)),
         "edge_ratio": float(np.hypot(scanner, plan.edge_mm)) / scanner,
         "saturated": float(((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1])).sum()) / max(voxels, 1),
+        **tumor.measure(tumor.box, tumor.alpha),
     }
-    if plan.form == "wall":
-        scores["lumen_left"] = wall.lumen_left(plan, geometry, organ, tumor)
-        scores["on_wall"] = wall.on_wall(plan, geometry, organ, tumor)
-    reason = _reason(scores, voxels, plan.form, recipe)
+    reason = _reason(scores, voxels, tumor.follows_organ, recipe)
     return Verdict(not reason, reason, {key: round(value, 4) for key, value in scores.items()})
 
 
-def _reason(scores: dict[str, float], voxels: int, form: str, recipe: JudgeRecipe) -> str:
+def _reason(scores: dict[str, float], voxels: int, follows_organ: bool, recipe: JudgeRecipe) -> str:
     """The first rule broken, with the figure; empty if none is."""
     error = abs(scores["volume_ratio"] - 1)
     if voxels == 0:
         return "no voxel is half filled"
     # a voxel more or less is no error of a tumor of a few voxels
-    if error > (recipe.wall_volume_error if form == "wall" else recipe.volume_error) and error * voxels > 2:
+    if error > (recipe.wall_volume_error if follows_organ else recipe.volume_error) and error * voxels > 2:
         return f"volume is {scores['volume_ratio']:.2f} of the plan"
     if scores.get("on_wall", 1.0) < recipe.on_wall:
         return f"only {100 * scores['on_wall']:.0f} % hang on the wall"

@@ -1,15 +1,20 @@
-"""What a scan tells of itself: the scanner's blur, and the contrast phase."""
+"""What a scan tells of itself: the contrast phase, the scanner's blur, and its noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from synthoma import anatomy
 from synthoma.errors import CaseError
+from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Volume
 
+HU_RANGE = (-1024, 3071)  # what a 12-bit scanner stores
+_SAMPLE_MM = (20.0, 20.0, 20.0)
 PHASE_ORGANS = ("aorta", "kidney", "kidney_left", "kidney_right", "liver", "spleen")
 
 
@@ -61,10 +66,11 @@ def _median_hu(ct: Volume, mask: Volume) -> float:
 def scanner_blur_mm(ct: Volume) -> float:
     """SD of the scanner's in-plane blur, from the width of the air-skin edge; 0.75 mm where none is in view.
 
-    Lines along the first two axes of a few slices; a line meets skin at an angle and only widens it, so the
-    narrowest quarter counts.
+    Lines from left to right and from back to front in a few axial slices, however the voxels are stored; a line meets
+    skin at an angle and only widens it, so the narrowest quarter counts.
     """
     widths = []
+    ct = ct.reorient("RAS")
     slices = np.linspace(0, ct.data.shape[2] - 1, 10).astype(int)[1:-1]
     for axis in (0, 1):
         lines = ct.data[:, :, slices]
@@ -99,3 +105,38 @@ def _crossing(share: Array, level: float) -> Array:
     columns = np.arange(share.shape[1])
     low, high = share[after - 1, columns], share[after, columns]
     return np.asarray(after - 1 + (level - low) / np.maximum(high - low, 1e-6))
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """A scan's noise as found in a block of even tissue. sample: HU, float64, of zero mean."""
+
+    sample: Array
+
+    @classmethod
+    def at(cls, ct: Volume, center_mm: Vector) -> Noise:
+        """Learned from a 20 mm block around a place."""
+        return cls(noise_sample(ct, center_mm))
+
+    @cached_property
+    def spectrum(self) -> Array:
+        """Amplitudes of its waves."""
+        return np.abs(np.fft.rfftn(self.sample))
+
+
+def noise_sample(ct: Volume, center_mm: Vector) -> Array:
+    """The noise of a 20 mm block around a place of even tissue, float64, its slow part taken away."""
+    geometry = ct.geometry
+    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
+    center = np.round(geometry.to_ijk(center_mm)).astype(int)
+    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, ct.data.shape, strict=True)]
+    i, j, k = (slice(low, low + n) for low, n in zip(lower, size, strict=True))
+    block = ct.data[i, j, k].astype(np.float64, order="C")  # sums in one order
+    for axis in range(3):
+        # a plane through the block: organs brighten slowly from one side to the other
+        at = np.arange(block.shape[axis]) - (block.shape[axis] - 1) / 2
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        if (at**2).sum() > 0:
+            slope = (block * at.reshape(shape)).sum() / ((at**2).sum() * block.size / block.shape[axis])
+            block = block - slope * at.reshape(shape)
+    return np.asarray(block - block.mean())

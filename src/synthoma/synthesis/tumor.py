@@ -1,89 +1,75 @@
-"""The contract of synthesis: the plan of a tumor, the tumor, the verdict on it, and who renders it."""
+"""The contract of synthesis: the plan of a tumor, the tumor, the verdict on it, and the generator that makes it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from synthoma.volume import Array, Box, Volume
+from synthoma.cases import equivalent_diameter_mm
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.volume import Array, Box, Geometry, Volume
+
+if TYPE_CHECKING:
+    from synthoma.synthesis.location import OrganModel
 
 Vector = tuple[float, float, float]
-DISPLACEMENT_REACH = 2.5  # radii over which pushed tissue comes to rest
+Quaternion = tuple[float, float, float, float]
+Ball = tuple[Vector, float]  # center and radius in mm
+Measure = Callable[[Box, Array], Mapping[str, float]]  # box and alpha of a tumor -> scores by name
+Critic = Callable[[Volume, Volume], float]  # CT around a lesion, and its mask on the same grid -> score
+DISPLACEMENT_REACH = 2.5  # half-axes from the center at which displaced tissue comes to rest
+_VECTORS = ("center_mm", "axes_mm", "orientation", "noise_from_mm")
 
-
-class Calcification(NamedTuple):
-    """A calcified speck: where in the lesion (unit coordinates), its radius in mm and its HU."""
-
-    position: Vector
-    radius_mm: float
-    hu: float
+Details = TypeVar("Details")
 
 
 @dataclass(frozen=True)
 class TumorPlan:
     """Everything random about one tumor, decided before a voxel is touched: plain data, JSON and Parquet.
 
-    form: `mass`, a star-shaped body, or `wall`, a thickening of a hollow organ's wall.
-    center_mm: RAS+; of a wall tumor, the point of the organ's outer surface it grows from.
-    axes_mm: half-axes of a mass; of a wall tumor half its length along the organ, half its arc around the
-      organ, and its thickness.
+    center_mm: RAS+; of a wall tumor, the point of the organ's outer surface that it grows from.
+    axes_mm: half-axes; of a wall tumor half its length along the organ, half its arc around the organ, its thickness.
     orientation: columns of the rotation from the tumor's frame to RAS+, as a unit quaternion (w, x, y, z).
-      A wall tumor's first axis runs along the organ, its third points from the surface into the lumen.
-    roughness, spectrum, skew: amplitude a, power p and skew s of the surface ln r = a (n - s (n^2 - 1)).
+    volume_mm3: planned. radius_mm: of a ball around the center that holds the tumor, all but rare bumps.
     contrast_hu: mean inside minus `base_hu`, the organ's mean in this scan.
-    texture_hu, texture_mm: SD and correlation length of the tissue inside.
     edge_mm, blur_mm: SD of the tumor's own border, and of the scanner's in-plane blur, which adds to it.
-    rim_hu, rim_mm: an enhancing rim, added to the contrast over that thickness; 0 for none.
-    core_hu, core_share: a necrotic core, added to the contrast inside that share of the radius; 0 for none.
-    displacement_mm, displacement_reach: how far the border pushes its neighbors, and where that ends, in radii.
-    noise_hu, noise_from_mm: SD of the scan's grain there, and where to learn it for what replaces gas, stool, fat
-      or vessels.
-    relaxed: how often the wish for a place was widened before the organ had one.
-    seed: of the surface, the texture and the grain. details: what other generators need.
+    noise_hu, noise_from_mm: SD of the scan's noise, and the place where it is learned for voxels that replace gas,
+      stool, fat or vessels.
+    seed: of everything that is drawn while the tumor is rendered.
+    displacement_mm, displacement_reach: how far the border moves its neighbors (mass effect), and where that ends, in
+      half-axes; 0 mm for no mass effect.
+    relaxed: how often the wanted depth was widened before the organ had a place.
+    generator: who renders it. details: what only that generator reads, as JSON data.
     """
 
     organ: str
-    form: Literal["mass", "wall"]
     center_mm: Vector
     axes_mm: Vector
-    orientation: tuple[float, float, float, float]
-    roughness: float
-    spectrum: float
-    skew: float
+    orientation: Quaternion
+    volume_mm3: float
+    radius_mm: float
     base_hu: float
     contrast_hu: float
-    texture_hu: float
-    texture_mm: float
     edge_mm: float
     blur_mm: float
     noise_hu: float
     noise_from_mm: Vector
     seed: int
-    rim_hu: float = 0.0
-    rim_mm: float = 0.0
-    core_hu: float = 0.0
-    core_share: float = 0.0
     displacement_mm: float = 0.0
     displacement_reach: float = DISPLACEMENT_REACH
-    calcifications: tuple[Calcification, ...] = ()
     relaxed: int = 0
     generator: str = "rules"
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def volume_mm3(self) -> float:
-        """The planned volume: of the ellipsoid with these half-axes, or of the unclipped wall patch."""
-        a, b, c = self.axes_mm
-        return 4 / 3 * np.pi * a * b * c if self.form == "mass" else 2 / 3 * np.pi * a * b * c
-
-    @property
     def equivalent_diameter_mm(self) -> float:
         """Of the ball of the planned volume."""
-        return float((6 * self.volume_mm3 / np.pi) ** (1 / 3))
+        return equivalent_diameter_mm(self.volume_mm3)
 
     @property
     def rotation(self) -> Array:
@@ -97,17 +83,27 @@ class TumorPlan:
             ]
         )
 
+    def details_as(self, kind: type[Details]) -> Details:
+        """The details as a dataclass of the generator; keys of other dataclasses are left out."""
+        names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        return kind(**{name: value for name, value in self.details.items() if name in names})
+
     def as_dict(self) -> dict[str, Any]:
         """JSON data from which `from_dict` gives an equal plan."""
-        return dataclasses.asdict(self) | {"calcifications": [list(speck) for speck in self.calcifications]}
+        plain = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return plain | {name: list(plain[name]) for name in _VECTORS} | {"details": dict(self.details)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TumorPlan:
         """The plan that `as_dict` wrote."""
-        vectors = ("center_mm", "axes_mm", "orientation", "noise_from_mm")
-        specks = tuple(Calcification(tuple(place), *rest) for place, *rest in data.get("calcifications", ()))
-        plain: dict[str, Any] = {key: tuple(value) if key in vectors else value for key, value in data.items()}
-        return cls(**(plain | {"calcifications": specks}))
+        plain: dict[str, Any] = {key: tuple(value) if key in _VECTORS else value for key, value in data.items()}
+        return cls(**plain)
+
+
+def no_scores(box: Box, alpha: Array) -> Mapping[str, float]:
+    """The measure of a tumor about which its generator has nothing more to say."""
+    del box, alpha
+    return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +111,17 @@ class Tumor:
     """A rendered tumor on the box around it, not yet in the scan.
 
     box: in voxels of the scan. alpha: float32 (box), share of each voxel that is tumor. hu: float32 (box),
-    the tumor's tissue without the scan's grain, meaningful where alpha > 0.
+    the tumor's tissue without the scan's noise, meaningful where alpha > 0.
+    follows_organ: the organ's shape decides on the volume as well, so it may differ more from the plan.
+    measure: further scores of the tumor, given the box and the alpha that the scan has room for.
     """
 
     plan: TumorPlan
     box: Box
     alpha: Array
     hu: Array
+    follows_organ: bool = False
+    measure: Measure = no_scores
 
     @property
     def mask(self) -> Array:
@@ -138,12 +138,64 @@ class Verdict:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-class Generator(Protocol):
-    """What draws a tumor's voxels from its plan; the one extension point, by name or `module:Class`."""
+@dataclass(frozen=True)
+class Request:
+    """The tumor that a generator is asked to draw.
 
-    def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
-        """The tumor of `plan` on the grid of `ct`; `organ` is its organ's mask. Nothing random is left.
+    diameter_mm: of the ball of the wanted volume. others: tumors of the same organ that keep their place. seed: for
+    the plan. attempt: 0 for the first plan of a tumor, more after plans that were rejected.
+    """
 
-        Raises `CaseError` if the plan does not meet the scan.
+    recipe: SynthesisRecipe
+    diameter_mm: float
+    others: Sequence[TumorPlan] = ()
+    seed: int = 0
+    attempt: int = 0
+
+    @property
+    def taken(self) -> list[Ball]:
+        """The balls that hold the other tumors."""
+        return [(plan.center_mm, plan.radius_mm) for plan in self.others]
+
+
+class Generator(ABC):
+    """Draws plans of tumors and renders them; the one extension point, by name or `module:Class`.
+
+    There is one instance per process, name and device, built when it is first asked for. device: where the generator
+    computes, if it has a choice. Nothing else in synthesis knows one generator from another.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    @abstractmethod
+    def draw(self, organ: OrganModel, request: Request, rng: np.random.Generator) -> TumorPlan:
+        """A plan for the request, in a place of the organ; `drawing.complete_plan` fills in what all plans have.
+
+        Raises `CaseError` if the organ has no room.
         """
-        ...
+
+    @abstractmethod
+    def reach(self, plan: TumorPlan) -> float:
+        """How far from its center, in mm, the plan needs to know the organ's mask."""
+
+    @abstractmethod
+    def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
+        """The tumor of the plan on the grid of `ct`; nothing random is left.
+
+        organ: its mask (bool), whole or cropped, `reach` around the center as far as the scan goes. What else lies
+        there is no concern of the generator: insertion keeps tumors out of other tissue. Raises `CaseError` if nothing
+        of the tumor lies in the scan.
+        """
+
+    def render_all(self, jobs: Sequence[tuple[Volume, Volume, TumorPlan]]) -> list[Tumor]:
+        """Many tumors, each as `render` makes it; a generator that computes in batches does so here."""
+        return [self.render(ct, organ, plan) for ct, organ, plan in jobs]
+
+    def box(self, plan: TumorPlan, geometry: Geometry) -> Box:
+        """The voxels of a grid that the tumor may fill; the box may reach outside the grid."""
+        return geometry.box_around(plan.center_mm, self.reach(plan))
+
+    def outer_box(self, plan: TumorPlan, geometry: Geometry) -> Box:
+        """A box that holds `box`, at little cost."""
+        return self.box(plan, geometry)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from phantoms import plan_of
 
 from grids import centers_mm
 from synthoma.errors import CaseError
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies import wall
-from synthoma.synthesis.bodies.shape import Body
+from synthoma.synthesis.bodies.body import Body, Placement, Surface
 from synthoma.synthesis.insertion.blending import blend
-from synthoma.synthesis.location import measure_organ
-from synthoma.synthesis.tumor import Tumor, TumorPlan
+from synthoma.synthesis.location import OrganModel, measure_organ
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.tumor import Request, Tumor, TumorPlan
 from synthoma.volume import Array, Geometry, Volume
 
 RADIUS, BEND = 16.0, 48.0
@@ -59,27 +62,23 @@ def mask(grid: Geometry, organ: Organ = straight, half_length: float = 500.0) ->
 
 def plan(axes: tuple[float, float, float] = (22.0, 24.0, 9.0), **changes: object) -> TumorPlan:
     """A tumor at (-RADIUS, 0, 0), where all tubes have their wall, growing toward +x along +z."""
-    first = TumorPlan(
-        organ="colon",
-        form="wall",
-        center_mm=(-RADIUS, 0.0, 0.0),
-        axes_mm=axes,
+    settings: dict[str, Any] = {
+        "organ": "colon",
+        "form": "wall",
+        "center_mm": (-RADIUS, 0.0, 0.0),
+        "axes_mm": axes,
         # columns z, y, x would be left-handed: around is -y
-        orientation=rotation_of(np.array([[0, 0, 1.0], [0, -1, 0], [1, 0, 0]]).T),
-        roughness=0.0,
-        spectrum=2.9,
-        skew=0.1,
-        base_hu=60.0,
-        contrast_hu=20.0,
-        texture_hu=0.0,
-        texture_mm=3.0,
-        edge_mm=0.3,
-        blur_mm=0.6,
-        noise_hu=10.0,
-        noise_from_mm=(0.0, 0.0, 0.0),
-        seed=4,
-    )
-    return dataclasses.replace(first, **changes)
+        "orientation": rotation_of(np.array([[0, 0, 1.0], [0, -1, 0], [1, 0, 0]]).T),
+        "spectrum": 2.9,
+        "base_hu": 60.0,
+        "contrast_hu": 20.0,
+        "texture_mm": 3.0,
+        "edge_mm": 0.3,
+        "blur_mm": 0.6,
+        "noise_hu": 10.0,
+        "seed": 4,
+    }
+    return plan_of(**settings | changes)
 
 
 def rotation_of(matrix: Array) -> tuple[float, float, float, float]:
@@ -105,6 +104,14 @@ def painted(body: Body, grid: Geometry) -> Array:
     return result
 
 
+def lumen_left(body: Body) -> float:
+    return body.measure(body.box, body.alpha)["lumen_left"]
+
+
+def placed(organ_model: OrganModel, diameter_mm: float, rng: np.random.Generator) -> Placement:
+    return wall.place(organ_model, Request(SynthesisRecipe(), diameter_mm), Surface("wall"), rng)
+
+
 def dice(one: Array, other: Array) -> float:
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
@@ -120,12 +127,12 @@ def test_the_phantom_plan_points_into_the_lumen() -> None:
 def test_an_eccentric_tumor_lies_on_the_wall_as_thick_and_long_as_planned(name: str, organ: Organ) -> None:
     grid, tumor = GRIDS[name], plan()
     hollow = mask(grid, organ)
-    body = wall.wall_body(tumor, grid, hollow)
+    body = wall.make(tumor, grid, hollow)
     label = painted(body, grid) >= 0.5
     points = centers_mm(grid)
     along, away = organ(points)
     step = max(grid.spacing_mm)
-    assert wall.on_wall(tumor, grid, hollow, body) == 1
+    assert body.measure(body.box, body.alpha)["on_wall"] == 1
     assert away[label].max() < RADIUS + 2.5
     assert (away[label] <= RADIUS).mean() > 0.85
     assert RADIUS - away[label].min() == pytest.approx(9.0, abs=1.5)
@@ -142,7 +149,7 @@ def test_the_same_plan_has_its_volume_on_every_grid_and_overlaps(axes: tuple[flo
     reference = GRIDS["1 mm"]
     alphas = {}
     for name, grid in GRIDS.items():
-        alpha = painted(wall.wall_body(tumor, grid, mask(grid)), grid)
+        alpha = painted(wall.make(tumor, grid, mask(grid)), grid)
         voxels = (alpha >= 0.5).sum()
         assert voxels * grid.voxel_mm3 == pytest.approx(tumor.volume_mm3, rel=0.1, abs=2 * grid.voxel_mm3), name
         alphas[name] = Volume(alpha, grid).to(reference, fill=0).data >= 0.5
@@ -154,7 +161,7 @@ def test_the_same_plan_has_its_volume_on_every_grid_and_overlaps(axes: tuple[flo
 def test_an_annular_tumor_goes_all_the_way_round_and_leaves_the_planned_lumen(name: str) -> None:
     grid, tumor = GRIDS[name], plan(ANNULAR)
     hollow = mask(grid)
-    body = wall.wall_body(tumor, grid, hollow)
+    body = wall.make(tumor, grid, hollow)
     label = painted(body, grid) >= 0.5
     points = centers_mm(grid)
     along, away = straight(points)
@@ -162,7 +169,7 @@ def test_an_annular_tumor_goes_all_the_way_round_and_leaves_the_planned_lumen(na
     turns = np.degrees(np.arctan2(points[..., 1], points[..., 0]))[here]
     assert np.histogram(turns, 24, (-180, 180))[0].min() > 0
     planned = ((RADIUS - 9) / RADIUS) ** 2
-    assert wall.lumen_left(tumor, grid, hollow, body) == pytest.approx(planned, abs=0.1)
+    assert body.measure(body.box, body.alpha)["lumen_left"] == pytest.approx(planned, abs=0.1)
     assert not label[(away < 3) & (np.abs(along) < 30)].any()
 
 
@@ -171,18 +178,18 @@ def test_a_closing_tumor_closes_the_lumen_and_an_eccentric_one_does_not(name: st
     grid = GRIDS[name]
     hollow = mask(grid)
     closing, eccentric = plan(CLOSED), plan()
-    assert wall.lumen_left(closing, grid, hollow, wall.wall_body(closing, grid, hollow)) < 0.02
-    assert wall.lumen_left(eccentric, grid, hollow, wall.wall_body(eccentric, grid, hollow)) > 0.5
+    assert lumen_left(wall.make(closing, grid, hollow)) < 0.02
+    assert lumen_left(wall.make(eccentric, grid, hollow)) > 0.5
 
 
 def test_the_cut_and_flipped_mask_gives_the_same_tumor() -> None:
     grid, tumor = centered((80, 80, 120), (0.99, 1.0, 1.01)), plan(roughness=0.2)
     hollow = mask(grid, bent)
-    whole = painted(wall.wall_body(tumor, grid, hollow), grid)
+    whole = painted(wall.make(tumor, grid, hollow), grid)
     part = hollow.crop(grid.box_around(tumor.center_mm, wall.reach_mm(tumor)))
-    assert np.array_equal(whole, painted(wall.wall_body(tumor, grid, part), grid))
+    assert np.array_equal(whole, painted(wall.make(tumor, grid, part), grid))
     turned = hollow.reorient("LPI")
-    other = painted(wall.wall_body(tumor, turned.geometry, turned), turned.geometry)
+    other = painted(wall.make(tumor, turned.geometry, turned), turned.geometry)
     assert np.abs(Volume(other, turned.geometry).reorient("RAS").data - whole).max() < 0.06
 
 
@@ -198,7 +205,7 @@ def test_a_mirrored_scan_has_the_mirrored_tumor() -> None:
         x, y, z = (move @ first.center_mm).tolist()
         moved = plan(center_mm=(x, y, z), orientation=rotation_of(frame))
         _, away = bent(centers_mm(grid) @ move)
-        results.append(painted(wall.wall_body(moved, grid, Volume(away <= RADIUS, grid)), grid))
+        results.append(painted(wall.make(moved, grid, Volume(away <= RADIUS, grid)), grid))
     assert np.abs(results[0] - results[1][::-1]).max() < 0.05
     assert results[0].max() == 1
 
@@ -206,7 +213,7 @@ def test_a_mirrored_scan_has_the_mirrored_tumor() -> None:
 def test_the_tumor_ends_with_the_organ_and_does_not_plug_its_end() -> None:
     grid, tumor = GRIDS["1 mm"], plan(ANNULAR)
     hollow = mask(grid, straight, half_length=10.0)
-    label = painted(wall.wall_body(tumor, grid, hollow), grid) >= 0.5
+    label = painted(wall.make(tumor, grid, hollow), grid) >= 0.5
     along, away = straight(centers_mm(grid))
     assert np.abs(along[label]).max() < 10 + 3
     assert not label[away < 4].any()
@@ -215,10 +222,10 @@ def test_the_tumor_ends_with_the_organ_and_does_not_plug_its_end() -> None:
 
 def test_an_organ_cut_by_the_field_of_view_goes_on_behind_it() -> None:
     grid, tumor = GRIDS["1 mm"], plan(ANNULAR)
-    whole = painted(wall.wall_body(tumor, grid, mask(grid)), grid)
+    whole = painted(wall.make(tumor, grid, mask(grid)), grid)
     # the face lies 6 mm from the tumor's center
     near = grid.crop(grid.box_around((0, 0, 0), 500)._replace(lower=(0, 0, 54)))
-    cut = painted(wall.wall_body(tumor, near, mask(near)), near)
+    cut = painted(wall.make(tumor, near, mask(near)), near)
     assert np.abs(cut - whole[:, :, 54:]).max() < 0.2
     assert dice(cut >= 0.5, whole[:, :, 54:] >= 0.5) > 0.97
 
@@ -228,7 +235,7 @@ def test_another_loop_beside_the_organ_is_left_alone() -> None:
     points = centers_mm(grid)
     own = straight(points)[1] <= RADIUS
     other = np.hypot(points[..., 0] + 2 * RADIUS + 3, points[..., 1]) <= RADIUS
-    label = painted(wall.wall_body(tumor, grid, Volume(own | other, grid)), grid) >= 0.5
+    label = painted(wall.make(tumor, grid, Volume(own | other, grid)), grid) >= 0.5
     assert label.any()
     assert not (label & other).any()
 
@@ -238,7 +245,7 @@ def test_gas_and_tumor_meet_at_a_border_as_sharp_as_the_scanner() -> None:
     away = straight(centers_mm(grid))[1]
     hu = np.where(away <= RADIUS - 2.5, -1000, np.where(away <= RADIUS, 60, -100)).astype(np.int16)
     ct = Volume(hu, grid)
-    body = wall.wall_body(tumor, grid, mask(grid))
+    body = wall.make(tumor, grid, mask(grid))
     tissue = np.full(body.alpha.shape, 80, np.float32)
     after = blend(ct, Tumor(tumor, body.box, body.alpha, tissue))
     i, j, k = (int(n) for n in np.rint(grid.to_ijk((0, 0, 0))) - body.box.lower)
@@ -253,7 +260,7 @@ def test_gas_and_tumor_meet_at_a_border_as_sharp_as_the_scanner() -> None:
 
 def test_radius_and_depth_agree_with_the_label() -> None:
     grid, tumor = GRIDS["oblique"], plan(roughness=0.1)
-    bare, full = (wall.wall_body(tumor, grid, mask(grid), inside) for inside in (False, True))
+    bare, full = (wall.make(tumor, grid, mask(grid), inside) for inside in (False, True))
     assert np.array_equal(bare.alpha, full.alpha)
     assert not bare.radius.any()
     label = full.alpha >= 0.5
@@ -267,7 +274,7 @@ def test_a_plan_away_from_the_organ_is_refused() -> None:
     grid = GRIDS["1 mm"]
     nothing = Volume(np.zeros(grid.shape, bool), grid)
     with pytest.raises(CaseError, match="wall"):
-        wall.wall_body(plan(), grid, nothing)
+        wall.make(plan(), grid, nothing)
 
 
 @pytest.mark.parametrize("organ", [straight, bent])
@@ -276,7 +283,7 @@ def test_frames_sit_on_the_surface_along_the_organ(name: str, organ: Organ) -> N
     grid = GRIDS[name]
     organ_model = measure_organ(*scan(grid, organ), "colon", "portal", 0.7, "phantom")
     for index in range(5):
-        frame = wall.draw_frame(organ_model, 24.0, [], 3.0, rng_for(index, "frame"))
+        frame = placed(organ_model, 24.0, rng_for(index, "frame"))
         turn = dataclasses.replace(plan(), orientation=frame.orientation).rotation
         center = np.asarray(frame.center_mm)
         away, inner = organ(center)[1], organ(center + 3 * turn[:, 2])[1]
@@ -285,14 +292,14 @@ def test_frames_sit_on_the_surface_along_the_organ(name: str, organ: Organ) -> N
         ahead = organ(center + 4 * turn[:, 0])[1]
         assert abs(ahead - away) < 1.5
         assert np.prod(frame.axes_mm) == pytest.approx(24**3 / 4)
-        assert frame == wall.draw_frame(organ_model, 24.0, [], 3.0, rng_for(index, "frame"))
+        assert frame == placed(organ_model, 24.0, rng_for(index, "frame"))
 
 
 def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
     organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
     rings = {}
     for diameter in (10.0, 45.0):
-        frames = [wall.draw_frame(organ_model, diameter, [], 3.0, rng_for(index, "share")) for index in range(12)]
+        frames = [placed(organ_model, diameter, rng_for(index, "share")) for index in range(12)]
         rings[diameter] = np.mean([frame.axes_mm[1] >= np.pi * RADIUS for frame in frames])
         assert all(3 <= frame.axes_mm[2] <= 2 * RADIUS and frame.axes_mm[0] <= 45 for frame in frames)
     assert rings[10.0] == 0
@@ -302,7 +309,7 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
 def test_most_of_a_tumor_lies_within_the_field_of_view() -> None:
     organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
     for index in range(12):
-        frame = wall.draw_frame(organ_model, 36.0, [], 3.0, rng_for(index, "view"))
+        frame = placed(organ_model, 36.0, rng_for(index, "view"))
         assert abs(frame.center_mm[2]) + 0.4 * frame.axes_mm[0] < 61
 
 
@@ -314,7 +321,7 @@ def test_an_organ_too_small_for_the_tumor_is_refused() -> None:
         ct, {"colon": Volume(np.linalg.norm(points, axis=-1) < 6, grid)}, "colon", "portal", 0.7, "bead"
     )
     with pytest.raises(CaseError, match="bead: no wall for a tumor of 30 mm in the colon"):
-        wall.draw_frame(organ_model, 30.0, [], 3.0, rng_for(0, "frame"))
+        placed(organ_model, 30.0, rng_for(0, "frame"))
 
 
 def scan(grid: Geometry, organ: Organ) -> tuple[Volume, dict[str, Volume]]:

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, plan_of, rho
 
-from synthoma.synthesis.bodies import shape
+from synthoma.synthesis.bodies.mass import mass
 from synthoma.synthesis.generators.rules import texture
-from synthoma.synthesis.tumor import Calcification, TumorPlan
+from synthoma.synthesis.generators.rules.details import Calcification
+from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry
 
 
 def tissue_of(plan: TumorPlan, geometry: Geometry) -> tuple[shape.Body, Array]:
-    body = shape.mass(plan, geometry, need_inside=True)
+    body = mass(plan, geometry, need_inside=True)
     return body, texture.tissue(plan, geometry, body)
 
 

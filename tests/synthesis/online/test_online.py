@@ -22,7 +22,7 @@ from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.crops import DrawnTumor
 from synthoma.synthesis.online.online import Fixed, Online
 from synthoma.synthesis.pipeline import Inserted, insert, open_scene, replay, synthesize
-from synthoma.synthesis.plan import JudgeRecipe, SynthesisRecipe
+from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.volume import Array, Box, Geometry, Volume
 
 UPRIGHT = grid((1.5, 1.5, 1.5), (120, 120, 120))

@@ -18,7 +18,7 @@ from synthesis.patients import OBLIQUE, RECIPE, patient, write_patients
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.errors import CaseError, FileError
 from synthoma.synthesis.pipeline import synthesize
-from synthoma.synthesis.plan import JudgeRecipe
+from synthoma.synthesis.recipe import JudgeRecipe
 from synthoma.synthesis.store.manifest import (
     Manifest,
     Row,
@@ -28,7 +28,7 @@ from synthoma.synthesis.store.manifest import (
     versions,
     write_manifest,
 )
-from synthoma.synthesis.tumor import Calcification, TumorPlan
+from synthoma.synthesis.tumor import TumorPlan
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 vector = st.tuples(number, number, number)
@@ -42,29 +42,15 @@ data = st.recursive(
 @st.composite
 def plans(draw: st.DrawFn) -> TumorPlan:
     """Any plan at all, sensible or not."""
-    names = (
-        "roughness",
-        "spectrum",
-        "skew",
-        "base_hu",
-        "contrast_hu",
-        "texture_hu",
-        "texture_mm",
-        "edge_mm",
-        "blur_mm",
-    )
-    names += ("noise_hu", "rim_hu", "rim_mm", "core_hu", "core_share", "displacement_mm", "displacement_reach")
+    names = ("volume_mm3", "radius_mm", "base_hu", "contrast_hu", "edge_mm", "blur_mm", "noise_hu")
+    names += ("displacement_mm", "displacement_reach")
     return TumorPlan(
         organ=draw(st.sampled_from(["liver", "colon"])),
-        form=draw(st.sampled_from(["mass", "wall"])),
         center_mm=draw(vector),
         axes_mm=draw(vector),
         orientation=draw(st.tuples(number, number, number, number)),
         noise_from_mm=draw(vector),
         seed=draw(st.integers(0, 2**63 - 1)),
-        calcifications=tuple(
-            Calcification(*speck) for speck in draw(st.lists(st.tuples(vector, number, number), max_size=2))
-        ),
         generator=draw(st.text()),
         details=draw(st.dictionaries(st.text(), data, max_size=3)),
         **{name: draw(number) for name in names},

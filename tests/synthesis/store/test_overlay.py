@@ -12,7 +12,7 @@ from synthesis.patients import OBLIQUE, RECIPE, UPRIGHT, patient
 from synthoma.datasets.layouts.opening import read_case
 from synthoma.errors import CaseError, FileError
 from synthoma.synthesis.pipeline import Synthesis, synthesize
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import rows_of
 from synthoma.synthesis.store.overlay import lay_over, write_overlay
 from synthoma.volume import Volume

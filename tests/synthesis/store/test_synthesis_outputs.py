@@ -34,7 +34,7 @@ from synthoma.datasets.layouts import opening
 from synthoma.errors import CaseError, FileError, RecipeError
 from synthoma.reading import open_dataset, read_case
 from synthoma.runs import read_run
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import read_manifest
 from synthoma.synthesis.store.outputs import MAPS, synthesize_case
 from synthoma.volume import Volume

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.bodies.shape import Floats
-from synthoma.volume import Array, Geometry, Volume
+from synthoma.volume import Array, Floats, Geometry, Volume
 
 RAYS, ROW_MM = 36, 3.0
 OUTER, SHELL, INSIDE = 0, 1, 2

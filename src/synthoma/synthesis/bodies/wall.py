@@ -2,31 +2,33 @@
 
 In coordinates of the wall (u along the organ, v around it, depth D under its outer surface) the tumor is where
 ((u/a)^2 + (v/b)^2)^2 + (D/c)^4 < e^(4 g): a plateau with shoulders, as annular cancers have; g is the surface of
-`shape`, over directions from the tumor's center. It reaches a little way outside, and further where it is thicker
+`surface`, over directions from the tumor's center. It reaches a little way outside, and further where it is thicker
 than the organ is deep. a is stretched until the volume is the planned one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies import centerline, shape, tube
-from synthoma.synthesis.bodies.shape import Body, Floats
+from synthoma.synthesis.bodies import centerline, tube
+from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, coverage
+from synthoma.synthesis.bodies.subvoxels import sample_grid, samples_per_voxel, voxel_means
+from synthoma.synthesis.bodies.surface import log_radius_map, map_index, refine
 from synthoma.synthesis.bodies.tube import Nodes, Tube
 from synthoma.synthesis.location import OrganModel, find_site
-from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
+from synthoma.volume import Array, Box, Floats, Geometry, Volume, triple
 
 _TRIES = 12
 _LEAST_ROOM = 0.4  # share of a tumor that its place has to hold
-_SURFACE_MM = 2.6  # as deep as the host's outermost cells lie
+_SURFACE_MM = 2.6  # as deep as the organ model's outermost cells lie
 _AROUND_MM = 75.0  # how much of the organ a place is judged by
+_MARGIN_MM = 8.0  # how far a wall tumor, its blur included, may come out of where its organ is looked at
 _THINNEST_MM, _LONGEST_MM = 3.0, 35.0
 _CLOSED = 1.4  # thickness over the organ's radius from which an annular tumor surely closes the lumen
 _STRETCH = (0.4, 1.7)  # of the planned length, so that the volume is the planned one
@@ -36,47 +38,32 @@ _FINER = 4  # nodes of the map of lobules to each of the harmonics'; the far wal
 _SAMPLES = (48, 36, 8)  # along, around and into the wall, to find the volume
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Where a wall tumor sits and how far it reaches; see `TumorPlan`. relaxed: places given up before this one."""
-
-    center_mm: Vector
-    axes_mm: Vector
-    orientation: tuple[float, float, float, float]
-    relaxed: int
-
-
-def draw_frame(
-    organ_model: OrganModel,
-    diameter_mm: float,
-    taken: Sequence[tuple[Vector, float]],
-    gap_mm: float,
-    rng: np.random.Generator,
-) -> Frame:
+def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.random.Generator) -> Placement:
     """A place drawn uniformly over the organ's surface, and half length, half arc and thickness that suit it.
 
-    The volume is that of a ball of `diameter_mm`. Places on the organ's end, or without room along it, are given up;
-    if there is no other the roomiest is taken. `CaseError` if there is none at all.
+    Places on the organ's end, or without room along it, are given up (`relaxed` counts them); if there is no other
+    the roomiest is taken. `CaseError` if there is none at all.
     """
+    diameter_mm, gap_mm = request.diameter_mm, request.recipe.gap_mm
     scan = organ_model.scan
     # the outermost coarse voxels of the organ, however coarse they are
     surface_mm = max(_SURFACE_MM, min(organ_model.grid.spacing_mm))
-    best: tuple[float, Frame] | None = None
+    best: tuple[float, Placement] | None = None
     for tried in range(_TRIES):
-        site = find_site(organ_model, (0.0, surface_mm), 0.8 * diameter_mm, taken, gap_mm, rng, relax=0)
+        site = find_site(organ_model, (0.0, surface_mm), 0.8 * diameter_mm, request.taken, gap_mm, rng, relax=0)
         organ = organ_model.crop(scan.box_around(site.center_mm, _AROUND_MM))
-        place = _place(organ, site.center_mm)
-        if place is None:
+        tube_there = _tube_at(organ, site.center_mm)
+        if tube_there is None:
             continue
-        center, rotation, line = place
+        center, rotation, line = tube_there
         axes = _draw_axes(diameter_mm, line.radius_mm, rng)
         x, y, z = center.tolist()
-        frame = Frame((x, y, z), axes, _quaternion(rotation), tried)
+        placement = Placement((x, y, z), axes, _quaternion(rotation), tried, surface)
         room = _room(line, scan, axes[0], diameter_mm)
         if room > 0.75:
-            return frame
+            return placement
         if best is None or room > best[0]:
-            best = room, frame
+            best = room, placement
     if best is None or best[0] < _LEAST_ROOM:
         raise CaseError(
             f"no wall for a tumor of {diameter_mm:.0f} mm in the {organ_model.organ}",
@@ -89,7 +76,7 @@ def draw_frame(
     return dataclasses.replace(best[1], relaxed=_TRIES)
 
 
-def _place(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None:
+def _tube_at(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None:
     """Center on the surface, rotation of the tumor's frame, and the organ there; None where it is no tube."""
     found = centerline.find_wall(organ, near_mm)
     if found is None:
@@ -153,19 +140,31 @@ def reach_mm(plan: TumorPlan) -> float:
     return max(2.0 * length, min(2.2 * arc, 65.0)) + 12.0
 
 
-def wall_body(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool = False) -> Body:
+def volume_mm3(axes_mm: Vector) -> float:
+    """Of the plain tumor on a flat wall."""
+    a, b, c = axes_mm
+    return 2 / 3 * np.pi * a * b * c
+
+
+def box(plan: TumorPlan, geometry: Geometry) -> Box:
+    """The voxels that the tumor may fill, found without looking at the organ."""
+    return geometry.box_around(plan.center_mm, reach_mm(plan) + _MARGIN_MM)
+
+
+def make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool = False) -> Body:
     """The body of a wall tumor on the box of `geometry` that it reaches; the box may reach outside the grid.
 
     organ: bool, `reach_mm` around the center as far as the scan goes; behind the scan's faces it is taken to go on.
-    The tumor ends where the organ does. Raises `CaseError` if the organ is not there.
+    The tumor ends where the organ does. Its measure tells `lumen_left` and `on_wall`. Raises `CaseError` if the organ
+    is not there.
     """
     line = _trace(plan, organ)
-    _, table = shape.refine(np.exp(np.clip(shape.surface(plan), _DENT, _BUMP)), _FINER)
+    _, table = refine(np.exp(np.clip(log_radius_map(plan.seed, Surface.of(plan)), _DENT, _BUMP)), _FINER)
     stretch, reached = _stretch(plan, line, table)
-    parts = _parts(plan, geometry)
-    blur_mm = _blur_mm(plan, geometry, parts)
-    box = _box_of(reached, geometry, 2.5 * blur_mm + 0.1 * max(plan.axes_mm[:2]))
-    fine = _divided(geometry.crop(box), parts)
+    samples = samples_per_voxel(plan, geometry)
+    blur_mm = _blur_mm(plan, geometry, samples)
+    whole = _box_of(reached, geometry, 2.5 * blur_mm + 0.1 * max(plan.axes_mm[:2]))
+    fine = sample_grid(geometry.crop(whole), samples)
     nodes = Nodes.of(line, fine)
     _, rough_mm = _level(plan, line, nodes.coordinates(), _bumps(plan, nodes.points, table), stretch)
     state = nodes.spread(rough_mm, 2.5 * blur_mm + 0.5)
@@ -173,36 +172,45 @@ def wall_body(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: b
     at = np.unravel_index(near, fine.shape)
     level, outside_mm = _level(plan, line, nodes.coordinates(at), _bumps(plan, tube.places(fine, at), table), stretch)
 
-    def whole(start: Floats, values: Floats) -> Floats:
+    def means(start: Floats, values: Floats) -> Floats:
         start.ravel()[near] = values
-        return _means(start, parts)
+        return voxel_means(start, samples)
 
-    alpha = whole((state == tube.INSIDE).astype(np.float32), shape.coverage(outside_mm / np.float32(blur_mm)))
-    if not need_inside:
-        return Body(box, alpha, np.zeros(box.shape, np.float32), np.zeros(box.shape, np.float32))
-    radius = whole(np.full(fine.shape, 2, np.float32), level + 1)
-    return Body(box, alpha, radius, whole(np.full(fine.shape, -9, np.float32), -outside_mm))
+    alpha = means((state == tube.INSIDE).astype(np.float32), coverage(outside_mm / np.float32(blur_mm)))
+    radius = depth = np.zeros(whole.shape, np.float32)
+    if need_inside:
+        radius = means(np.full(fine.shape, 2, np.float32), level + 1)
+        depth = means(np.full(fine.shape, -9, np.float32), -outside_mm)
+    return Body(whole, alpha, radius, depth, partial(_scores, line, plan.axes_mm[0], geometry, organ))
 
 
-def lumen_left(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
+def _scores(
+    line: Tube, half_length_mm: float, geometry: Geometry, organ: Volume, whole: Box, alpha: Array
+) -> dict[str, float]:
+    label = alpha >= 0.5
+    return {
+        "lumen_left": lumen_left(line, half_length_mm, geometry, whole, label),
+        "on_wall": on_wall(geometry, organ, whole, label),
+    }
+
+
+def lumen_left(line: Tube, half_length_mm: float, geometry: Geometry, whole: Box, label: Array) -> float:
     """Share of the organ's section that the tumor leaves, where it leaves least; 0 is closed. The wall counts."""
-    line = _trace(plan, organ)
-    label = Volume(np.pad(body.alpha >= 0.5, 1), geometry.crop(body.box.grow(1)))
-    rows = np.abs(line.rows_mm) <= plan.axes_mm[0]
+    mask = Volume(np.pad(label, 1), geometry.crop(whole.grow(1)))
+    rows = np.abs(line.rows_mm) <= half_length_mm
     shares = (np.arange(12) + 0.5) / 12
     away = line.surface_mm[rows][:, :, None] * shares
     points = line.ray_points(line.rows_mm[rows], line.angles, away)
     area = away * line.surface_mm[rows][:, :, None]
-    tumor = (area * tube.value_at(label, points)).sum(axis=(1, 2))
+    tumor = (area * tube.value_at(mask, points)).sum(axis=(1, 2))
     return float((1 - tumor / np.maximum(area.sum(axis=(1, 2)), 1e-6)).min())
 
 
-def on_wall(plan: TumorPlan, geometry: Geometry, organ: Volume, body: Body | Tumor) -> float:
+def on_wall(geometry: Geometry, organ: Volume, whole: Box, label: Array) -> float:
     """Share of the label in pieces that reach the organ's outer surface; nan if the label is empty."""
-    label = body.alpha >= 0.5
     if not label.any():
         return float("nan")
-    inside = tube.value_at(organ, tube.positions(geometry.crop(body.box)))
+    inside = tube.value_at(organ, tube.positions(geometry.crop(whole)))
     surface = inside & ~ndimage.binary_erosion(inside, border_value=1) | ~inside
     pieces, _ = ndimage.label(label)
     return float(np.isin(pieces[label], np.unique(pieces[surface & label])).mean())
@@ -287,55 +295,41 @@ def _outside_mm(plan: TumorPlan, line: Tube) -> float:
 
 def _bumps(plan: TumorPlan, points: Array, table: Array) -> Floats:
     """exp g at RAS+ positions (3, ...), by direction from the tumor's center in its map."""
-    if plan.roughness == 0:
+    if Surface.of(plan).roughness == 0:
         return np.ones(points.shape[1:], np.float32)
     x, y, z = (axis.astype(np.float32) - np.float32(start) for axis, start in zip(points, plan.center_mm, strict=True))
     a, b, c = (np.float32(row[0]) * x + np.float32(row[1]) * y + np.float32(row[2]) * z for row in plan.rotation.T)
-    return np.asarray(table.astype(np.float32).ravel()[shape.map_index(a, b, c, len(table))])
+    return np.asarray(table.astype(np.float32).ravel()[map_index(a, b, c, len(table))])
 
 
 def _box_of(points: Array, geometry: Geometry, margin_mm: float) -> Box:
     """The voxels within a margin of places (n, 3) in RAS+."""
     at = geometry.to_ijk(points)
     margin = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]), axis=1) * margin_mm
-    i, j, k = np.floor(at.min(axis=0) - margin).astype(int).tolist()
-    m, n, o = (np.ceil(at.max(axis=0) + margin).astype(int) + 1).tolist()
-    return Box((i, j, k), (m, n, o))
+    return Box(triple(np.floor(at.min(axis=0) - margin)), triple(np.ceil(at.max(axis=0) + margin) + 1))
 
 
-def _parts(plan: TumorPlan, geometry: Geometry) -> tuple[int, int, int]:
-    """Into how many samples a voxel is divided along each axis: more where it is long for the tumor."""
-    finest = max(1.25, 0.2 * min(plan.axes_mm))
-    i, j, k = (int(np.clip(np.ceil(spacing / finest - 1e-6), 1, 8)) for spacing in geometry.spacing_mm)
-    return i, j, k
-
-
-def _divided(geometry: Geometry, parts: tuple[int, int, int]) -> Geometry:
-    """The grid of the samples."""
-    affine = geometry.affine.copy()
-    affine[:3, :3] /= np.asarray(parts)
-    affine[:3, 3] = geometry.to_mm((1 / np.asarray(parts) - 1) / 2)
-    i, j, k = (n * part for n, part in zip(geometry.shape, parts, strict=True))
-    return Geometry((i, j, k), affine)
-
-
-def _means(values: Floats, parts: tuple[int, int, int]) -> Floats:
-    """Means over the samples of each voxel."""
-    if parts == (1, 1, 1):
-        return values
-    i, j, k = (n // part for n, part in zip(values.shape, parts, strict=True))
-    return np.asarray(values.reshape(i, parts[0], j, parts[1], k, parts[2]).mean(axis=(1, 3, 5), dtype=np.float32))
-
-
-def _blur_mm(plan: TumorPlan, geometry: Geometry, parts: tuple[int, int, int]) -> float:
+def _blur_mm(plan: TumorPlan, geometry: Geometry, samples: tuple[int, int, int]) -> float:
     """SD of border, scanner and sample, the same in all directions."""
-    sample = float((np.square(geometry.spacing_mm) / np.square(parts)).mean() / 12)
+    sample = float((np.square(geometry.spacing_mm) / np.square(samples)).mean() / 12)
     return float(np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + sample))
 
 
-def _quaternion(rotation: Array) -> tuple[float, float, float, float]:
+def _quaternion(rotation: Array) -> Quaternion:
     """(w, x, y, z) of a rotation matrix."""
     from scipy.spatial.transform import Rotation
 
     x, y, z, w = Rotation.from_matrix(rotation).as_quat().tolist()
     return w, x, y, z
+
+
+WALL = Form(
+    place=place,
+    volume_mm3=volume_mm3,
+    reach=reach_mm,
+    make=make,
+    box=box,
+    outer_box=box,
+    follows_organ=True,
+    has_mass_effect=False,
+)

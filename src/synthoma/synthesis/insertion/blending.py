@@ -1,41 +1,20 @@
-"""A tumor into a scan: partial volume at the border, the scan's own grain kept inside."""
+"""A tumor into a scan: partial volume at the border, the scan's own noise kept inside."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthoma.seeds import rng_for
-from synthoma.synthesis.bodies.shape import Floats
-from synthoma.synthesis.tumor import Tumor, TumorPlan, Vector
-from synthoma.volume import Array, Box, Geometry, Triple, Volume
+from synthoma.synthesis.scan import HU_RANGE, Noise
+from synthoma.synthesis.tumor import Tumor, TumorPlan
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
 
-HU_RANGE = (-1024, 3071)
 _NOISE_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
 _BLOCK_MM = 2.4
-_SAMPLE_MM = (20.0, 20.0, 20.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Noise:
-    """A scan's noise as found in a block of even tissue. sample: HU, float64, of zero mean."""
-
-    sample: Array
-
-    @classmethod
-    def at(cls, ct: Volume, center_mm: Vector) -> Noise:
-        """Learned from a 20 mm block around a place."""
-        return cls(noise_sample(ct, center_mm))
-
-    @cached_property
-    def spectrum(self) -> Array:
-        """Amplitudes of its waves."""
-        return np.abs(np.fft.rfftn(self.sample))
 
 
 def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
@@ -116,42 +95,6 @@ def _interpolate(values: Floats, at: list[Array]) -> Floats:
         start = values.take(low, axis)
         values = start + (values.take(high, axis) - start) * weight
     return values.T
-
-
-def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
-    """The tumor where only `free` voxels (bool, box) may change: one piece, its cut softened by one voxel.
-
-    Outside `free` alpha is 0; the largest piece that is left stays.
-    """
-    if not (tumor.alpha * ~free).any():
-        return tumor
-    import cc3d
-
-    # transposed: these libraries want the last axis fastest
-    alpha = tumor.alpha.T * ndimage.uniform_filter(free.T.astype(np.float32), 3) * free.T
-    pieces = cc3d.connected_components(np.ascontiguousarray(alpha >= 0.5), connectivity=6)
-    if pieces.max() > 1:
-        largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-        alpha *= ndimage.binary_dilation(largest, np.ones((3, 3, 3)), iterations=2)
-    return replace(tumor, alpha=np.asarray(alpha, np.float32).T)
-
-
-def noise_sample(ct: Volume, center_mm: Vector) -> Array:
-    """The noise of a 20 mm block around a place of even tissue, float64, its slow part taken away."""
-    geometry = ct.geometry
-    size = [max(4, min(32, round(mm / s))) for mm, s in zip(_SAMPLE_MM, geometry.spacing_mm, strict=True)]
-    center = np.round(geometry.to_ijk(center_mm)).astype(int)
-    lower = [int(np.clip(c - n // 2, 0, max(0, m - n))) for c, n, m in zip(center, size, ct.data.shape, strict=True)]
-    i, j, k = (slice(low, low + n) for low, n in zip(lower, size, strict=True))
-    block = ct.data[i, j, k].astype(np.float64)
-    for axis in range(3):
-        # a plane through the block: organs brighten slowly from one side to the other
-        at = np.arange(block.shape[axis]) - (block.shape[axis] - 1) / 2
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        if (at**2).sum() > 0:
-            slope = (block * at.reshape(shape)).sum() / ((at**2).sum() * block.size / block.shape[axis])
-            block = block - slope * at.reshape(shape)
-    return np.asarray(block - block.mean())
 
 
 def _tile(noise: Noise, plan: TumorPlan, box: Box) -> Floats:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthoma.synthesis.bodies.shape import Floats
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Array, Box, Geometry
+from synthoma.volume import Array, Box, Floats, Geometry
 
 
 @dataclass(frozen=True, eq=False)

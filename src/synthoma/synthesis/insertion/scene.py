@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from synthoma import anatomy
 from synthoma.errors import CaseError
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.insertion.blending import Noise
 from synthoma.synthesis.location import OrganModel, coarse_steps, measure_organ
+from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
+FRAME = "RAS"  # the axes that tumors are put in along, however a file stores its voxels
 # numbers in the map: `anatomy.STRUCTURES`' ids, whose last ones are tumors, then other tumors, then other structures
 _FIRST_TUMOR = min(number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name))
 _OTHER_TUMOR = 1 + max(anatomy.STRUCTURES.values())
@@ -26,9 +27,10 @@ _INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk"
 class Scene:
     """Working copies of a scan and its masks. Made from a case's volumes, which stay as they are."""
 
-    def __init__(self, case: str, ct: Volume) -> None:
+    def __init__(self, case: str, ct: Volume, stored: Geometry | None = None) -> None:
         self.case = case
         self.geometry: Geometry = ct.geometry
+        self.stored = stored or ct.geometry  # the same grid with the axes of the file
         self.original = ct
         self.hu: Array = ct.data.copy(order="K")
         self.masks: dict[str, Array] = {}
@@ -61,7 +63,6 @@ class Scene:
 
     def add_mask(self, name: str, mask: Volume, keep: bool) -> None:
         """A structure of the case; `keep` the ones that plans, phase or moved masks need, map the others only."""
-        self.original.require_same_grid(mask, f"{name} mask")
         if keep:
             self.masks[name] = mask.data
         box = Box.around(mask.data)
@@ -76,7 +77,7 @@ class Scene:
         if box is None:
             return
         if self.map is None:
-            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+            self.map = np.zeros_like(self.hu, np.uint8)
         # of structures that overlap the smaller one shows: a body mask must not hide the organs
         inside, part = mask.data[box.slices], self.map[box.slices]
         if not tumor:
@@ -151,7 +152,7 @@ class Scene:
                     self.map[displacement.box.slices], displacement
                 )
         if self.map is None:
-            self.map = np.zeros(self.hu.shape, np.uint8, order="F" if self.hu.flags.f_contiguous else "C")
+            self.map = np.zeros_like(self.hu, np.uint8)
         self.map[box.slices][mask] = anatomy.STRUCTURES[anatomy.organ(organ).lesion]
 
 
@@ -166,6 +167,7 @@ def scan_digest(ct: Volume) -> str:
     """16 hexadecimal digits of a scan's grid and of every few of its voxels: tells scans apart at little cost."""
     i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((ct.data.shape, ct.geometry.affine.round(3).tolist(), str(ct.data.dtype))).encode())
+    affine = (ct.geometry.affine.round(3) + 0.0).tolist()  # no negative zeros
+    digest.update(repr((ct.data.shape, affine, str(ct.data.dtype))).encode())
     digest.update(ct.data[::i, ::j, ::k].tobytes(order="F"))
     return digest.hexdigest()

@@ -19,17 +19,18 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
 from synthoma.recipe import make_recipe
 from synthoma.seeds import rng_for, seed_for
+from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import crops
-from synthoma.synthesis.insertion.blending import Noise
 from synthoma.synthesis.insertion.crops import DrawnTumor, Voxels
 from synthoma.synthesis.insertion.scene import organ_of_labels
 from synthoma.synthesis.online.stored import StoredOrgan, pack, pack_organ, unpack, unpack_organ
 from synthoma.synthesis.pipeline import open_scene, phase_of
-from synthoma.synthesis.plan import SynthesisRecipe, draw_plans
-from synthoma.synthesis.scan import scanner_blur_mm
+from synthoma.synthesis.plan import draw_plans
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.scan import Noise, scanner_blur_mm
 from synthoma.synthesis.store.manifest import MANIFEST, Manifest, read_manifest
 from synthoma.synthesis.store.overlay import require_scan
-from synthoma.synthesis.tumor import TumorPlan
+from synthoma.synthesis.tumor import Generator, TumorPlan
 from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
@@ -89,7 +90,7 @@ def may_host(entry: Entry, organ: str) -> bool:
 class Online:
     """Tumors of a recipe, drawn afresh for every case in every epoch; everything follows from seed, case and epoch.
 
-    probability: that a case gets any. The recipe's `retries` do not count: a rejected tumor is left out.
+    probability: that a case gets any. A rejected tumor is drawn again before patches are centered, as in `synthesize`.
     """
 
     recipe: SynthesisRecipe
@@ -131,25 +132,26 @@ class Online:
         return {"refused": pack(refused), **arrays}
 
     def draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
-        """The tumors of a case in an epoch; () with probability 1 - p, and if the case can host none."""
+        """The tumors of a case in an epoch, judged and rendered; () with probability 1 - p, or if there is no room."""
         return self._drawn.get(entry, epoch, lambda: self._draw(entry, epoch))
 
     def _draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
         if rng_for(self.seed, entry.case, "online", epoch).random() >= self.probability:
             return ()
         seed = seed_for(self.seed, "online", epoch)
+        generator = open_generator(self.recipe.generator, allowed=(self.recipe.generator,))
         drawn: list[DrawnTumor] = []
-        for organ_model in self._organs.get(entry, 0, lambda: self._read_organs(entry)).values():
+        for organ in self._organs.get(entry, 0, lambda: self._read_organs(entry)).values():
             try:
-                plans = draw_plans(organ_model, self.recipe, seed)
+                plans = draw_plans(organ, self.recipe, seed)
             except CaseError:
                 continue  # no room for what was drawn in this epoch
-            drawn += (DrawnTumor(plan, index, organ_model.noise, organ_model.scan) for index, plan in enumerate(plans))
+            drawn += crops.settle(entry, organ, plans, self.recipe, seed, generator, organ.noise, drawn)
         return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
-        return crops.render(entry, box, drawn, self.recipe.judge)
+        return crops.render(entry, box, drawn)
 
     def refusals(self, entry: Entry) -> dict[str, str]:
         """Why a case can host no tumors in organs of the recipe."""
@@ -170,14 +172,16 @@ class Online:
 class Fixed:
     """The tumors of a manifest, the same in every epoch: the offline twin. Nothing is drawn and nothing rejected.
 
-    manifest: a file, the output folder of a synthesis, or what was read from it.
+    manifest: a file, the output folder of a synthesis, or what was read from it. allow_modules: generators of the form
+    `module:Class` that its plans may name.
     """
 
     manifest: Path | str | Manifest
+    allow_modules: tuple[str, ...] = ()
     _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fixed, (self.path,)
+        return Fixed, (self.path, self.allow_modules)
 
     @cached_property
     def path(self) -> Path:
@@ -218,7 +222,7 @@ class Fixed:
         known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
         noises = [Noise(sample) for sample in tables["noises"]] if plans else []
         return tuple(
-            DrawnTumor(plan, index, noises[place], entry.geometry)
+            DrawnTumor(plan, self._generator(plan), index, noises[place], entry.geometry)
             for index, (plan, place) in enumerate(plans)
             if plan.organ in known
         )
@@ -226,6 +230,9 @@ class Fixed:
     def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
         return crops.render(entry, box, drawn)
+
+    def _generator(self, plan: TumorPlan) -> Generator:
+        return open_generator(plan.generator, allowed=self.allow_modules)
 
 
 def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path | str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.synthesis.insertion.blending import Noise
 from synthoma.synthesis.location import OrganModel
+from synthoma.synthesis.scan import Noise
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _ARRAYS = ("scan", "parts", "grid", "free", "cells", "depths_mm")  # fields that are not plain data

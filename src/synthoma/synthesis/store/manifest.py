@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from collections import Counter
@@ -17,12 +16,14 @@ from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, FileError, SynthomaError
-from synthoma.synthesis.pipeline import Attempt, Inserted, Synthesis
+from synthoma.synthesis.generators.rules.details import read_first_format
+from synthoma.synthesis.insertion.insertion import Attempt, Inserted
+from synthoma.synthesis.pipeline import Synthesis
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 MANIFEST = "manifest.parquet"
-FORMAT = 1
+FORMAT, READABLE = 2, ("1", "2")
 
 # One attempt as JSON data, as a worker reports it: case, scan_digest, phase, versions, index, number, accepted,
 # reason, digest, plan (`TumorPlan.as_dict`) and scores. A case without any attempt has one row without a plan.
@@ -40,9 +41,39 @@ _OWN = {
     "reason": "string",
     "digest": "string",
 }
+# Columns of the plan, which follow; a vector has a column for each of its parts: `center_mm_x`, ...
+_PLAN = {
+    "organ": "string",
+    "generator": "string",
+    "center_mm": "xyz",
+    "axes_mm": "xyz",
+    "orientation": "wxyz",
+    "volume_mm3": "double",
+    "radius_mm": "double",
+    "base_hu": "double",
+    "contrast_hu": "double",
+    "edge_mm": "double",
+    "blur_mm": "double",
+    "noise_hu": "double",
+    "noise_from_mm": "xyz",
+    "displacement_mm": "double",
+    "displacement_reach": "double",
+    "relaxed": "int64",
+    "seed": "int64",
+    "details": "json",
+}
+# Those of the first format, whose plans were those of the rules.
+_FIRST_PLAN = {
+    "organ": "string", "form": "string", "center_mm": "xyz", "axes_mm": "xyz", "orientation": "wxyz",
+    "roughness": "double", "spectrum": "double", "skew": "double", "base_hu": "double", "contrast_hu": "double",
+    "texture_hu": "double", "texture_mm": "double", "edge_mm": "double", "blur_mm": "double", "noise_hu": "double",
+    "noise_from_mm": "xyz", "seed": "int64", "rim_hu": "double", "rim_mm": "double", "core_hu": "double",
+    "core_share": "double", "push_mm": "double", "push_reach": "double", "calcifications": "json",
+    "relaxed": "int64", "generator": "string", "details": "json",
+}  # fmt: skip
+_VECTORS = ("xyz", "wxyz")
 _MEASURED = "measured_"
-_TYPES = {"float": "double", "int": "int64", "str": "string"}
-_PARTS = {"Vector": "xyz", "tuple[float, float, float, float]": "wxyz"}
+_DIAMETER, _FIRST_DIAMETER = f"{_MEASURED}equivalent_diameter_mm", f"{_MEASURED}diameter_mm"
 _NO_ATTEMPT = "no tumor was planned"
 
 
@@ -82,7 +113,7 @@ def write_manifest(rows: Iterable[Row], path: Path | str) -> None:
 
     rows = list(rows)
     scores = dict.fromkeys(name for row in rows for name in row["scores"])
-    types = _OWN | _plan_types() | {f"{_MEASURED}{name}": "double" for name in scores}
+    types = _OWN | _plan_columns(_PLAN) | {f"{_MEASURED}{name}": "double" for name in scores}
     schema = pa.schema(
         [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()],
         {"synthoma.manifest": str(FORMAT), "synthoma.versions": versions()},
@@ -113,11 +144,11 @@ def read_manifest(path: Path | str) -> Manifest:
     found = about.get("synthoma.manifest")
     if found is None:
         raise FileError(f"{path} is no manifest of synthoma", found=f"a table of {', '.join(table.column_names[:5])}")
-    if found != str(FORMAT):
+    if found not in READABLE:
         raise FileError(
             f"{path} is a manifest of another format",
             found=f"format {found}, written by {about.get('synthoma.versions', 'an unknown version')}",
-            expected=f"format {FORMAT}, which {versions()} reads",
+            expected=f"format {' or '.join(READABLE)}, which {versions()} reads",
             fix="replay it with the version that wrote it",
         )
     return Manifest(path, table)
@@ -166,9 +197,10 @@ class Manifest:
 
     def tumors(self) -> Iterator[Listed]:
         """Every tumor that is in a scan, in the order of the table."""
-        names = ["case", "organ", f"{_MEASURED}equivalent_diameter_mm", "accepted"]
-        if names[2] not in self.table.column_names:
+        diameter = _FIRST_DIAMETER if _FIRST_DIAMETER in self.table.column_names else _DIAMETER
+        if diameter not in self.table.column_names:
             return  # nothing was ever measured: no case has a tumor
+        names = ["case", "organ", diameter, "accepted"]
         count: Counter[str] = Counter()
         for columns in self.table.select(names).to_batches():
             for case, organ, diameter_mm, there in zip(*(column.to_pylist() for column in columns), strict=True):
@@ -234,57 +266,46 @@ def _outcome(
     return {"index": index, "number": number, "accepted": accepted, "reason": reason, "digest": digest}
 
 
-class _Field(NamedTuple):
-    """How a field of the plan lies in the table: as columns `NAME_x`, ... or as one; JSON text if nothing simpler."""
-
-    type: str
-    columns: tuple[str, ...]
-    is_json: bool = False
-
-
-@cache
-def _plan_fields() -> dict[str, _Field]:
-    found = {}
-    for field in dataclasses.fields(TumorPlan):
-        kind = str(field.type)
-        if kind in _PARTS:
-            found[field.name] = _Field("double", tuple(f"{field.name}_{part}" for part in _PARTS[kind]))
+def _plan_columns(plan: Mapping[str, str]) -> dict[str, str]:
+    """Column -> type of a plan's fields."""
+    columns: dict[str, str] = {}
+    for name, kind in plan.items():
+        if kind in _VECTORS:
+            columns |= {f"{name}_{part}": "double" for part in kind}
         else:
-            is_json = kind.startswith(("tuple", "Mapping"))
-            found[field.name] = _Field(_TYPES.get(kind, "string"), (field.name,), is_json)
-    return found
-
-
-def _plan_types() -> dict[str, str]:
-    return {column: field.type for field in _plan_fields().values() for column in field.columns}
+            columns[name] = "string" if kind == "json" else kind
+    return columns
 
 
 def _columns(row: Row) -> dict[str, Any]:
     """A row as flat columns."""
     columns = {name: row[name] for name in _OWN}
     columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
-    for name, field in _plan_fields().items() if row["plan"] is not None else ():
+    for name, kind in _PLAN.items() if row["plan"] is not None else ():
         value = row["plan"][name]
-        if len(field.columns) > 1:
-            columns |= dict(zip(field.columns, value, strict=True))
+        if kind in _VECTORS:
+            columns |= {f"{name}_{part}": entry for part, entry in zip(kind, value, strict=True)}
         else:
-            columns[name] = _json(value) if field.is_json else value
+            columns[name] = _json(value) if kind == "json" else value
     return columns
 
 
 def _row_from(columns: Mapping[str, Any]) -> Row:
-    """The row that `_columns` took apart."""
+    """The row that `_columns` took apart, of any format that is read."""
     row: Row = {name: columns[name] for name in _OWN}
     if columns["organ"] is None:
         return row | {"plan": None, "scores": {}}
     plan: dict[str, Any] = {}
-    for name, field in _plan_fields().items():
-        if len(field.columns) > 1:
-            plan[name] = [columns[column] for column in field.columns]
+    for name, kind in (_FIRST_PLAN if "form" in columns else _PLAN).items():
+        if kind in _VECTORS:
+            plan[name] = [columns[f"{name}_{part}"] for part in kind]
         else:
-            plan[name] = json.loads(columns[name]) if field.is_json else columns[name]
-    scores = {name.removeprefix(_MEASURED): value for name, value in columns.items() if name.startswith(_MEASURED)}
-    return row | {"plan": plan, "scores": scores}
+            plan[name] = json.loads(columns[name]) if kind == "json" else columns[name]
+    measured = {name: value for name, value in columns.items() if name.startswith(_MEASURED)}
+    if _FIRST_DIAMETER in measured:
+        measured[_DIAMETER] = measured.pop(_FIRST_DIAMETER)
+    scores = {name.removeprefix(_MEASURED): value for name, value in measured.items()}
+    return row | {"plan": read_first_format(plan).as_dict(), "scores": scores}
 
 
 def _json(value: Any) -> str:

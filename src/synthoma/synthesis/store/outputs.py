@@ -18,7 +18,7 @@ from synthoma.datasets.writing import write_files
 from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.pipeline import Synthesis, synthesize
-from synthoma.synthesis.plan import SynthesisRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import (
     MANIFEST,
     Manifest,
@@ -150,10 +150,12 @@ def _sources(case: Case, synthesis: Synthesis, rows: Sequence[Row]) -> dict[str,
 
 
 def _is_displaced(case: Case, synthesis: Synthesis, structure: str) -> bool:
-    """Whether any voxel of a structure lies where tissue was pushed."""
+    """Whether any voxel of a structure lies where tissue was displaced."""
     own = synthesis.boxes.get(structure)
     near = [displacement.box for displacement in synthesis.displacements if own and own.meets(displacement.box)]
-    return bool(near) and bool(case.read_mask(structure, reduce(Box.hull, near)).data.any())
+    if not near:
+        return False
+    return bool(case.read_mask(structure, synthesis.stored_box(reduce(Box.hull, near))).data.any())
 
 
 def _lesions(case: Case, synthesis: Synthesis) -> list[Lesion]:
@@ -166,10 +168,11 @@ def _lesions(case: Case, synthesis: Synthesis) -> list[Lesion]:
     ]
     count = Counter(lesion.organ for lesion in found)
     for tumor in synthesis.inserted:
-        crop = Volume(tumor.mask, synthesis.ct.geometry.crop(tumor.box))
+        crop = Volume(tumor.mask, synthesis.geometry.crop(tumor.box))
         for part in find_lesions(crop, tumor.plan.organ, case.id, synthetic=True):
             count[part.organ] += 1
-            found.append(dataclasses.replace(part, index=count[part.organ], box=part.box.shift(tumor.box.lower)))
+            box = synthesis.stored_box(part.box.shift(tumor.box.lower))
+            found.append(dataclasses.replace(part, index=count[part.organ], box=box))
     return found
 
 

@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from synthoma import disk
 from synthoma.errors import CaseError, FileError
+from synthoma.synthesis.generators.rules.details import read_first_format
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.insertion.scene import scan_digest
-from synthoma.synthesis.pipeline import Inserted, Synthesis
+from synthoma.synthesis.insertion.insertion import Inserted
+from synthoma.synthesis.insertion.scene import FRAME, scan_digest
+from synthoma.synthesis.pipeline import Synthesis, as_stored
 from synthoma.synthesis.store.manifest import Row, accepted, versions
-from synthoma.synthesis.tumor import TumorPlan, Verdict
+from synthoma.synthesis.tumor import Verdict
 from synthoma.volume import Array, Box, Geometry, Volume
 
 OVERLAY = "overlay.npz"
-FORMAT = 1
+FORMAT, READABLE = 2, (1, 2)
 
+_RENAMED = {"diameter_mm": "equivalent_diameter_mm"}  # scores of the first format
 _BITS = {2: np.uint16, 4: np.uint32}
 
 
@@ -38,7 +41,7 @@ def write_overlay(synthesis: Synthesis, rows: Sequence[Row], path: Path | str) -
     """
     tumors, masks, changed, steps = [], [], [], []
     for row, tumor in zip(accepted(rows), synthesis.inserted, strict=True):
-        start, end = (_bits(voxels) for voxels in (_displaced(tumor, synthesis.ct.geometry), tumor.after))
+        start, end = (_bits(voxels) for voxels in (_displaced(tumor, synthesis.geometry), tumor.after))
         differs = start != end
         masks.append(np.packbits(tumor.mask.ravel(order="F")))
         changed.append(np.packbits(differs))
@@ -68,15 +71,16 @@ def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
     the tumors were made on, or a tumor comes out otherwise.
     """
     header, masks, changed, steps = _read(Path(path))
-    require_scan(scan, header["scan_digest"], case)
-    hu = scan.data.copy(order="K")
+    frame = require_scan(scan, header["scan_digest"], case)
+    turned = scan.reorient(frame)
+    geometry, hu = turned.geometry, turned.data.copy(order="K")
     inserted = []
     for row in header["tumors"]:
         box, region = (Box(tuple(row[name][0]), tuple(row[name][1])) for name in ("box", "changed"))
-        plan = TumorPlan.from_dict(row["plan"])
+        plan = read_first_format(row["plan"])
         mask = _unpacked(masks, box.shape)
         before = hu[region.slices].copy(order="C")
-        displacement = mass_effect.displacement(plan, scan.geometry)
+        displacement = mass_effect.displacement(plan, geometry)
         if displacement is not None:
             hu[displacement.box.slices] = mass_effect.move_image(hu[displacement.box.slices], displacement)
         bits = _bits(hu[region.slices])
@@ -85,25 +89,34 @@ def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
         bits[differs] += steps.take(count * bits.itemsize).reshape(bits.itemsize, count).T.copy().view(bits.dtype)[:, 0]
         after = np.ascontiguousarray(bits.view(hu.dtype).reshape(region.shape, order="F"))
         hu[region.slices] = after
-        scores = {name: math.nan if value is None else value for name, value in row["scores"].items()}
+        scores = {
+            _RENAMED.get(name, name): math.nan if value is None else value for name, value in row["scores"].items()
+        }
         verdict = Verdict(True, row["reason"], scores)
         tumor = Inserted(plan, verdict, row["index"], row["number"], box, mask, region, before, after)
         require_digest(row, tumor.digest, case)
         inserted.append(tumor)
-    return Synthesis(case, header["scan_digest"], header["phase"], Volume(hu, scan.geometry), tuple(inserted))
+    ct = as_stored(Volume(hu, geometry), scan.geometry)
+    return Synthesis(case, header["scan_digest"], header["phase"], ct, tuple(inserted), frame=frame)
 
 
-def require_scan(scan: Volume, digest: str, case: str) -> None:
-    """`CaseError` unless this is the scan that tumors were made on."""
-    found = scan_digest(scan)
-    if found != digest:
-        raise CaseError(
-            "the scan differs from the one that its tumors were made on",
-            case=case,
-            found=f"digest {found} ({scan.geometry}, {scan.data.dtype})",
-            expected=digest,
-            fix="give the data set that the tumors were made on, or synthesize anew",
-        )
+def require_scan(scan: Volume, digest: str, case: str) -> str:
+    """The axes along which the tumors of a scan were put in; `CaseError` unless they were made on this scan.
+
+    The first versions counted voxels along the axes of the file.
+    """
+    found = scan_digest(scan.reorient(FRAME))
+    if found == digest:
+        return FRAME
+    if scan_digest(scan) == digest:
+        return scan.geometry.axes
+    raise CaseError(
+        "the scan differs from the one that its tumors were made on",
+        case=case,
+        found=f"digest {found} ({scan.geometry}, {scan.data.dtype})",
+        expected=digest,
+        fix="give the data set that the tumors were made on, or synthesize anew",
+    )
 
 
 def require_digest(row: Row, digest: str, case: str) -> None:
@@ -138,11 +151,11 @@ def _read(path: Path) -> tuple[dict[str, Any], _Stream, _Stream, _Stream]:
         raise FileError(f"no file {path}", fix="run the synthesis again: it makes what is missing") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise FileError(f"{path} is no overlay, or damaged", found=str(error), fix="copy it again") from error
-    if header.get("format") != FORMAT:
+    if header.get("format") not in READABLE:
         raise FileError(
             f"{path} is an overlay of another format",
             found=f"format {header.get('format')}, written by {header.get('versions')}",
-            expected=f"format {FORMAT}, which {versions()} reads",
+            expected=f"format 1 or 2, which {versions()} reads",
             fix="replay the manifest instead",
         )
     return header, *streams
@@ -154,7 +167,7 @@ def _displaced(tumor: Inserted, geometry: Geometry) -> Array:
     if displacement is None:
         return tumor.before
     moved = tumor.before.copy()
-    place = displacement.box.shift([-low for low in tumor.changed.lower]).slices
+    place = displacement.box.seen_from(tumor.changed).slices
     moved[place] = mass_effect.move_image(moved[place], displacement)
     return moved
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -17,15 +17,17 @@ from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 
-def replay_rows(case: Case, rows: Sequence[Row]) -> Synthesis:
+def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] = ()) -> Synthesis:
     """The healthy case with the accepted tumors of its rows; the same voxels as when they were made.
 
-    Raises `CaseError` if the scan is another one, or a tumor comes out otherwise.
+    allow_modules: generators of the form `module:Class` that the rows may name. Raises `CaseError` if the scan is another one, or a tumor comes out otherwise.
     """
     scan = case.read_image()
-    require_scan(scan, rows[0]["scan_digest"], case.id)
+    frame = require_scan(scan, rows[0]["scan_digest"], case.id)
     there = accepted(rows)
-    synthesis = replay(dataclasses.replace(case, image=scan), [TumorPlan.from_dict(row["plan"]) for row in there])
+    plans = [TumorPlan.from_dict(row["plan"]) for row in there]
+    known = dataclasses.replace(case, image=scan)
+    synthesis = replay(known, plans, allow_modules=allow_modules, frame=frame)
     for row, tumor in zip(there, synthesis.inserted, strict=True):
         require_digest(row, tumor.digest, case.id)
     return dataclasses.replace(synthesis, phase=rows[0]["phase"])
@@ -37,7 +39,7 @@ def lesions_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def mask_with_tumors(healthy: Case, synthesis: Synthesis, structure: str) -> Volume:
-    """A structure after synthesis: moved by the pushes; of a tumor mask, real and synthetic tumors together."""
+    """A structure after synthesis: after the mass effect; of a tumor mask, real and synthetic tumors together."""
     if not anatomy.is_lesion(structure):
         return synthesis.moved(healthy.read_mask(structure))
     made = synthesis.tumors(structure.removesuffix("_lesion"))
@@ -90,7 +92,7 @@ class Rendering:
 
 @dataclass(frozen=True, eq=False)
 class RenderedMasks(Mapping[str, Source]):
-    """The masks of a rendered case: those that no tumor and no push changes are the healthy case's own."""
+    """The masks of a rendered case: those that no tumor and no mass effect changes are the healthy case's own."""
 
     rendering: Rendering
 

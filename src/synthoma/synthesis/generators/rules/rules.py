@@ -1,92 +1,89 @@
-"""Hand-made rules: a shape with the statistics of real lesions, tissue in HU, and the scan's own grain."""
+"""Tumors by hand-made rules: a body with the statistics of real lesions, and tissue in HU."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 
+from synthoma import anatomy
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies import shape, wall
-from synthoma.synthesis.generators.rules import texture
-from synthoma.synthesis.insertion import blending
-from synthoma.synthesis.location import FAT_HU
-from synthoma.synthesis.tumor import Tumor, TumorPlan
-from synthoma.volume import Box, Geometry, Volume
+from synthoma.synthesis import drawing
+from synthoma.synthesis.bodies.body import bounding_radius_mm, draw_surface, rounded_surface
+from synthoma.synthesis.bodies.forms import FORMS, BodyGenerator, form_of
+from synthoma.synthesis.drawing import rounded, uniform
+from synthoma.synthesis.generators.rules.details import Calcification, Tissue
+from synthoma.synthesis.generators.rules.texture import tissue
+from synthoma.synthesis.location import OrganModel
+from synthoma.synthesis.tumor import Request, Tumor, TumorPlan
+from synthoma.volume import Volume
 
-_MASK_MARGIN_MM = 2.5
 
-
-class Rules:
+class Rules(BodyGenerator):
     """The `rules` generator."""
 
-    def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
-        """The tumor of `plan` on the grid of `ct`.
+    def draw(self, organ: OrganModel, request: Request, rng: np.random.Generator) -> TumorPlan:
+        """A plan with surface, place and tissue as real tumors of this organ and size have them."""
+        prior, diameter_mm = anatomy.TISSUES[organ.organ], request.diameter_mm
+        surface = draw_surface(organ, diameter_mm, rng)
+        form = FORMS[surface.form]
+        placed = form.place(organ, request, surface, rng)
+        contrast = drawing.contrast_hu(organ, request.recipe, rng)
+        has_core = diameter_mm >= prior.core_from_mm and rng.random() < prior.core_share
+        has_rim = rng.random() < prior.rim_share
+        displaces = form.has_mass_effect and drawing.has_mass_effect(
+            organ, request, placed.center_mm, placed.axes_mm, rng
+        )
+        details: dict[str, Any] = rounded_surface(surface)
+        details["texture_hu"] = round(uniform(prior.texture_hu, rng), 1)
+        details["texture_mm"] = round(uniform(prior.texture_mm, rng), 1)
+        edge = drawing.edge_mm(organ, rng)
+        if has_rim:
+            details["rim_hu"] = round(uniform(prior.rim_hu, rng), 1)
+            details["rim_mm"] = round(rng.uniform(0.08, 0.2) * diameter_mm, 1)
+        if has_core:
+            details["core_hu"] = round(uniform(prior.core_hu, rng), 1)
+            details["core_share"] = round(rng.uniform(0.4, 0.75), 2)
+        displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
+        if specks := _draw_specks(diameter_mm, prior.speck_share, rng):
+            details["calcifications"] = [list(speck) for speck in specks]
+        axes = rounded(placed.axes_mm, 3)
+        w, *xyz = placed.orientation
+        return drawing.common_plan(
+            organ,
+            request,
+            placed.center_mm,
+            placed.axes_mm,
+            # a norm's last bit differs between machines, and a plan may not
+            orientation=(round(w, 6), *rounded(xyz, 6)),
+            volume_mm3=form.volume_mm3(axes),
+            radius_mm=bounding_radius_mm(axes, details["roughness"]),
+            contrast_hu=contrast,
+            edge_mm=edge,
+            displacement_mm=displacement,
+            relaxed=placed.relaxed,
+            details=details,
+        )
 
-        organ: bool; its mask, whole or cropped, as far as the tumor reaches. Outside the organ the tumor replaces
-        fat, but no muscle, bowel, bone, gas or lung, annotated or not. Raises `CaseError` if nothing of the tumor
-        lies in the scan.
-        """
-        inside = plan.rim_hu != 0 or plan.core_hu != 0
-        if plan.form == "wall":
-            body = wall.wall_body(plan, ct.geometry, organ, inside)
-        else:
-            body = shape.mass(plan, ct.geometry, inside)
-        hu = texture.tissue(plan, ct.geometry, body)
+    def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
+        """The tumor of `plan` on the grid of `ct`. Raises `CaseError` if nothing of it lies in the scan."""
+        form = form_of(plan)
+        body = form.make(plan, ct.geometry, organ, Tissue.of(plan).needs_inside)
+        hu = tissue(plan, ct.geometry, body)
         box = body.box.clip(ct.data.shape)
         if 0 in box.shape:
             raise CaseError(f"a tumor planned at {plan.center_mm} mm lies outside the scan")
-        part = tuple(
-            slice(low - start, high - start)
-            for low, high, start in zip(box.lower, box.upper, body.box.lower, strict=True)
-        )
-        tumor = Tumor(plan, box, body.alpha[part], hu[part])
-        tissue = _on_box(organ, ct.geometry, box)
-        if not (tumor.alpha * ~tissue).any():
-            return tumor
-        return blending.confine(tumor, _room(ct, tissue, box))
+        part = box.seen_from(body.box).slices
+        return Tumor(plan, box, body.alpha[part], hu[part], form.follows_organ, body.measure)
 
 
-def _on_box(organ: Volume, geometry: Geometry, box: Box) -> NDArray[np.bool_]:
-    """A mask, whole or cropped, on a box of the scan's grid; False where it does not reach."""
-    shift = np.round(geometry.to_ijk(organ.geometry.to_mm((0, 0, 0)))).astype(int)
-    low = np.maximum(shift, box.lower)
-    high = np.minimum(shift + organ.data.shape, box.upper)
-    result = np.zeros(box.shape, bool, order="F")
-    if (high > low).all():
-        here = tuple(slice(int(a), int(b)) for a, b in zip(low - box.lower, high - box.lower, strict=True))
-        there = tuple(slice(int(a), int(b)) for a, b in zip(low - shift, high - shift, strict=True))
-        result[here] = organ.data[there]
-    return result
-
-
-def _room(ct: Volume, organ: NDArray[np.bool_], box: Box) -> NDArray[np.bool_]:
-    """The voxels a tumor may fill: the organ, a margin for what its annotator left out, and fat."""
-    margin = organ.copy(order="K")
-    for axis, spacing in enumerate(ct.geometry.spacing_mm):
-        margin = _widened(margin, axis, round(_MASK_MARGIN_MM / spacing))
-    # over 3 voxels, so that noise makes no holes; sums of whole HU
-    local = np.rint(ct.data[box.slices]).astype(np.int32)
-    for axis in range(3):
-        local = _sum_of_three(local, axis)
-    return np.asarray(margin | ((local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])))
-
-
-def _widened(mask: NDArray[np.bool_], axis: int, voxels: int) -> NDArray[np.bool_]:
-    """The mask dilated along one axis."""
-    source, result = np.moveaxis(mask, axis, 0), mask.copy(order="K")
-    target = np.moveaxis(result, axis, 0)
-    for step in range(1, min(voxels, len(source) - 1) + 1):
-        target[step:] |= source[:-step]
-        target[:-step] |= source[step:]
-    return result
-
-
-def _sum_of_three(values: NDArray[np.int32], axis: int) -> NDArray[np.int32]:
-    """Each value and its two neighbors along an axis; the outermost are repeated."""
-    source, result = np.moveaxis(values, axis, 0), values.copy(order="K")
-    target = np.moveaxis(result, axis, 0)
-    target[1:] += source[:-1]
-    target[:-1] += source[1:]
-    target[0] += source[0]
-    target[-1] += source[-1]
-    return result
+def _draw_specks(diameter_mm: float, share: float, rng: np.random.Generator) -> list[Calcification]:
+    if diameter_mm < 10 or rng.random() >= share:
+        return []
+    specks = []
+    for _ in range(int(rng.integers(1, 5))):
+        direction = rng.standard_normal(3)
+        place = direction / np.linalg.norm(direction) * 0.75 * rng.random() ** (1 / 3)
+        radius_mm = round(min(rng.uniform(0.6, 2.0), 0.08 * diameter_mm), 2)
+        specks.append(Calcification(rounded(place, 3), radius_mm, round(rng.uniform(180, 600), 0)))
+    return specks

@@ -5,33 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from synthoma.seeds import rng_for
-from synthoma.synthesis.bodies.shape import Body, Floats
+from synthoma.synthesis.bodies.body import Body
+from synthoma.synthesis.generators.rules.details import Calcification, Tissue
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Array, Box, Geometry
+from synthoma.volume import Array, Box, Floats, Geometry
 
 _WAVES = 16  # plane waves of a field; its values are then as good as normal
 
 
 def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
-    """HU of the tumor on the body's box, without the scan's grain; its mean away from the border is the planned one.
+    """HU of the tumor on the body's box, without the scan's noise; its mean away from the border is the planned one.
 
     The mean is set before the specks are added: a calcified lesion is not a denser one.
     """
+    inside = Tissue.of(plan)
     field = np.zeros_like(body.alpha)
-    if plan.texture_hu > 0:
-        field += np.float32(plan.texture_hu) * waves(plan.seed, "texture", plan.texture_mm, plan, geometry, body.box)
-    if plan.rim_hu != 0:
-        field += np.float32(plan.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(plan.rim_mm))
-    if plan.core_hu != 0:
+    if inside.texture_hu > 0:
+        spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box)
+        field += np.float32(inside.texture_hu) * spread
+    if inside.rim_hu != 0:
+        field += np.float32(inside.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(inside.rim_mm))
+    if inside.core_hu != 0:
         border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box)
-        inner = np.float32(plan.core_share) - body.radius + np.float32(0.08) * border
-        field += np.float32(plan.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
+        inner = np.float32(inside.core_share) - body.radius + np.float32(0.08) * border
+        field += np.float32(inside.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     full = body.alpha > 0.95
     # transposed: numpy picks along memory
-    inside = field.T[full.T if full.any() else body.alpha.T >= 0.5]
-    mean = float(inside.mean(dtype=np.float64)) if inside.size else 0.0
+    values = field.T[full.T if full.any() else body.alpha.T >= 0.5]
+    mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     field += np.float32(plan.base_hu + plan.contrast_hu - mean)
-    return _add_specks(field, plan, geometry, body.box)
+    return _add_specks(field, inside.specks, plan, geometry, body.box)
 
 
 def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
@@ -61,8 +64,8 @@ def _smooth_step(share: Array) -> Floats:
     return clipped * clipped * (3 - 2 * clipped)
 
 
-def _add_specks(field: Floats, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
-    for speck in plan.calcifications:
+def _add_specks(field: Floats, specks: list[Calcification], plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
+    for speck in specks:
         center = np.asarray(plan.center_mm) + plan.rotation @ (np.asarray(speck.position) * plan.axes_mm)
         at = geometry.to_ijk(center) - box.lower
         reach = np.ceil(2.5 * (speck.radius_mm + 0.5) / np.asarray(geometry.spacing_mm)).astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -10,24 +11,32 @@ from phantoms import GRIDS, clinical, fine, plan_of, slanted
 
 import bench_priors
 from synthoma import anatomy
-from synthoma.synthesis.bodies import shape
-from synthoma.synthesis.plan import _axes, _rotation, _surface
-from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Geometry, Volume
+from synthoma.synthesis.bodies import mass, surface
+from synthoma.synthesis.bodies.body import Surface, draw_surface
+from synthoma.synthesis.bodies.mass import MASS
+from synthoma.synthesis.location import OrganModel
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.tumor import Request, TumorPlan
+from synthoma.volume import Array, Geometry, Volume
+
+
+@lru_cache
+def measured(organ: str) -> OrganModel:
+    return bench_priors.plain_organ(organ)
 
 
 def drawn(organ: str, diameter_mm: float, seed: int, smooth: bool = False) -> TumorPlan:
     """A plan with axes, surface and place as an organ's are drawn."""
     rng = np.random.default_rng(seed)
-    axes = _axes(anatomy.SHAPES[organ], diameter_mm, rng)
-    roughness, spectrum, skew = _surface(anatomy.SHAPES[organ], diameter_mm, rng)
+    axes = mass._axes(anatomy.SHAPES[organ], diameter_mm, rng)
+    drawn = draw_surface(measured(organ), diameter_mm, rng)
     return plan_of(
         center_mm=tuple(rng.uniform(-2, 2, 3).tolist()),
         axes_mm=axes,
-        orientation=_rotation(rng),
-        roughness=0.0 if smooth else roughness,
-        spectrum=spectrum,
-        skew=skew,
+        orientation=mass._orientation(rng),
+        roughness=0.0 if smooth else drawn.roughness,
+        spectrum=drawn.spectrum,
+        skew=drawn.skew,
         seed=seed,
         edge_mm=float(rng.uniform(0.2, 1.4)),
     )
@@ -35,12 +44,16 @@ def drawn(organ: str, diameter_mm: float, seed: int, smooth: bool = False) -> Tu
 
 def alpha_on(plan: TumorPlan, geometry: Geometry) -> Volume:
     """The body's alpha on the whole grid."""
-    body = shape.mass(plan, geometry)
+    body = mass.mass(plan, geometry)
     box = body.box.clip(geometry.shape)
     assert box == body.box, "the grid is too small for the test"
     data = np.zeros(geometry.shape, np.float32)
     data[box.slices] = body.alpha
     return Volume(data, geometry)
+
+
+def log_radius(plan: TumorPlan) -> Array:
+    return surface.log_radius_map(plan.seed, Surface.of(plan))
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -52,7 +65,7 @@ def test_a_smooth_body_has_the_planned_volume_on_any_grid(name: str) -> None:
     for seed in range(25):
         diameter = [16.0, 20.0, 28.0, 40.0, 56.0][seed % 5]
         plan = drawn("liver", diameter, seed, smooth=True)
-        label = shape.mass(plan, GRIDS[name](10)).alpha >= 0.5
+        label = mass.mass(plan, GRIDS[name](10)).alpha >= 0.5
         assert label.sum() * GRIDS[name](10).voxel_mm3 == pytest.approx(plan.volume_mm3, rel=0.03), (seed, diameter)
 
 
@@ -61,7 +74,7 @@ def test_a_smooth_body_has_the_planned_volume_on_any_grid(name: str) -> None:
 def test_a_ball_centered_on_a_voxel_has_the_planned_volume(name: str, diameter: float) -> None:
     # 24 to 96 voxels then lie at the same distance, and go together
     plan, geometry = plan_of(diameter, center_mm=(0, 0, 0)), GRIDS[name](11)
-    label = shape.mass(plan, geometry).alpha >= 0.5
+    label = mass.mass(plan, geometry).alpha >= 0.5
     assert label.sum() * geometry.voxel_mm3 == pytest.approx(plan.volume_mm3, rel=0.03)
 
 
@@ -70,7 +83,7 @@ def test_a_rough_body_keeps_the_planned_volume(name: str) -> None:
     geometry = GRIDS[name](10)
     for seed in range(12):
         plan = drawn("liver", 30.0, seed)
-        label = shape.mass(plan, geometry).alpha >= 0.5
+        label = mass.mass(plan, geometry).alpha >= 0.5
         assert label.sum() * geometry.voxel_mm3 == pytest.approx(plan.volume_mm3, rel=0.07 if "5 mm" in name else 0.03)
 
 
@@ -135,7 +148,7 @@ def test_alpha_is_a_share_and_rises_from_nothing_to_all() -> None:
 
 def test_a_wider_border_is_wider_and_keeps_the_volume() -> None:
     geometry = fine(40)
-    sharp, soft = (shape.mass(plan_of(24.0, edge_mm=edge), geometry).alpha for edge in (0.2, 2.0))
+    sharp, soft = (mass.mass(plan_of(24.0, edge_mm=edge), geometry).alpha for edge in (0.2, 2.0))
     border = [int(((alpha > 0.1) & (alpha < 0.9)).sum()) for alpha in (sharp, soft)]
     assert border[1] > 2 * border[0]
     assert (sharp >= 0.5).sum() == pytest.approx((soft >= 0.5).sum(), rel=0.01)
@@ -146,7 +159,7 @@ def test_a_wider_border_is_wider_and_keeps_the_volume() -> None:
 
 def test_radius_and_depth_are_those_of_a_ball() -> None:
     plan, geometry = plan_of(30.0), fine(44)
-    body = shape.mass(plan, geometry, need_inside=True)
+    body = mass.mass(plan, geometry, need_inside=True)
     points = geometry.crop(body.box).to_mm(np.moveaxis(np.indices(body.box.shape), 0, -1))
     distance = np.linalg.norm(points, axis=-1)
     inside = (distance < 14) & (distance > 2)
@@ -155,25 +168,25 @@ def test_radius_and_depth_are_those_of_a_ball() -> None:
 
 
 def test_the_harmonics_are_orthonormal() -> None:
-    basis, degrees = shape._harmonics(80)
-    x, y, z = shape._map_directions(80)
+    basis, degrees = surface._harmonics(80)
+    x, y, z = surface.map_directions(80)
     weight = (np.abs(x) + np.abs(y) + np.abs(z)) ** 3
     gram = (basis * weight) @ basis.T * (4 * np.pi / weight.sum())
-    assert len(degrees) == sum(2 * degree + 1 for degree in shape.DEGREES)
+    assert len(degrees) == sum(2 * degree + 1 for degree in surface.DEGREES)
     # the map's outer edge counts twice here, hence the tolerance
     assert np.abs(gram - np.eye(len(gram))).max() < 0.15
 
 
 def test_the_surface_has_the_planned_amplitude_and_spectrum() -> None:
-    tables = np.array([shape.surface(plan_of(seed=s, roughness=0.1, skew=0.0, spectrum=3.0)) for s in range(80)])
+    tables = np.array([log_radius(plan_of(seed=s, roughness=0.1, skew=0.0, spectrum=3.0)) for s in range(80)])
     assert tables.mean() == pytest.approx(0, abs=0.005)
     assert np.sqrt((tables**2).mean()) == pytest.approx(0.1, rel=0.06)
     smooth, rough = (
-        np.mean([np.abs(np.diff(shape.surface(plan_of(seed=s, roughness=0.1, spectrum=p)))).mean() for s in range(20)])
+        np.mean([np.abs(np.diff(log_radius(plan_of(seed=s, roughness=0.1, spectrum=p)))).mean() for s in range(20)])
         for p in (4.5, 2.0)
     )
     assert rough > 1.5 * smooth
-    assert np.array_equal(shape.surface(plan_of(roughness=0.0)), np.zeros_like(tables[0]))
+    assert np.array_equal(log_radius(plan_of(roughness=0.0)), np.zeros_like(tables[0]))
 
 
 @pytest.mark.parametrize(("organ", "limit"), [("liver", 0.3), ("kidney", 0.3), ("pancreas", 0.42), ("uterus", 0.4)])

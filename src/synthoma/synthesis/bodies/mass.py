@@ -1,0 +1,255 @@
+"""Masses: star-shaped bodies in solid organs, with the surface of real tumors, evaluated on any grid.
+
+A point x lies inside where ln|u| < g(u / |u|), u = R^T (x - center) / half-axes; g is the surface (see `surface`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synthoma import anatomy
+from synthoma.anatomy import ShapePrior
+from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, bounding_radius_mm, coverage
+from synthoma.synthesis.bodies.subvoxels import sample_offsets, samples_per_voxel
+from synthoma.synthesis.bodies.surface import map_directions, map_index, radius_map, refine
+from synthoma.synthesis.location import OrganModel, find_site
+from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
+
+_TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
+_SLACK = 1.06  # how far the digital body's scale may be from the analytic one
+_RAREST = 6.5  # SDs of its field that no surface reaches: one in ten million tumors
+
+
+def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body:
+    """The star-shaped body of a plan on a grid; its box may reach outside the grid.
+
+    The half-axes are scaled so that the voxels with alpha >= 0.5 fill the planned volume, whatever the surface
+    and the grid.
+    """
+    half_axes = np.asarray(plan.axes_mm)
+    to_unit, table, samples, blur, margin = _frame(plan, geometry)
+    map_side, fine = refine(table, _map_factor(plan, geometry))
+    reach = fine.astype(np.float32)
+    outermost = _SLACK * float(table.max()) + margin
+    innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
+    box = _box(plan, geometry, to_unit, table, margin)
+    matrix = to_unit @ geometry.affine[:3, :3]
+    start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
+
+    # arrays are (K, J, I) here: scans lie in memory with the first axis fastest, and so does what is put into them
+    center = _coordinates(matrix, start, box.shape)
+    squared = center[0] ** 2 + center[1] ** 2 + center[2] ** 2
+    near = squared < np.float32(outermost**2)
+    inside = squared < np.float32(max(innermost, 0) ** 2)
+    shell = np.flatnonzero(near & ~inside)
+
+    # a row for each sub-sample, summed one after the other
+    moves = np.array([matrix @ offset for offset in sample_offsets(samples)]).astype(np.float32)
+    points = [axis.ravel()[shell] + move[:, None] for axis, move in zip(center, moves.T, strict=True)]
+    distances = _length(points[0], points[1], points[2])
+    edges = reach.ravel()[map_index(points[0], points[1], points[2], map_side)]
+    ratio = np.zeros(len(shell), np.float32)
+    for row in distances / edges:
+        ratio += row
+    ratio /= np.float32(len(moves))
+    scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
+    ratio /= scale
+
+    alpha = inside.astype(np.float32)
+    widest = np.float32(margin / float(table.min()) + _spread_mm(geometry, samples) / min(plan.axes_mm))
+    alpha.ravel()[shell[ratio < 1 - widest]] = 1
+    border = np.flatnonzero(np.abs(ratio - 1) <= widest)
+    share = np.zeros(len(border), np.float32)
+    from_center, edges = distances[:, border], edges[:, border]
+    x, y, z = (axis[:, border] for axis in points)
+    for row in coverage(from_center * (from_center - scale * edges) / _quadratic(blur, x, y, z)):
+        share += row
+    alpha.ravel()[shell[border]] = share / np.float32(len(moves))
+    radius, depth = np.zeros_like(alpha), np.zeros_like(alpha)
+    if need_inside:
+        x, y, z = (axis.ravel()[shell] for axis in center)
+        distance = _length(x, y, z)
+        radius.ravel()[shell] = ratio
+        steepness = _quadratic(np.diag(1 / half_axes**2), x, y, z)
+        depth.ravel()[shell] = distance * distance * (1 / np.maximum(ratio, np.float32(1e-3)) - 1) / steepness
+    return Body(box, alpha.T, radius.T, depth.T)
+
+
+def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:
+    """The box of a plan's `mass`, at a fraction of its cost."""
+    to_unit, table, _, _, margin = _frame(plan, geometry)
+    return _box(plan, geometry, to_unit, table, margin)
+
+
+def _place(organ: OrganModel, request: Request, surface: Surface, rng: np.random.Generator) -> Placement:
+    """Half-axes and orientation like those of real tumors, in a place at a depth like theirs."""
+    shape, diameter_mm = anatomy.SHAPES[organ.organ], request.diameter_mm
+    axes, orientation = _axes(shape, diameter_mm, rng), _orientation(rng)
+    wanted = _wanted_depth(organ, diameter_mm, request.attempt, rng)
+    reach = float(max(axes)) * (1 + 1.5 * surface.roughness)
+    site = find_site(organ, wanted, reach, request.taken, request.recipe.gap_mm, rng)
+    return Placement(site.center_mm, axes, orientation, site.relaxed, surface)
+
+
+def _volume_mm3(axes_mm: Vector) -> float:
+    a, b, c = axes_mm
+    return 4 / 3 * np.pi * a * b * c
+
+
+def _reach(plan: TumorPlan) -> float:
+    return 1.2 * bounding_radius_mm(plan.axes_mm, Surface.of(plan).roughness) + 5.0
+
+
+def _make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool) -> Body:
+    del organ
+    return mass(plan, geometry, need_inside)
+
+
+def _outer_box(plan: TumorPlan, geometry: Geometry) -> Box:
+    surface = Surface.of(plan)
+    at = [-_RAREST, _RAREST]
+    if surface.skew and abs(0.5 / surface.skew) < _RAREST:
+        at.append(0.5 / surface.skew)
+    bump = max(surface.roughness * (n - surface.skew * (n * n - 1)) for n in at)
+    blur = np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + max(geometry.spacing_mm) ** 2 / 4)
+    ratio = max(plan.axes_mm) / min(plan.axes_mm)
+    outermost_mm = 1.1 * max(plan.axes_mm) * np.exp(bump) + 2.5 * blur * ratio
+    return geometry.box_around(plan.center_mm, float(outermost_mm)).grow(1)
+
+
+def _axes(shape: ShapePrior, diameter_mm: float, rng: np.random.Generator) -> Vector:
+    """Half-axes, longest first, of the planned volume."""
+    middle = _ratio(*shape.b_over_a, rng)
+    short = middle * _ratio(*shape.c_over_b, rng)
+    longest = diameter_mm / 2 / (middle * short) ** (1 / 3)
+    return longest, longest * middle, longest * short
+
+
+def _ratio(mean: float, deviation: float, rng: np.random.Generator) -> float:
+    """Beta-distributed on the allowed range, with this mean and SD."""
+    low, high = anatomy.AXIS_RATIO_RANGE
+    share, spread = (mean - low) / (high - low), deviation / (high - low)
+    total = share * (1 - share) / spread**2 - 1
+    return low + (high - low) * float(rng.beta(share * total, (1 - share) * total))
+
+
+def _orientation(rng: np.random.Generator) -> Quaternion:
+    """A rotation drawn uniformly from all rotations."""
+    quaternion = rng.standard_normal(4)
+    w, x, y, z = (quaternion / np.linalg.norm(quaternion)).tolist()
+    return w, x, y, z
+
+
+def _wanted_depth(organ: OrganModel, diameter_mm: float, attempt: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Lowest and highest depth of the center, in mm under the organ's surface.
+
+    A tumor that found no room outside is drawn deeper each time: without fat around, it has to grow inward.
+    """
+    prior, radius = anatomy.SITES[organ.organ], diameter_mm / 2
+    if prior.free_surface is None:
+        return prior.depth_share * radius, float("inf")
+    mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
+    free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
+    depth = organ.radius_mm - _distance_for(free, radius, organ.radius_mm) + 0.2 * attempt * radius
+    return depth - 0.1 * radius, depth + 0.1 * radius
+
+
+def _distance_for(free: float, radius: float, organ_radius: float) -> float:
+    """How far apart two balls' centers lie when `free` of the first's surface, or the least possible, is outside."""
+    # the spheres meet where the cosine seen from the first's center is (R^2 - D^2 - r^2) / (2 D r) = 1 - 2 free
+    cosine, excess = 1 - 2 * free, radius**2 - organ_radius**2
+    if excess > 0:
+        cosine = min(cosine, -(excess**0.5) / radius)
+    return float(max((radius * cosine) ** 2 - excess, 0.0) ** 0.5 - radius * cosine)
+
+
+def _frame(plan: TumorPlan, geometry: Geometry) -> tuple[Array, Array, Triple, Array, float]:
+    """RAS+ mm to the tumor's unit frame, the radius over directions, sub-samples, and the blur and its reach there."""
+    to_unit = plan.rotation.T / np.asarray(plan.axes_mm)[:, None]
+    samples = samples_per_voxel(plan, geometry)
+    blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
+    margin = 2.5 * float(np.sqrt(np.linalg.eigvalsh(blur)[-1]))
+    return to_unit, radius_map(plan.seed, Surface.of(plan)), samples, blur, margin
+
+
+def _scale_for(ratio: Floats, wanted: int) -> np.float32:
+    """How much to widen the surface so that `wanted` of these voxels lie inside; within the slack."""
+    low, high = np.float32(1 / _SLACK), np.float32(_SLACK)
+    close = ratio[(ratio > low) & (ratio < high)]
+    rank = wanted - int((ratio <= low).sum())
+    if not 0 < rank < len(close):
+        return np.float32(1)
+    inner, outer = np.partition(close, [rank - 1, rank])[rank - 1 : rank + 1]
+    if outer - inner < _TIE:
+        # voxels mirrored about the center go together: all of them, or none
+        nearer, farther = close < inner - _TIE, close > outer + _TIE
+        tied = len(close) - int(nearer.sum()) - int(farther.sum())
+        if 2 * (rank - int(nearer.sum())) < tied:
+            inner, outer = close.max(where=nearer, initial=low), inner - _TIE
+        else:
+            inner, outer = outer + _TIE, close.min(where=farther, initial=high)
+    return np.float32((inner + outer) / 2)
+
+
+def _spread_mm(geometry: Geometry, samples: tuple[int, int, int]) -> float:
+    """How far a voxel's sub-samples lie from its center at most."""
+    return float(np.linalg.norm((1 - 1 / np.asarray(samples)) / 2 * geometry.spacing_mm))
+
+
+def _length(x: Floats, y: Floats, z: Floats) -> Floats:
+    """|(x, y, z)|, never 0."""
+    return np.asarray(np.sqrt(x * x + y * y + z * z + np.float32(1e-12)))
+
+
+def _blur_in_unit_frame(plan: TumorPlan, geometry: Geometry, to_unit: Array, samples: tuple[int, ...]) -> Array:
+    """(3, 3) covariance of border, scanner and (sub-)voxel, in the tumor's unit coordinates."""
+    cells = geometry.affine[:3, :3] / np.asarray(samples)
+    covariance = (plan.edge_mm**2 + plan.blur_mm**2) * np.eye(3) + cells @ cells.T / 12
+    return np.asarray(to_unit @ covariance @ to_unit.T)
+
+
+def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, table: Array, margin: float) -> Box:
+    """The voxels that the surface, widened by slack and margin, can reach."""
+    back = np.linalg.inv(geometry.affine[:3, :3]) @ np.linalg.inv(to_unit)
+    x, y, z = map_directions(len(table))
+    radius = _SLACK * table.ravel() + margin
+    center = geometry.to_ijk(plan.center_mm)
+    at = [c + radius * (row[0] * x + row[1] * y + row[2] * z) for c, row in zip(center, back, strict=True)]
+    return Box(triple(np.floor(axis.min()) for axis in at), triple(np.ceil(axis.max()) + 1 for axis in at))
+
+
+def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> list[Floats]:
+    """Unit coordinates of every voxel of a box: three arrays (K, J, I)."""
+    result = []
+    for row, first in zip(matrix, start, strict=True):
+        i, j, k = ((row[axis] * np.arange(shape[axis])).astype(np.float32) for axis in range(3))
+        plane = (k + np.float32(first))[:, None] + j
+        result.append(plane[:, :, None] + i)
+    return result
+
+
+def _quadratic(matrix: Array, x: Floats, y: Floats, z: Floats) -> Floats:
+    """sqrt(v^T matrix v), never 0."""
+    m = matrix.astype(np.float32)
+    total = m[0, 0] * x * x + m[1, 1] * y * y + m[2, 2] * z * z
+    total += 2 * (m[0, 1] * x * y + m[0, 2] * x * z + m[1, 2] * y * z)
+    return np.asarray(np.sqrt(np.maximum(total, np.float32(1e-12))))
+
+
+def _map_factor(plan: TumorPlan, geometry: Geometry) -> int:
+    """How much finer than the harmonics' map the look-up has to be, for steps of half a voxel at most."""
+    voxels = max(plan.axes_mm) / min(geometry.spacing_mm)
+    return 1 if Surface.of(plan).roughness == 0 else int(np.clip(np.ceil(voxels / 6), 2, 8))
+
+
+MASS = Form(
+    place=_place,
+    volume_mm3=_volume_mm3,
+    reach=_reach,
+    make=_make,
+    box=mass_box,
+    outer_box=_outer_box,
+    follows_organ=False,
+    has_mass_effect=True,
+)

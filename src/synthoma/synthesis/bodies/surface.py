@@ -1,0 +1,126 @@
+"""The surface of a tumor's body: a random field over directions with the spectrum of real tumors.
+
+g = a (n - s (n^2 - 1)); n is a unit-variance Gaussian field on the sphere with spherical-harmonic degrees 3..20 and
+variance per degree ~ l^-p (docs/priors.md). Directions are looked up in an octahedral map.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import lgamma
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma.seeds import rng_for
+from synthoma.synthesis.bodies.body import Surface
+from synthoma.volume import Array, Floats
+
+DEGREES = range(3, 21)
+_MAP = 40  # side of the octahedral map; degree 20 then has four samples a period
+_AT_ONCE = 8192  # directions looked up together: so many fit the processor's cache
+
+
+@lru_cache(maxsize=16)
+def radius_map(seed: int, surface: Surface) -> Array:
+    """exp g over directions (n, n), scaled to the volume of the unit ball."""
+    reach = np.exp(log_radius_map(seed, surface))
+    reach /= _mean_cube(reach) ** (1 / 3)
+    reach.flags.writeable = False
+    return reach
+
+
+def log_radius_map(seed: int, surface: Surface) -> Array:
+    """g over directions: the octahedral map (n, n) of the log radius, of zero mean or nearly so."""
+    if surface.roughness == 0:
+        return np.zeros((_MAP, _MAP))
+    basis, degree = _harmonics(_MAP)
+    shares = np.array([float(l) ** -surface.spectrum for l in DEGREES])
+    deviations = np.sqrt(shares / shares.sum())
+    # orthonormal harmonics: a coefficient's variance times (2 l + 1) / (4 pi) is what its degree adds at any point
+    scale = deviations[degree - DEGREES.start] * np.sqrt(4 * np.pi / (2 * degree + 1))
+    weights = rng_for(seed, "surface").standard_normal(len(degree)) * scale
+    n = (weights @ basis).reshape(_MAP, _MAP)
+    return np.asarray(surface.roughness * (n - surface.skew * (n * n - 1)))
+
+
+@lru_cache(maxsize=2)
+def _harmonics(side: int) -> tuple[Array, NDArray[np.int64]]:
+    """Real orthonormal harmonics of `DEGREES` (coefficients, directions) on the map, and their degrees."""
+    from scipy.special import lpmv
+
+    x, y, z = map_directions(side)
+    azimuth = np.arctan2(y, x)
+    rows, degrees = [], []
+    for order in range(DEGREES.stop):
+        for degree in range(max(order, DEGREES.start), DEGREES.stop):
+            log_norm = lgamma(degree - order + 1) - lgamma(degree + order + 1)
+            norm = np.sqrt((2 * degree + 1) / (4 * np.pi) * np.exp(log_norm))
+            legendre = norm * (-1) ** order * lpmv(order, degree, z)  # without the Condon-Shortley phase
+            if order == 0:
+                rows.append(legendre)
+                degrees.append(degree)
+            else:
+                rows.append(np.sqrt(2) * legendre * np.cos(order * azimuth))
+                rows.append(np.sqrt(2) * legendre * np.sin(order * azimuth))
+                degrees += [degree, degree]
+    return np.array(rows), np.array(degrees)
+
+
+@lru_cache(maxsize=2)
+def map_directions(side: int) -> tuple[Array, Array, Array]:
+    """Unit vectors of the map's nodes; the outer edge is included, so neighbors across it are equal."""
+    a, b = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
+    a, b = a.ravel(), b.ravel()
+    z = 1 - np.abs(a) - np.abs(b)
+    fold = z < 0
+    x = np.where(fold, (1 - np.abs(b)) * np.where(a >= 0, 1, -1), a)
+    y = np.where(fold, (1 - np.abs(a)) * np.where(b >= 0, 1, -1), b)
+    length = np.sqrt(x * x + y * y + z * z)
+    return x / length, y / length, z / length
+
+
+def _mean_cube(reach: Array) -> float:
+    """Mean of reach^3 over the sphere: the body's volume over the ellipsoid's."""
+    x, y, z = map_directions(len(reach))
+    # a node's solid angle on the octahedron's faces goes with the cube of the direction's 1-norm
+    weight = (np.abs(x) + np.abs(y) + np.abs(z)) ** 3
+    edge = np.linspace(-1, 1, len(reach))
+    half = np.where(np.abs(edge) == 1, 0.5, 1.0)
+    weight = weight.reshape(reach.shape) * half[:, None] * half
+    return float((reach**3 * weight).sum() / weight.sum())
+
+
+def refine(table: Array, factor: int) -> tuple[int, Array]:
+    """The map with `factor` times the nodes along each side, by linear interpolation."""
+    if factor == 1:
+        return len(table), table
+    side = (len(table) - 1) * factor + 1
+    at = np.arange(side) / factor
+    low = np.minimum(at.astype(int), len(table) - 2)
+    weight = at - low
+    rows = table[low] * (1 - weight[:, None]) + table[low + 1] * weight[:, None]
+    return side, rows[:, low] * (1 - weight) + rows[:, low + 1] * weight
+
+
+def map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
+    """Flat index into the octahedral map of each direction."""
+    found = np.empty(x.shape, np.intp)
+    flat = [np.ascontiguousarray(axis).reshape(-1) for axis in (x, y, z)]
+    for start in range(0, x.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        found.reshape(-1)[part] = _map_index(flat[0][part], flat[1][part], flat[2][part], side)
+    return found
+
+
+def _map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
+    size = np.abs(x) + np.abs(y) + np.abs(z) + np.float32(1e-12)
+    a, b = x / size, y / size
+    below = z < 0
+    folded = np.copysign(1 - np.abs(b), a)
+    b = np.where(below, np.copysign(1 - np.abs(a), b), b)
+    a = np.where(below, folded, a)
+    half = np.float32((side - 1) / 2)
+    row = (a * half + np.float32(half + 0.5)).astype(np.intp)
+    column = (b * half + np.float32(half + 0.5)).astype(np.intp)
+    return row * side + column

@@ -1,0 +1,70 @@
+"""The synthesis recipe: which tumors are put into a case, and when one is rejected."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from synthoma.recipe import Recipe
+
+Organ = Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Millimeters = Annotated[float, Field(ge=0, le=200)]
+Contrast = Annotated[float, Field(ge=-1000, le=1000)]
+
+# Diameters in mm; the classes of Hu et al. 2023 (radius 4, 8, 16, 32 with half-axes of 0.75-1.25 of it), in mm.
+SIZES = {"tiny": (6.0, 10.0), "small": (12.0, 20.0), "medium": (24.0, 40.0), "large": (48.0, 80.0)}
+
+
+class JudgeRecipe(Recipe):
+    """When a tumor is rejected.
+
+    volume_error: relative difference of label and plan; wall_volume_error: for tumors whose shape follows the organ.
+    on_wall: share of a wall tumor that must reach the wall. contrast_to_noise: at least this; 0 keeps
+    isodense tumors. edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of
+    the HU range.
+    """
+
+    volume_error: Share = 0.4
+    wall_volume_error: Share = 0.6
+    on_wall: Share = 0.9
+    contrast_to_noise: Annotated[float, Field(ge=0, le=20)] = 0.0
+    edge_ratio: Annotated[float, Field(ge=1, le=10)] = 4.0
+    saturated: Share = 0.01
+
+
+class SynthesisRecipe(Recipe):
+    """Which tumors to put into a case. What is left out follows the statistics of real tumors (docs/priors.md).
+
+    probability: that a case gets tumors in an organ at all. lesions: fewest and most per organ and case.
+    sizes: weights of the size classes. diameter_mm: the range of diameters, instead. contrast_hu: the range of
+    contrast to the organ. phase: instead of the scan's own. gap_mm: between the borders of two tumors.
+    vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
+    neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, or `module:Class`.
+    """
+
+    organs: tuple[Organ, ...] = ("liver",)
+    probability: Share = 1.0
+    lesions: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
+    sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
+    diameter_mm: tuple[Annotated[float, Field(ge=2, le=200)], Annotated[float, Field(ge=2, le=200)]] | None = None
+    contrast_hu: tuple[Contrast, Contrast] | None = None
+    phase: Literal["unenhanced", "arterial", "portal"] | None = None
+    gap_mm: Millimeters = 3.0
+    vessel_veto: bool = False
+    mass_effect_share: Share = 0.3
+    displacement_mm: tuple[Millimeters, Millimeters] = (0.5, 3.0)
+    retries: Annotated[int, Field(ge=0, le=50)] = 5
+    judge: JudgeRecipe = JudgeRecipe()
+    generator: str = "rules"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.organs or len(set(self.organs)) < len(self.organs):
+            raise ValueError("organs needs at least one organ, and each once")
+        if self.sizes is not None and not any(self.sizes.values()):
+            raise ValueError("sizes needs at least one class with a weight above 0")
+        if self.sizes is not None and self.diameter_mm is not None:
+            raise ValueError("give sizes or diameter_mm, not both")
+        return self
