@@ -23,7 +23,8 @@ class JudgeRecipe(Recipe):
     volume_error: relative difference of label and plan; wall_volume_error: for tumors whose shape follows the organ.
     on_wall: share of a wall tumor that must reach the wall. contrast_to_noise: at least this; 0 keeps
     isodense tumors. edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of
-    the HU range.
+    the HU range. slits: volume of slits and cavities in the label over its own. critic: lowest and highest score of a
+    critic, where there is one.
     """
 
     volume_error: Share = 0.4
@@ -32,6 +33,8 @@ class JudgeRecipe(Recipe):
     contrast_to_noise: Annotated[float, Field(ge=0, le=20)] = 0.0
     edge_ratio: Annotated[float, Field(ge=1, le=10)] = 4.0
     saturated: Share = 0.01
+    slits: Share = 0.03
+    critic: tuple[float, float] = (0.0, 1.0)
 
 
 class SynthesisRecipe(Recipe):

@@ -82,15 +82,17 @@ def insert(
         if judge is None:
             raise
         return Attempt(plan, Verdict(False, error.what), index, number)
-    tumor = room.confine(tumor, room.free_voxels(scene.ct, organ, tumor.box))
-    tumor = room.confine(tumor, ~scene.occupied(tumor.box, plan.organ))
+    planned, spacing_mm = tumor.mask, scene.geometry.spacing_mm
+    free = room.find_room(scene.ct, organ, scene.occupied(tumor.box, plan.organ), tumor.box)
+    tumor = room.confine(tumor, free, spacing_mm)
     changed = tumor.box if displacement is None else tumor.box.hull(displacement.box)
     before = scene.hu[changed.slices].copy(order="K")
     if displacement is not None:
         moved = mass_effect.move_image(scene.hu[displacement.box.slices], displacement)
         scene.hu[displacement.box.slices] = moved
     blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
-    verdict = quality.judge(blended, tumor, scene.ct, judge or JudgeRecipe(), critic)
+    slits = room.slit_share(planned, tumor.mask, spacing_mm)
+    verdict = quality.judge(blended, tumor, scene.ct, judge or JudgeRecipe(), critic, slits)
     if judge is not None and not verdict.accepted:
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)

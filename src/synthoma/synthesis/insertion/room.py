@@ -1,10 +1,16 @@
-"""What a tumor may fill: its organ, a margin for what its annotator left out, and fat; never other structures."""
+"""What a tumor may fill: its organ, a margin for what its annotator left out, and fat; never other structures.
+
+An organ's mask ends a little before or behind the organ. Between a mask that is drawn tight and the fat lies a strip
+that is neither: without care it stays as a dark slit inside a tumor that bulges out. So thin strips are free, and what
+the tumor encloses is filled.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cc3d
+import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,42 +19,122 @@ from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Box, Geometry, Volume
 
-_MASK_MARGIN_MM = 2.5
+Bools = NDArray[np.bool_]
+_MASK_MARGIN_MM = 2.5  # one voxel at least
+_STRIP_MM = 3.0  # other tissue is left alone where it is thicker than this; thinner strips are partial volume
+_SLIT_MM = 4.0  # gaps in a label narrower than this are slits
+_GAS_HU, _BONE_HU = -300.0, 350.0
 
 
-def free_voxels(ct: Volume, organ: Volume, box: Box) -> NDArray[np.bool_]:
-    """The voxels of a box that a tumor of an organ may fill: no muscle, bowel, bone, gas or lung, annotated or not.
+@dataclass(frozen=True, eq=False)
+class Room:
+    """The voxels of a box (bool) that a tumor may fill.
 
-    organ: bool; its mask, whole or cropped.
+    forbidden: those that stay even where they lie in a slit of the tumor: other structures, gas and bone. occupied:
+    other structures and finished tumors, which stay everywhere.
     """
-    inside = _on_box(organ, ct.geometry, box)
-    margin = inside.copy(order="K")
-    for axis, spacing in enumerate(ct.geometry.spacing_mm):
-        margin = _widened(margin, axis, round(_MASK_MARGIN_MM / spacing))
+
+    free: Bools
+    forbidden: Bools
+    occupied: Bools
+
+
+def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
+    """The room of a tumor of an organ in a box: no muscle, bowel, bone, gas or lung, annotated or not.
+
+    organ: bool; its mask, whole or cropped. occupied: bool (box), other structures and finished tumors.
+    """
+    geometry = ct.geometry
+    free = _on_box(organ, geometry, box)
+    for axis, spacing in enumerate(geometry.spacing_mm):
+        free = _widened(free, axis, max(1, round(_MASK_MARGIN_MM / spacing)))
     # over 3 voxels, so that noise makes no holes; sums of whole HU
     local = np.rint(ct.data[box.slices]).astype(np.int32)
     for axis in range(3):
         local = _sum_of_three(local, axis)
-    return np.asarray(margin | ((local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])))
+    free |= (local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])
+    if not free.all():
+        free |= ~_thick(~free, geometry.spacing_mm)
+    forbidden = occupied | (local < 27 * _GAS_HU) | (local > 27 * _BONE_HU)
+    return Room(np.asarray(free & ~occupied), np.asarray(forbidden), occupied)
 
 
-def confine(tumor: Tumor, free: NDArray[np.bool_]) -> Tumor:
-    """The tumor where only `free` voxels (bool, box) may change: one piece, its cut softened by one voxel.
+def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) -> Tumor:
+    """The tumor where it has room: one piece without slits or cavities, its cut softened by one voxel.
 
-    Outside `free` alpha is 0; the largest piece that is left stays.
+    Outside its room alpha is 0; of several pieces the largest stays. What lies in gaps of the label, and is tumor by
+    the plan, is filled unless it is forbidden.
     """
-    if not (tumor.alpha * ~free).any():
-        return tumor
+    planned = tumor.mask
+    if not (tumor.alpha * ~room.free).any():
+        whole = _largest_piece(planned)
+        return tumor if whole is None else replace(tumor, alpha=_near(tumor.alpha, whole))
+    allowed = room.free
+    label = planned & allowed
+    largest = _largest_piece(label)
+    label = label if largest is None else largest
+    filled = (enclosed(label, spacing_mm) & ~room.forbidden) | (ndimage.binary_fill_holes(label) & ~room.occupied)
+    allowed = allowed | (filled & planned)
     # transposed: these libraries want the last axis fastest
-    alpha = tumor.alpha.T * ndimage.uniform_filter(free.T.astype(np.float32), 3) * free.T
-    pieces = cc3d.connected_components(np.ascontiguousarray(alpha >= 0.5), connectivity=6)
-    if pieces.max() > 1:
-        largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-        alpha *= ndimage.binary_dilation(largest, np.ones((3, 3, 3)), iterations=2)
-    return replace(tumor, alpha=np.asarray(alpha, np.float32).T)
+    alpha = (tumor.alpha.T * ndimage.uniform_filter(allowed.T.astype(np.float32), 3) * allowed.T).T
+    largest = _largest_piece(alpha >= 0.5)
+    alpha = alpha if largest is None else _near(alpha, largest)
+    cavities = ndimage.binary_fill_holes(alpha >= 0.5) & (alpha < 0.5) & planned & ~room.occupied
+    return replace(tumor, alpha=np.asarray(np.where(cavities, tumor.alpha, alpha), np.float32))
 
 
-def _on_box(organ: Volume, geometry: Geometry, box: Box) -> NDArray[np.bool_]:
+def slit_share(planned: Bools, label: Bools, spacing_mm: tuple[float, float, float]) -> float:
+    """Volume of the slits and cavities in a label over its own: what it encloses and should be tumor by the plan.
+
+    0 for an empty label.
+    """
+    missing = planned & ~label
+    if not missing.any() or not label.any():
+        return 0.0
+    return float((enclosed(label, spacing_mm) & missing).sum() / label.sum())
+
+
+def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
+    """The voxels in gaps of a label that are narrower than `_SLIT_MM` or a voxel, in its holes, and in it."""
+    radius = _SLIT_MM / 2
+    steps = [spacing * radius / max(radius, 1.01 * spacing) for spacing in spacing_mm]
+    padded = np.pad(label, [(margin := int(radius / step) + 2, margin) for step in steps])
+    inner = tuple(slice(int(radius / step) + 2, -int(radius / step) - 2) for step in steps)
+    grown = edt.edt(np.ascontiguousarray(~padded), anisotropy=steps) <= radius
+    closed = (edt.edt(np.ascontiguousarray(grown), anisotropy=steps) > radius)[inner]
+    filled = closed | label
+    for k in range(label.shape[2]):  # a hole in an axial slice is one, even if it is a tunnel
+        if label[:, :, k].any():
+            filled[:, :, k] |= ndimage.binary_fill_holes(filled[:, :, k])
+    return np.asarray(ndimage.binary_fill_holes(filled))
+
+
+def _thick(mask: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
+    """The parts of a mask that are thicker than `_STRIP_MM`; what the box cuts goes on outside."""
+    radius = _STRIP_MM / 2
+    core = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing_mm, black_border=False) > radius
+    if not core.any():
+        return np.asarray(core)
+    near = edt.edt(np.ascontiguousarray(~core), anisotropy=spacing_mm, black_border=False) <= radius
+    return np.asarray(mask & near)
+
+
+def _largest_piece(label: Bools) -> Bools | None:
+    """The largest connected piece; None if there is only one, or none."""
+    pieces = cc3d.connected_components(np.ascontiguousarray(label.T), connectivity=6)
+    if pieces.max() <= 1:
+        return None
+    largest = np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))
+    return np.asarray(largest.T)
+
+
+def _near(alpha: NDArray[np.float32], piece: Bools) -> NDArray[np.float32]:
+    """alpha in a piece of its label and in the border around it, 0 elsewhere."""
+    around = ndimage.binary_dilation(piece.T, np.ones((3, 3, 3)), iterations=2).T
+    return np.asarray(np.where(around & (piece | (alpha < 0.5)), alpha, 0), np.float32)
+
+
+def _on_box(organ: Volume, geometry: Geometry, box: Box) -> Bools:
     """A mask, whole or cropped, on a box of the scan's grid; False where it does not reach."""
     corner = np.round(geometry.to_ijk(organ.geometry.to_mm((0, 0, 0)))).astype(int)
     result = np.zeros(box.shape, bool, order="F")
@@ -58,7 +144,7 @@ def _on_box(organ: Volume, geometry: Geometry, box: Box) -> NDArray[np.bool_]:
     return result
 
 
-def _widened(mask: NDArray[np.bool_], axis: int, voxels: int) -> NDArray[np.bool_]:
+def _widened(mask: Bools, axis: int, voxels: int) -> Bools:
     """The mask dilated along one axis."""
     source, result = np.moveaxis(mask, axis, 0), mask.copy(order="K")
     target = np.moveaxis(result, axis, 0)

@@ -20,7 +20,8 @@ from synthoma.volume import Volume
 def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] = ()) -> Synthesis:
     """The healthy case with the accepted tumors of its rows; the same voxels as when they were made.
 
-    allow_modules: generators of the form `module:Class` that the rows may name. Raises `CaseError` if the scan is another one, or a tumor comes out otherwise.
+    allow_modules: generators of the form `module:Class` that the rows may name. Raises `CaseError` if the scan is
+    another one, or a tumor comes out otherwise.
     """
     scan = case.read_image()
     frame = require_scan(scan, rows[0]["scan_digest"], case.id)
