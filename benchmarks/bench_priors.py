@@ -21,7 +21,7 @@ from synthoma.cases import equivalent_diameter_mm
 from synthoma.errors import CaseError
 from synthoma.synthesis.bodies.mass import mass
 from synthoma.synthesis.generators.rules.rules import Rules
-from synthoma.synthesis.insertion.room import confine, free_voxels
+from synthoma.synthesis.insertion.room import confine, find_room
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import draw_diameters, draw_plan
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -187,7 +187,8 @@ def kidney_sites(count: int, spacing_mm: float = 1.0) -> dict[str, Array]:
         try:
             plan = draw_plan(organ_model, recipe, seed, 0, 0, draw_diameters(organ_model, recipe, seed)[0])
             tumor = Rules().render(ct, kidney, plan)
-            tumor = confine(tumor, free_voxels(ct, kidney, tumor.box))
+            room = find_room(ct, kidney, np.zeros(tumor.box.shape, bool), tumor.box)
+            tumor = confine(tumor, room, ct.geometry.spacing_mm)
         except CaseError:
             continue
         found.append(site_measures(kidney, tumor.box, tumor.mask))

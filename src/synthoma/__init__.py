@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from synthoma.errors import SynthomaError
     from synthoma.reading import open_dataset, read_case
     from synthoma.recipe import read_recipe
-    from synthoma.synthesis.pipeline import synthesize
+    from synthoma.synthesis.drawing import complete_plan
+    from synthoma.synthesis.pipeline import replay, synthesize
     from synthoma.synthesis.plan import draw_plans
     from synthoma.synthesis.recipe import SynthesisRecipe
+    from synthoma.synthesis.tumor import Generator, Tumor, TumorPlan
     from synthoma.volume import Box, Geometry, Volume
 
 _HOMES = {
@@ -28,10 +30,15 @@ _HOMES = {
     "Lesion": "cases",
     "find_lesions": "cases",
     "SynthomaError": "errors",
-    "read_recipe": "recipes",
-    "read_case": "synthesis.reading",
-    "open_dataset": "synthesis.reading",
+    "read_recipe": "recipe",
+    "read_case": "reading",
+    "open_dataset": "reading",
+    "replay": "synthesis.pipeline",
     "synthesize": "synthesis.pipeline",
+    "complete_plan": "synthesis.drawing",
+    "Generator": "synthesis.tumor",
+    "Tumor": "synthesis.tumor",
+    "TumorPlan": "synthesis.tumor",
     "SynthesisRecipe": "synthesis.recipe",
     "draw_plans": "synthesis.plan",
 }
@@ -39,16 +46,21 @@ _HOMES = {
 __all__ = [
     "Box",
     "Case",
+    "Generator",
     "Geometry",
     "Lesion",
     "SynthesisRecipe",
     "SynthomaError",
+    "Tumor",
+    "TumorPlan",
     "Volume",
+    "complete_plan",
     "draw_plans",
     "find_lesions",
     "open_dataset",
     "read_case",
     "read_recipe",
+    "replay",
     "synthesize",
 ]
 

@@ -171,6 +171,10 @@ class Geometry:
         """RAS+ positions (..., 3) of voxel indices (..., 3); whole numbers are voxel centers."""
         return np.asarray(ijk, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
+    def points_mm(self) -> Array:
+        """(I, J, K, 3): RAS+ mm of the center of every voxel."""
+        return self.to_mm(np.moveaxis(np.indices(self.shape), 0, -1))
+
     def to_ijk(self, mm: ArrayLike) -> Array:
         """Voxel indices (..., 3), not rounded, of RAS+ positions (..., 3)."""
         return (np.asarray(mm, float) - self.affine[:3, 3]) @ self._to_voxels.T

@@ -14,8 +14,7 @@ import pytest
 from phantoms import FAT, GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, noise, plan_of, rho
 
 from synthoma.cases import Case
-from synthoma.errors import CaseError, GeometryError, RecipeError
-from synthoma.synthesis.generators.loading import open_generator
+from synthoma.errors import CaseError, GeometryError
 from synthoma.synthesis.pipeline import Synthesis, replay, synthesize
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
@@ -86,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
     assert digest(one) != digest(synthesize(replace(case, id="other"), FEW, 7))
 
 
-@pytest.mark.parametrize("push", [0.0, 1.0])
+@pytest.mark.parametrize("displacement", [0.0, 1.0])
 def test_a_replay_is_the_original(displacement: float) -> None:
     case = abdomen()
     recipe = SynthesisRecipe(
@@ -243,13 +242,6 @@ def test_one_kidney_mask_of_both_is_enough() -> None:
     assert result.tumors("kidney").data.any()
 
 
-def test_generators_are_found_by_name_or_path_and_missing_ones_refused() -> None:
-    assert type(generator("rules")) is type(generator("synthoma.synthesis.generators.rules.rules:Rules"))
-    for name, message in (("nothing", "one of rules"), ("no.module:Class", "cannot be loaded")):
-        with pytest.raises(RecipeError, match=message):
-            generator(name)
-
-
 def test_an_empty_replay_is_the_case() -> None:
     case = abdomen()
     assert np.array_equal(replay(case, []).ct.data, case.read_image().data)
@@ -289,7 +281,7 @@ def elsewhere() -> str:
         core_share=0.5,
         displacement_mm=2.0,
         noise_from_mm=(-28.0, 0.0, 0.0),
-        calcifications=(Calcification((0.2, 0.1, -0.3), 1.5, 400.0),),
+        calcifications=[[[0.2, 0.1, -0.3], 1.5, 400.0]],
     )
     in_floats = synthesize(ellipsoid_case(fine(50), (20, 20, 20), image=np.float32), FEW, 2)
     return digest(result) + digest(replay(case, [plan])) + digest(in_floats)

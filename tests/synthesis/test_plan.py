@@ -13,10 +13,8 @@ import bench_priors
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
 from synthoma.recipe import read_recipe
-from synthoma.synthesis.location import OrganModel, measure_organ
-from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
 from synthoma.synthesis.bodies.mass import _distance_for
-from synthoma.synthesis.generators.rules.details import Tissue
+from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import draw_diameters, draw_plan, draw_plans
 from synthoma.synthesis.recipe import SIZES, SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
@@ -24,7 +22,7 @@ from synthoma.synthesis.tumor import TumorPlan
 
 @pytest.fixture(scope="module")
 def liver() -> OrganModel:
-    return bench_priors.plain_host("liver")
+    return bench_priors.plain_organ("liver")
 
 
 @pytest.mark.parametrize(
@@ -87,8 +85,7 @@ def test_plans_survive_json(liver: OrganModel) -> None:
         plan_of(
             rim_hu=20.0,
             rim_mm=3.0,
-            calcifications=(Calcification((0.1, 0.2, 0.3), 1.5, 300.0), Calcification((0.0, 0.0, 0.0), 1.0, 200.0)),
-            details={"steps": 3},
+            calcifications=[[[0.1, 0.2, 0.3], 1.5, 300.0], [[0.0, 0.0, 0.0], 1.0, 200.0]],
         )
     )
     for plan in plans:
@@ -104,7 +101,7 @@ def test_tumors_keep_their_gap_and_lie_as_deep_as_the_liver_asks(liver: OrganMod
         assert 110 - np.linalg.norm(plan.center_mm) > 0.8 * plan.equivalent_diameter_mm / 2 - 5
         for other in plans[:index]:
             apart = np.linalg.norm(np.subtract(plan.center_mm, other.center_mm))
-            assert apart >= bounding_radius_mm(plan) + bounding_radius_mm(other) + 5 - 0.01
+            assert apart >= plan.radius_mm + other.radius_mm + 5 - 0.01
 
 
 def test_recipes_rule_over_priors(liver: OrganModel) -> None:
@@ -132,23 +129,23 @@ def test_recipes_rule_over_priors(liver: OrganModel) -> None:
     assert np.mean(some) == pytest.approx(0.3, abs=0.09)
 
 
-def test_pushes_reach_no_other_tumor_and_stay_fold_free(liver: OrganModel) -> None:
-    pushed = 0
+def test_mass_effect_reaches_no_other_tumor_and_stays_fold_free(liver: OrganModel) -> None:
+    displaced = 0
     for seed in range(12):
         plans = draw_plans(liver, SynthesisRecipe(lesions=(4, 4), diameter_mm=(6, 25), mass_effect_share=1.0), seed)
         for index, plan in enumerate(plans):
-            pushed += plan.displacement_mm > 0
+            displaced += plan.displacement_mm > 0
             assert plan.displacement_mm <= 0.4 * min(plan.axes_mm) + 0.01
             for other in plans[:index]:
                 if plan.displacement_mm:
                     apart = np.linalg.norm(np.subtract(plan.center_mm, other.center_mm))
-                    assert apart > plan.displacement_reach * max(plan.axes_mm) + bounding_radius_mm(other) - 0.01
-    assert pushed > 12
+                    assert apart > plan.displacement_reach * max(plan.axes_mm) + other.radius_mm - 0.01
+    assert displaced > 12
 
 
 @pytest.mark.parametrize("organ", ["liver", "kidney", "pancreas", "uterus"])
 def test_axis_ratios_have_their_means_and_deviations(organ: str) -> None:
-    organ_model, prior = bench_priors.plain_host(organ), anatomy.SHAPES[organ]
+    organ_model, prior = bench_priors.plain_organ(organ), anatomy.SHAPES[organ]
     axes = np.array([draw_plan(organ_model, SynthesisRecipe(), seed, 0, 0, 12.0).axes_mm for seed in range(250)])
     for ratio, (mean, deviation) in (
         (axes[:, 1] / axes[:, 0], prior.b_over_a),

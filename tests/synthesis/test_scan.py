@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import GRIDS, fine, rho
+from phantoms import GRIDS, fine, noise, rho
 from scipy import ndimage
 
 from synthoma import files
 from synthoma.errors import CaseError
-from synthoma.synthesis.scan import contrast_phase, scanner_blur_mm
+from synthoma.synthesis.scan import contrast_phase, noise_sample, scanner_blur_mm
 from synthoma.volume import Volume
 
 
@@ -88,3 +88,13 @@ def test_without_skin_in_view_the_blur_is_a_usual_one() -> None:
     for value in (40, -1000):
         assert scanner_blur_mm(Volume(np.full((40, 40, 12), value, np.int16), fine((40, 40, 12)))) == 0.75
     assert scanner_blur_mm(Volume(np.full((4, 4, 1), 40, np.int16), fine((4, 4, 1)))) == 0.75
+
+
+def test_noise_of_a_place_forgets_a_slope() -> None:
+    geometry = fine(40)
+    rough = noise(geometry, 10.0)
+    slope = geometry.to_mm(np.moveaxis(np.indices(geometry.shape), 0, -1)) @ np.array([2.0, -1.0, 0.5])
+    ct = Volume(np.rint(50 + rough + slope).astype(np.int16), geometry)
+    assert noise_sample(ct, (0, 0, 0)).std() == pytest.approx(10, rel=0.08)
+    # at the scan's corner the block moves inside
+    assert noise_sample(ct, (-30, 30, 30)).shape == noise_sample(ct, (0, 0, 0)).shape

@@ -6,11 +6,16 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
+import pydantic
+from pydantic import Field
 
+from synthoma import anatomy
 from synthoma.cases import equivalent_diameter_mm
+from synthoma.errors import CaseError
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -24,6 +29,12 @@ Measure = Callable[[Box, Array], Mapping[str, float]]  # box and alpha of a tumo
 Critic = Callable[[Volume, Volume], float]  # CT around a lesion, and its mask on the same grid -> score
 DISPLACEMENT_REACH = 2.5  # half-axes from the center at which displaced tissue comes to rest
 _VECTORS = ("center_mm", "axes_mm", "orientation", "noise_from_mm")
+
+_ORGANS = f"^({'|'.join(anatomy.ORGANS)})$"
+# What a plan from a file may hold; far beyond any real tumor, and small enough to be rendered.
+Coordinate = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)]
+HU = Annotated[float, Field(ge=-2000, le=5000, allow_inf_nan=False)]
 
 Details = TypeVar("Details")
 
@@ -47,22 +58,22 @@ class TumorPlan:
     generator: who renders it. details: what only that generator reads, as JSON data.
     """
 
-    organ: str
-    center_mm: Vector
-    axes_mm: Vector
+    organ: Annotated[str, Field(pattern=_ORGANS)]
+    center_mm: tuple[Coordinate, Coordinate, Coordinate]
+    axes_mm: tuple[Length, Length, Length]
     orientation: Quaternion
-    volume_mm3: float
-    radius_mm: float
-    base_hu: float
-    contrast_hu: float
-    edge_mm: float
-    blur_mm: float
-    noise_hu: float
-    noise_from_mm: Vector
-    seed: int
-    displacement_mm: float = 0.0
-    displacement_reach: float = DISPLACEMENT_REACH
-    relaxed: int = 0
+    volume_mm3: Annotated[float, Field(gt=0, le=3e7, allow_inf_nan=False)]
+    radius_mm: Annotated[float, Field(gt=0, le=500, allow_inf_nan=False)]
+    base_hu: HU
+    contrast_hu: HU
+    edge_mm: Length
+    blur_mm: Length
+    noise_hu: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+    noise_from_mm: tuple[Coordinate, Coordinate, Coordinate]
+    seed: Annotated[int, Field(ge=0)]
+    displacement_mm: Length = 0.0
+    displacement_reach: Annotated[float, Field(gt=1, le=10)] = DISPLACEMENT_REACH
+    relaxed: Annotated[int, Field(ge=0)] = 0
     generator: str = "rules"
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,20 +95,45 @@ class TumorPlan:
         )
 
     def details_as(self, kind: type[Details]) -> Details:
-        """The details as a dataclass of the generator; keys of other dataclasses are left out."""
+        """The details as a dataclass of the generator; keys of other dataclasses are left out.
+
+        Raises `CaseError` for values that its annotations refuse.
+        """
         names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        return kind(**{name: value for name, value in self.details.items() if name in names})
+        return _checked(kind, {name: value for name, value in self.details.items() if name in names})
 
     def as_dict(self) -> dict[str, Any]:
         """JSON data from which `from_dict` gives an equal plan."""
         plain = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        return plain | {name: list(plain[name]) for name in _VECTORS} | {"details": dict(self.details)}
+        return plain | {name: list(plain[name]) for name in _VECTORS} | {"details": dict(sorted(self.details.items()))}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TumorPlan:
-        """The plan that `as_dict` wrote."""
-        plain: dict[str, Any] = {key: tuple(value) if key in _VECTORS else value for key, value in data.items()}
-        return cls(**plain)
+        """The plan that `as_dict` wrote. Raises `CaseError` for what is no plan, or has absurd numbers."""
+        plan = _checked(cls, data)
+        if abs(sum(part * part for part in plan.orientation) - 1) > 1e-3:
+            raise CaseError("the plan of a tumor has an orientation that is no rotation", found=str(plan.orientation))
+        if plan.displacement_mm and plan.displacement_mm >= 0.9 * min(plan.axes_mm):
+            raise CaseError("the plan of a tumor displaces more than it holds", found=f"{plan.displacement_mm} mm")
+        return plan
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def _checked(kind: type[Details], data: Any) -> Details:
+    """The dataclass with these values, checked against its annotations."""
+    adapter: pydantic.TypeAdapter[Details] = _adapter(kind)  # type: ignore[arg-type]
+    try:
+        return adapter.validate_python(data)
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise CaseError(
+            f"the plan of a tumor has a wrong {key or 'form'}", found=repr(fault["input"])[:80], expected=fault["msg"]
+        ) from error
 
 
 def no_scores(box: Box, alpha: Array) -> Mapping[str, float]:
@@ -110,8 +146,8 @@ def no_scores(box: Box, alpha: Array) -> Mapping[str, float]:
 class Tumor:
     """A rendered tumor on the box around it, not yet in the scan.
 
-    box: in voxels of the scan. alpha: float32 (box), share of each voxel that is tumor. hu: float32 (box),
-    the tumor's tissue without the scan's noise, meaningful where alpha > 0.
+    box: in voxels of the scan; it may reach outside. alpha: float32 (box), share of each voxel that is tumor.
+    hu: float32 (box), the tumor's tissue without the scan's noise, meaningful where alpha > 0.
     follows_organ: the organ's shape decides on the volume as well, so it may differ more from the plan.
     measure: further scores of the tumor, given the box and the alpha that the scan has room for.
     """
@@ -127,6 +163,16 @@ class Tumor:
     def mask(self) -> Array:
         """The label, bool (box): where at least half of the voxel is tumor."""
         return np.asarray(self.alpha >= 0.5)
+
+    def within(self, shape: Sequence[int]) -> Tumor:
+        """The part that lies in a scan of this shape. Raises `CaseError` if there is none."""
+        box = self.box.clip(shape)
+        if 0 in box.shape:
+            raise CaseError(f"a tumor planned at {self.plan.center_mm} mm lies outside the scan")
+        if box == self.box:
+            return self
+        part = box.seen_from(self.box).slices
+        return dataclasses.replace(self, box=box, alpha=self.alpha[part], hu=self.hu[part])
 
 
 @dataclass(frozen=True)
@@ -184,8 +230,8 @@ class Generator(ABC):
         """The tumor of the plan on the grid of `ct`; nothing random is left.
 
         organ: its mask (bool), whole or cropped, `reach` around the center as far as the scan goes. What else lies
-        there is no concern of the generator: insertion keeps tumors out of other tissue. Raises `CaseError` if nothing
-        of the tumor lies in the scan.
+        there is no concern of the generator: insertion keeps tumors out of other tissue. What reaches outside the scan
+        is cut off. Raises `CaseError` if the tumor cannot be made there.
         """
 
     def render_all(self, jobs: Sequence[tuple[Volume, Volume, TumorPlan]]) -> list[Tumor]:

@@ -13,10 +13,8 @@ import bench_priors
 from synthoma import anatomy
 from synthoma.synthesis.bodies import mass, surface
 from synthoma.synthesis.bodies.body import Surface, draw_surface
-from synthoma.synthesis.bodies.mass import MASS
 from synthoma.synthesis.location import OrganModel
-from synthoma.synthesis.recipe import SynthesisRecipe
-from synthoma.synthesis.tumor import Request, TumorPlan
+from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Geometry, Volume
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from phantoms import plan_of
+from scipy import ndimage
 
 from grids import centers_mm
 from synthoma.errors import CaseError
@@ -332,3 +333,11 @@ def scan(grid: Geometry, organ: Organ) -> tuple[Volume, dict[str, Volume]]:
     hu[points[..., 1] > RADIUS + 4] = 50
     noise = np.random.default_rng(1).normal(0, 8, grid.shape)
     return Volume((hu + noise).astype(np.int16), grid), {"colon": mask(grid, organ)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lumen_closed_at_both_ends_leaves_no_cavity(seed: int) -> None:
+    almost = plan((26.0, 1.25 * np.pi * RADIUS, 0.97 * RADIUS), roughness=0.25, seed=seed)
+    grid = GRIDS["1 mm"]
+    label = painted(wall.make(almost, grid, mask(grid)), grid) >= 0.5
+    assert not (ndimage.binary_fill_holes(label) & ~label).any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, plan_of, rho
 
+from synthoma.synthesis.bodies.body import Body
 from synthoma.synthesis.bodies.mass import mass
 from synthoma.synthesis.generators.rules import texture
 from synthoma.synthesis.generators.rules.details import Calcification
@@ -13,7 +14,7 @@ from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry
 
 
-def tissue_of(plan: TumorPlan, geometry: Geometry) -> tuple[shape.Body, Array]:
+def tissue_of(plan: TumorPlan, geometry: Geometry) -> tuple[Body, Array]:
     body = mass(plan, geometry, need_inside=True)
     return body, texture.tissue(plan, geometry, body)
 

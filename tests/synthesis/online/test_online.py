@@ -20,8 +20,9 @@ from synthoma.errors import CaseError
 from synthoma.seeds import seed_for
 from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.crops import DrawnTumor
+from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.online.online import Fixed, Online
-from synthoma.synthesis.pipeline import Inserted, insert, open_scene, replay, synthesize
+from synthoma.synthesis.pipeline import open_scene, replay, synthesize
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -79,14 +80,12 @@ def part_of(data: Array, box: Box, outside: int) -> Array:
     return result
 
 
-def in_the_whole_scan(
-    case: Case, drawn: Sequence[DrawnTumor], judge: JudgeRecipe
-) -> tuple[Array, Array, list[Inserted]]:
+def in_the_whole_scan(case: Case, drawn: Sequence[DrawnTumor]) -> tuple[Array, Array, list[Inserted]]:
     """HU and labels of the case after these tumors have been put in, one after the other."""
     scene = open_scene(case, ("liver", "kidney"))
     labels, inserted = label_map(case), []
     for tumor in drawn:
-        done = insert(scene, tumor.plan, judge, tumor.index, 0)
+        done = insert(scene, tumor.plan, tumor.generator, tumor.index, 0)
         if isinstance(done, Inserted):
             inserted.append(done)
             displacement = mass_effect.displacement(done.plan, case.read_geometry())
@@ -113,13 +112,12 @@ def boxes(geometry: Geometry, count: int) -> list[Box]:
 def test_a_patch_shows_what_the_whole_scan_would_have_there(geometry: Geometry) -> None:
     case = healthy(geometry)
     entry = Cached(case, Online(STRICT, 1.0))
-    pushed = rejected = 0
+    displaced = 0
     for epoch in range(2):
         online = Online(STRICT, 1.0)
         drawn = online.draw(entry, epoch)
-        hu, labels, inserted = in_the_whole_scan(case, drawn, STRICT.judge)
-        pushed += sum(tumor.plan.displacement_mm > 0 for tumor in inserted)
-        rejected += len(drawn) - len(inserted)
+        hu, labels, inserted = in_the_whole_scan(case, drawn)
+        displaced += sum(tumor.plan.displacement_mm > 0 for tumor in inserted)
         for number, box in enumerate(boxes(geometry, 5)):
             if number % 2:
                 online = Online(STRICT, 1.0)  # one that has rendered nothing so far
@@ -127,8 +125,7 @@ def test_a_patch_shows_what_the_whole_scan_would_have_there(geometry: Geometry) 
             assert [part.dtype for part in found] == [np.int16, np.uint8]
             assert np.array_equal(found[0], part_of(hu, box, -1024))
             assert np.array_equal(found[1], part_of(labels, box, 0))
-    assert pushed > 0
-    assert rejected > 0
+    assert displaced > 0
 
 
 def test_tumors_are_those_of_an_offline_synthesis() -> None:
@@ -202,14 +199,27 @@ def test_organs_that_cannot_host_are_left_out_with_the_reason() -> None:
     assert no_room.draw(Cached(patient("online", UPRIGHT, ill=True), no_room), 0) == ()
 
 
-def test_what_the_judge_rejects_is_in_no_patch() -> None:
-    online = Online(CROWDED.with_changes(judge=JudgeRecipe(contrast_to_noise=20.0)), 1.0)
-    entry = Cached(healthy(), online)
-    drawn = online.draw(entry, 0)
-    assert drawn
-    hu, labels = online.render(entry, WHOLE, drawn)
-    assert np.array_equal(hu, entry.hu)
-    assert np.array_equal(labels, entry.labels)
+def test_what_the_judge_rejects_is_drawn_again_before_a_patch_is_centered() -> None:
+    never = Online(CROWDED.with_changes(judge=JudgeRecipe(contrast_to_noise=20.0)), 1.0)
+    entry = Cached(healthy(), never)
+    assert never.draw(entry, 0) == ()
+    often = STRICT.with_changes(retries=8)
+    counts = [len(Online(recipe, 1.0).draw(Cached(healthy(), Online(recipe, 1.0)), 3)) for recipe in (STRICT, often)]
+    assert counts[1] > counts[0]
+
+
+def test_tumors_online_are_those_of_a_whole_synthesis() -> None:
+    recipe = STRICT.with_changes(organs=("liver",), retries=5)
+    case = healthy()
+    entry, online = Cached(case, Online(recipe, 1.0)), Online(recipe, 1.0)
+    redrawn = 0
+    for epoch in range(5):
+        offline = synthesize(case, recipe, seed_for(0, "online", epoch))
+        redrawn += len(offline.rejected)
+        drawn = online.draw(entry, epoch)
+        assert [tumor.plan for tumor in drawn] == [tumor.plan for tumor in offline.inserted]
+        assert np.array_equal(online.render(entry, WHOLE, drawn)[0], offline.ct.data)
+    assert redrawn > 0
 
 
 def test_real_tumors_keep_their_voxels_and_their_label() -> None:
@@ -238,10 +248,10 @@ def test_tumors_of_hollow_organs_are_the_same_in_every_patch() -> None:
     online = Online(SynthesisRecipe(organs=("colon",), diameter_mm=(15, 25), phase="portal"), 1.0)
     entry = Cached(case, online)
     drawn = online.draw(entry, 0)
-    assert [tumor.plan.form for tumor in drawn] == ["wall"]
+    assert [tumor.plan.details["form"] for tumor in drawn] == ["wall"]
     whole, labels = online.render(entry, Box.whole(geometry.shape), drawn)
     scene = open_scene(case, ("colon",))
-    assert isinstance(insert(scene, drawn[0].plan, online.recipe.judge, 0, 0), Inserted)
+    assert isinstance(insert(scene, drawn[0].plan, drawn[0].generator, 0, 0, online.recipe.judge), Inserted)
     assert np.array_equal(whole, scene.hu)
     i, j, k = np.rint(geometry.to_ijk(drawn[0].center_mm)).astype(int).tolist()
     box = Box((i - 8, j - 30, k), (i + 32, j + 10, k + 40))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phantoms import ellipsoid_case, fine, plan_of
 
 from synthesis.patients import OBLIQUE, RECIPE, patient, write_patients
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.errors import CaseError, FileError
-from synthoma.synthesis.pipeline import synthesize
+from synthoma.synthesis.pipeline import replay, synthesize
 from synthoma.synthesis.recipe import JudgeRecipe
+from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.manifest import (
     Manifest,
-    Row,
     accepted,
     read_manifest,
     rows_of,
@@ -29,9 +32,9 @@ from synthoma.synthesis.store.manifest import (
     write_manifest,
 )
 from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Geometry, Volume
 
 number = st.floats(allow_nan=False, allow_infinity=False)
-vector = st.tuples(number, number, number)
 data = st.recursive(
     st.none() | st.booleans() | st.integers() | number | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -39,21 +42,34 @@ data = st.recursive(
 )
 
 
+def between(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> TumorPlan:
-    """Any plan at all, sensible or not."""
-    names = ("volume_mm3", "radius_mm", "base_hu", "contrast_hu", "edge_mm", "blur_mm", "noise_hu")
-    names += ("displacement_mm", "displacement_reach")
+    """Any plan with numbers that a tumor can have, sensible or not."""
+    places = st.tuples(*[between(-1e4, 1e4)] * 3)
+    turned = np.array(draw(st.tuples(*[between(-1, 1)] * 4))) + (2.0, 0, 0, 0)
+    shortest = draw(between(1e-3, 300))
     return TumorPlan(
         organ=draw(st.sampled_from(["liver", "colon"])),
-        center_mm=draw(vector),
-        axes_mm=draw(vector),
-        orientation=draw(st.tuples(number, number, number, number)),
-        noise_from_mm=draw(vector),
+        center_mm=draw(places),
+        axes_mm=(shortest, draw(between(shortest, 300)), 300.0),
+        orientation=tuple((turned / np.linalg.norm(turned)).tolist()),
+        volume_mm3=draw(between(1e-3, 3e7)),
+        radius_mm=draw(between(1e-3, 500)),
+        base_hu=draw(between(-2000, 5000)),
+        contrast_hu=draw(between(-2000, 5000)),
+        edge_mm=draw(between(0, 300)),
+        blur_mm=draw(between(0, 300)),
+        noise_hu=draw(between(0, 1000)),
+        noise_from_mm=draw(places),
         seed=draw(st.integers(0, 2**63 - 1)),
+        displacement_mm=draw(between(0, 0.89)) * shortest,
+        displacement_reach=draw(between(1.001, 10)),
         generator=draw(st.text()),
         details=draw(st.dictionaries(st.text(), data, max_size=3)),
-        **{name: draw(number) for name in names},
     )
 
 
@@ -70,6 +86,50 @@ def row_of(plan: TumorPlan | None, case: str = "c1", **changes: Any) -> Row:
 @given(plans())
 def test_any_plan_survives_json(plan: TumorPlan) -> None:
     assert TumorPlan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("organ", "../liver"),
+        ("center_mm", [0, 0]),
+        ("center_mm", [math.nan, 0, 0]),
+        ("axes_mm", [1e9, 10, 10]),
+        ("axes_mm", [-3, 10, 10]),
+        ("orientation", [5.0, 0, 0, 0]),
+        ("volume_mm3", 0),
+        ("radius_mm", math.inf),
+        ("contrast_hu", "dark"),
+        ("seed", -1),
+        ("displacement_mm", 50),
+        ("displacement_reach", 1.0),
+        ("details", [1]),
+    ],
+)
+def test_absurd_plans_are_refused(key: str, value: Any) -> None:
+    plan = plan_of(20.0, axes_mm=(10.0, 10.0, 10.0)).as_dict()
+    with pytest.raises(CaseError, match="the plan of a tumor"):
+        TumorPlan.from_dict(plan | {key: value})
+
+
+@pytest.mark.parametrize("key", ["roughness", "texture_mm", "core_share", "calcifications", "form"])
+def test_absurd_details_are_refused_by_their_generator(key: str) -> None:
+    case = ellipsoid_case(fine(30), (13, 13, 13))
+    plan = dataclasses.replace(
+        plan_of(10.0), details={key: [[[0, 0, 0], 1, 1]] * 101 if key == "calcifications" else 1e9}
+    )
+    with pytest.raises(CaseError, match=f"wrong {key}"):
+        replay(case, [plan])
+
+
+def test_a_plan_too_large_for_memory_is_refused() -> None:
+    case = ellipsoid_case(fine(30), (13, 13, 13))
+    tiny = Geometry.of((30, 30, 30), 0.02)
+    case = dataclasses.replace(
+        case, image=Volume(case.read_image().data, tiny), masks={"liver": Volume(case.read_mask("liver").data, tiny)}
+    )
+    with pytest.raises(CaseError, match="too large for voxels"):
+        replay(case, [plan_of(100.0)])
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -154,15 +214,15 @@ def large_manifest(cases: int, path: Path) -> int:
     for case in range(cases):
         for attempt in range(rng.integers(3, 7)):
             plan = drawn[rng.integers(len(drawn))].as_dict()
-            for name, value in plan.items():
-                if isinstance(value, float) and value:
-                    plan[name] = round(value * rng.uniform(0.5, 2), 3)
+            for part in (plan, plan["details"]):
+                for name, value in part.items():
+                    if isinstance(value, float) and value:
+                        part[name] = round(value * rng.uniform(0.5, 2), 3)
             vectors = {
                 name: rng.normal(0, 90, 3).round(3).tolist() for name in ("center_mm", "axes_mm", "noise_from_mm")
             }
             plan |= vectors | {"orientation": rng.standard_normal(4).tolist(), "seed": int(rng.integers(2**63))}
             scores = {f"score_{number}": round(float(rng.uniform(0, 100)), 4) for number in range(8)}
-            plan["calcifications"] = list(plan["calcifications"])
             fixed = {"scan_digest": f"{case * 0x9E3779B97F4A7C15 % 2**64:016x}", "digest": rng.bytes(8).hex()}
             row = {
                 "case": f"BDMAP_{case:08d}",

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import erf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from synthoma import anatomy
 from synthoma.anatomy import ShapePrior
@@ -27,9 +28,9 @@ class Surface:
     """
 
     form: Literal["mass", "wall"] = "mass"
-    roughness: float = 0.0
-    spectrum: float = 3.0
-    skew: float = 0.0
+    roughness: Annotated[float, Field(ge=0, le=2)] = 0.0
+    spectrum: Annotated[float, Field(ge=-20, le=20)] = 3.0
+    skew: Annotated[float, Field(ge=-5, le=5)] = 0.0
 
     @classmethod
     def of(cls, plan: TumorPlan) -> Surface:

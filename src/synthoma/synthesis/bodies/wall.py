@@ -177,6 +177,7 @@ def make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool =
         return voxel_means(start, samples)
 
     alpha = means((state == tube.INSIDE).astype(np.float32), coverage(outside_mm / np.float32(blur_mm)))
+    alpha[ndimage.binary_fill_holes(alpha >= 0.5) & (alpha < 0.5)] = 1  # the rest of a lumen that it closes all around
     radius = depth = np.zeros(whole.shape, np.float32)
     if need_inside:
         radius = means(np.full(fine.shape, 2, np.float32), level + 1)

@@ -220,5 +220,5 @@ def _make(
         after = scene.labels(attempt.box)
         after[attempt.mask & ~scene.masks[organ][attempt.box.slices]] |= _BULGE
         box, changed = attempt.changed.shift(crop.lower), scene.labels(attempt.changed).copy(order="K")
-        tumor.made = Change(box, attempt.after, changed)
+        tumor.plan, tumor.made = attempt.plan, Change(box, attempt.after, changed)
     return attempt

@@ -20,7 +20,9 @@ from synthoma.synthesis.plan import draw_plan
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Critic, Generator, TumorPlan, Verdict
-from synthoma.volume import Array, Box
+from synthoma.volume import Array, Box, Geometry
+
+_MOST_VOXELS = 200_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +74,13 @@ def insert(
     judge: None accepts every tumor, as a replay does. critic: a further judge, see `quality.judge`. noise: the healthy
     scan's at the plan's reference site, where the scene is only a part of the scan.
     """
+    _require_size(plan, scene.geometry)
     displacement = mass_effect.displacement(plan, scene.geometry)
     if displacement is not None and scene.holds_tumor(displacement.box):
         plan, displacement = dataclasses.replace(plan, displacement_mm=0.0), None
     organ = scene.organ(plan.organ, plan.center_mm, generator.reach(plan))
     try:
-        tumor = generator.render(scene.ct, organ, plan)
+        tumor = generator.render(scene.ct, organ, plan).within(scene.hu.shape)
     except CaseError as error:  # no wall there, or outside the scan
         if judge is None:
             raise
@@ -99,6 +102,17 @@ def insert(
     scene.settle(tumor.box, blended, tumor.mask, plan.organ, displacement)
     after = scene.hu[changed.slices].copy(order="K")
     return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after)
+
+
+def _require_size(plan: TumorPlan, scan: Geometry) -> None:
+    """`CaseError` for a tumor that would not fit into memory: a plan from a file may say anything."""
+    radius_mm = max(plan.radius_mm, *plan.axes_mm)
+    if (2 * radius_mm) ** 3 / scan.voxel_mm3 > _MOST_VOXELS:
+        raise CaseError(
+            f"a tumor of {plan.equivalent_diameter_mm:.0f} mm is too large for voxels of {scan.voxel_mm3:.2g} mm3",
+            expected=f"at most {_MOST_VOXELS / 1e6:.0f} million voxels in the box around it",
+            fix="look at where the plan is from",
+        )
 
 
 def insert_plans(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -16,64 +16,17 @@ from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, FileError, SynthomaError
-from synthoma.synthesis.generators.rules.details import read_first_format
 from synthoma.synthesis.insertion.insertion import Attempt, Inserted
 from synthoma.synthesis.pipeline import Synthesis
+from synthoma.synthesis.store import columns
+from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 MANIFEST = "manifest.parquet"
 FORMAT, READABLE = 2, ("1", "2")
 
-# One attempt as JSON data, as a worker reports it: case, scan_digest, phase, versions, index, number, accepted,
-# reason, digest, plan (`TumorPlan.as_dict`) and scores. A case without any attempt has one row without a plan.
-Row = dict[str, Any]
 
-# Columns of a row itself; those of the plan follow, then what was measured as `measured_NAME`.
-_OWN = {
-    "case": "string",
-    "scan_digest": "string",
-    "phase": "string",
-    "versions": "string",
-    "index": "int32",
-    "number": "int32",
-    "accepted": "bool",
-    "reason": "string",
-    "digest": "string",
-}
-# Columns of the plan, which follow; a vector has a column for each of its parts: `center_mm_x`, ...
-_PLAN = {
-    "organ": "string",
-    "generator": "string",
-    "center_mm": "xyz",
-    "axes_mm": "xyz",
-    "orientation": "wxyz",
-    "volume_mm3": "double",
-    "radius_mm": "double",
-    "base_hu": "double",
-    "contrast_hu": "double",
-    "edge_mm": "double",
-    "blur_mm": "double",
-    "noise_hu": "double",
-    "noise_from_mm": "xyz",
-    "displacement_mm": "double",
-    "displacement_reach": "double",
-    "relaxed": "int64",
-    "seed": "int64",
-    "details": "json",
-}
-# Those of the first format, whose plans were those of the rules.
-_FIRST_PLAN = {
-    "organ": "string", "form": "string", "center_mm": "xyz", "axes_mm": "xyz", "orientation": "wxyz",
-    "roughness": "double", "spectrum": "double", "skew": "double", "base_hu": "double", "contrast_hu": "double",
-    "texture_hu": "double", "texture_mm": "double", "edge_mm": "double", "blur_mm": "double", "noise_hu": "double",
-    "noise_from_mm": "xyz", "seed": "int64", "rim_hu": "double", "rim_mm": "double", "core_hu": "double",
-    "core_share": "double", "push_mm": "double", "push_reach": "double", "calcifications": "json",
-    "relaxed": "int64", "generator": "string", "details": "json",
-}  # fmt: skip
-_VECTORS = ("xyz", "wxyz")
-_MEASURED = "measured_"
-_DIAMETER, _FIRST_DIAMETER = f"{_MEASURED}equivalent_diameter_mm", f"{_MEASURED}diameter_mm"
 _NO_ATTEMPT = "no tumor was planned"
 
 
@@ -112,13 +65,12 @@ def write_manifest(rows: Iterable[Row], path: Path | str) -> None:
     import pyarrow.parquet as pq
 
     rows = list(rows)
-    scores = dict.fromkeys(name for row in rows for name in row["scores"])
-    types = _OWN | _plan_columns(_PLAN) | {f"{_MEASURED}{name}": "double" for name in scores}
+    types = columns.column_types(rows)
     schema = pa.schema(
         [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()],
         {"synthoma.manifest": str(FORMAT), "synthoma.versions": versions()},
     )
-    table = pa.Table.from_pylist([_columns(row) for row in rows], schema)
+    table = pa.Table.from_pylist([columns.flat(row, types) for row in rows], schema)
     _case_spans(table)
     with disk.atomic(path) as part:
         pq.write_table(table, part, compression="zstd", compression_level=9)
@@ -189,7 +141,13 @@ class Manifest:
                 f"{self.path} has no plans for it", case=case, found=f"{len(self)} cases: {', '.join(known)}, ..."
             )
         start, count = self._spans[case]
-        return [_row_from(columns) for columns in self.table.slice(start, count).to_pylist()]
+        try:
+            return [columns.deep(flat) for flat in self.table.slice(start, count).to_pylist()]
+        except (CaseError, LookupError, TypeError, ValueError) as error:
+            what = error.what if isinstance(error, CaseError) else repr(error)
+            raise FileError(
+                f"{self.path} is damaged, or was changed by hand", found=f"in case {case}, {what}", fix="copy it again"
+            ) from error
 
     def plans(self, case: str) -> list[TumorPlan]:
         """The plans of the tumors in a case, in the order they were put in."""
@@ -197,13 +155,13 @@ class Manifest:
 
     def tumors(self) -> Iterator[Listed]:
         """Every tumor that is in a scan, in the order of the table."""
-        diameter = _FIRST_DIAMETER if _FIRST_DIAMETER in self.table.column_names else _DIAMETER
-        if diameter not in self.table.column_names:
+        diameter = next((name for name in columns.DIAMETERS if name in self.table.column_names), "")
+        if not diameter:
             return  # nothing was ever measured: no case has a tumor
         names = ["case", "organ", diameter, "accepted"]
         count: Counter[str] = Counter()
-        for columns in self.table.select(names).to_batches():
-            for case, organ, diameter_mm, there in zip(*(column.to_pylist() for column in columns), strict=True):
+        for batch in self.table.select(names).to_batches():
+            for case, organ, diameter_mm, there in zip(*(column.to_pylist() for column in batch), strict=True):
                 if there:
                     count[case] += 1
                     yield Listed(case, count[case], organ, diameter_mm)
@@ -264,48 +222,6 @@ def _outcome(
     accepted: bool, reason: str, digest: str | None, index: int | None = None, number: int | None = None
 ) -> Row:
     return {"index": index, "number": number, "accepted": accepted, "reason": reason, "digest": digest}
-
-
-def _plan_columns(plan: Mapping[str, str]) -> dict[str, str]:
-    """Column -> type of a plan's fields."""
-    columns: dict[str, str] = {}
-    for name, kind in plan.items():
-        if kind in _VECTORS:
-            columns |= {f"{name}_{part}": "double" for part in kind}
-        else:
-            columns[name] = "string" if kind == "json" else kind
-    return columns
-
-
-def _columns(row: Row) -> dict[str, Any]:
-    """A row as flat columns."""
-    columns = {name: row[name] for name in _OWN}
-    columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
-    for name, kind in _PLAN.items() if row["plan"] is not None else ():
-        value = row["plan"][name]
-        if kind in _VECTORS:
-            columns |= {f"{name}_{part}": entry for part, entry in zip(kind, value, strict=True)}
-        else:
-            columns[name] = _json(value) if kind == "json" else value
-    return columns
-
-
-def _row_from(columns: Mapping[str, Any]) -> Row:
-    """The row that `_columns` took apart, of any format that is read."""
-    row: Row = {name: columns[name] for name in _OWN}
-    if columns["organ"] is None:
-        return row | {"plan": None, "scores": {}}
-    plan: dict[str, Any] = {}
-    for name, kind in (_FIRST_PLAN if "form" in columns else _PLAN).items():
-        if kind in _VECTORS:
-            plan[name] = [columns[f"{name}_{part}"] for part in kind]
-        else:
-            plan[name] = json.loads(columns[name]) if kind == "json" else columns[name]
-    measured = {name: value for name, value in columns.items() if name.startswith(_MEASURED)}
-    if _FIRST_DIAMETER in measured:
-        measured[_DIAMETER] = measured.pop(_FIRST_DIAMETER)
-    scores = {name.removeprefix(_MEASURED): value for name, value in measured.items()}
-    return row | {"plan": read_first_format(plan).as_dict(), "scores": scores}
 
 
 def _json(value: Any) -> str:

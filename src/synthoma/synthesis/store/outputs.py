@@ -19,10 +19,10 @@ from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.pipeline import Synthesis, synthesize
 from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.manifest import (
     MANIFEST,
     Manifest,
-    Row,
     accepted,
     rows_of,
     versions,

@@ -20,7 +20,8 @@ from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.insertion import Inserted
 from synthoma.synthesis.insertion.scene import FRAME, scan_digest
 from synthoma.synthesis.pipeline import Synthesis, as_stored
-from synthoma.synthesis.store.manifest import Row, accepted, versions
+from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.manifest import accepted, versions
 from synthoma.synthesis.tumor import Verdict
 from synthoma.volume import Array, Box, Geometry, Volume
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from synthoma import anatomy
 from synthoma.cases import Case, Source
 from synthoma.synthesis.pipeline import Synthesis, replay
-from synthoma.synthesis.store.manifest import Manifest, Row, accepted, read_manifest
+from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest
 from synthoma.synthesis.store.overlay import lay_over, require_digest, require_scan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume

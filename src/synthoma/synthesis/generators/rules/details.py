@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
 from synthoma.synthesis.bodies.forms import FORMS
-from synthoma.synthesis.tumor import TumorPlan, Vector
+from synthoma.synthesis.tumor import HU, Coordinate, Length, TumorPlan
 
 # Names of the first manifests -> those of today.
 _RENAMED = {"push_mm": "displacement_mm", "push_reach": "displacement_reach"}
@@ -18,9 +20,9 @@ _RENAMED = {"push_mm": "displacement_mm", "push_reach": "displacement_reach"}
 class Calcification(NamedTuple):
     """A calcified speck: where in the lesion (unit coordinates), its radius in mm and its HU."""
 
-    position: Vector
-    radius_mm: float
-    hu: float
+    position: tuple[Coordinate, Coordinate, Coordinate]
+    radius_mm: Length
+    hu: HU
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,18 @@ class Tissue:
     that share of the radius; 0 for none. calcifications: position, radius in mm and HU of each speck.
     """
 
-    texture_hu: float = 0.0
-    texture_mm: float = 5.0
-    rim_hu: float = 0.0
-    rim_mm: float = 0.0
-    core_hu: float = 0.0
-    core_share: float = 0.0
-    calcifications: Sequence[Sequence[Any]] = ()
+    texture_hu: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    texture_mm: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    rim_hu: HU = 0.0
+    rim_mm: Length = 0.0
+    core_hu: HU = 0.0
+    core_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    calcifications: Annotated[tuple[Calcification, ...], Field(max_length=100)] = ()
 
     @classmethod
     def of(cls, plan: TumorPlan) -> Tissue:
         """The tissue of a plan."""
         return plan.details_as(cls)
-
-    @property
-    def specks(self) -> list[Calcification]:
-        """The calcifications."""
-        return [Calcification(tuple(position), radius, hu) for position, radius, hu in self.calcifications]
 
     @property
     def needs_inside(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from synthoma import anatomy
-from synthoma.errors import CaseError
 from synthoma.synthesis import drawing
 from synthoma.synthesis.bodies.body import bounding_radius_mm, draw_surface, rounded_surface
 from synthoma.synthesis.bodies.forms import FORMS, BodyGenerator, form_of
@@ -46,7 +45,7 @@ class Rules(BodyGenerator):
             details["core_share"] = round(rng.uniform(0.4, 0.75), 2)
         displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
         if specks := _draw_specks(diameter_mm, prior.speck_share, rng):
-            details["calcifications"] = [list(speck) for speck in specks]
+            details["calcifications"] = [[list(speck.position), speck.radius_mm, speck.hu] for speck in specks]
         axes = rounded(placed.axes_mm, 3)
         w, *xyz = placed.orientation
         return drawing.common_plan(
@@ -70,11 +69,8 @@ class Rules(BodyGenerator):
         form = form_of(plan)
         body = form.make(plan, ct.geometry, organ, Tissue.of(plan).needs_inside)
         hu = tissue(plan, ct.geometry, body)
-        box = body.box.clip(ct.data.shape)
-        if 0 in box.shape:
-            raise CaseError(f"a tumor planned at {plan.center_mm} mm lies outside the scan")
-        part = box.seen_from(body.box).slices
-        return Tumor(plan, box, body.alpha[part], hu[part], form.follows_organ, body.measure)
+        tumor = Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure)
+        return tumor.within(ct.data.shape)
 
 
 def _draw_specks(diameter_mm: float, share: float, rng: np.random.Generator) -> list[Calcification]:

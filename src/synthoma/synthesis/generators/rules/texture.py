@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from synthoma.seeds import rng_for
@@ -34,7 +36,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     values = field.T[full.T if full.any() else body.alpha.T >= 0.5]
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     field += np.float32(plan.base_hu + plan.contrast_hu - mean)
-    return _add_specks(field, inside.specks, plan, geometry, body.box)
+    return _add_specks(field, inside.calcifications, plan, geometry, body.box)
 
 
 def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
@@ -64,7 +66,9 @@ def _smooth_step(share: Array) -> Floats:
     return clipped * clipped * (3 - 2 * clipped)
 
 
-def _add_specks(field: Floats, specks: list[Calcification], plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
+def _add_specks(
+    field: Floats, specks: Sequence[Calcification], plan: TumorPlan, geometry: Geometry, box: Box
+) -> Floats:
     for speck in specks:
         center = np.asarray(plan.center_mm) + plan.rotation @ (np.asarray(speck.position) * plan.axes_mm)
         at = geometry.to_ijk(center) - box.lower

@@ -1,0 +1,134 @@
+"""A row of the manifest as flat columns, and back; rows of older formats too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synthoma.synthesis.generators.rules.details import read_first_format
+
+# One attempt as JSON data, as a worker reports it: case, scan_digest, phase, versions, index, number, accepted,
+# reason, digest, plan (`TumorPlan.as_dict`) and scores. A case without any attempt has one row without a plan.
+Row = dict[str, Any]
+
+# Columns of a row itself; those of the plan follow, then what was measured as `measured_NAME`.
+_OWN = {
+    "case": "string",
+    "scan_digest": "string",
+    "phase": "string",
+    "versions": "string",
+    "index": "int32",
+    "number": "int32",
+    "accepted": "bool",
+    "reason": "string",
+    "digest": "string",
+}
+# Columns of the plan, which follow; a vector has a column for each of its parts: `center_mm_x`, ...
+_PLAN = {
+    "organ": "string",
+    "center_mm": "xyz",
+    "axes_mm": "xyz",
+    "orientation": "wxyz",
+    "volume_mm3": "double",
+    "radius_mm": "double",
+    "base_hu": "double",
+    "contrast_hu": "double",
+    "edge_mm": "double",
+    "blur_mm": "double",
+    "noise_hu": "double",
+    "noise_from_mm": "xyz",
+    "seed": "int64",
+    "displacement_mm": "double",
+    "displacement_reach": "double",
+    "relaxed": "int64",
+    "generator": "string",
+}
+# The generator's details follow as `details_NAME`, if all rows have text, or all numbers, under a name; the others are
+# one column of JSON text.
+_DETAILS, _DETAIL = "details", "details_"
+_SIMPLE = {str: "string", int: "int64", float: "double"}
+# Those of the first format, whose plans were those of the rules.
+_FIRST_PLAN = {
+    "organ": "string", "form": "string", "center_mm": "xyz", "axes_mm": "xyz", "orientation": "wxyz",
+    "roughness": "double", "spectrum": "double", "skew": "double", "base_hu": "double", "contrast_hu": "double",
+    "texture_hu": "double", "texture_mm": "double", "edge_mm": "double", "blur_mm": "double", "noise_hu": "double",
+    "noise_from_mm": "xyz", "seed": "int64", "rim_hu": "double", "rim_mm": "double", "core_hu": "double",
+    "core_share": "double", "push_mm": "double", "push_reach": "double", "calcifications": "json",
+    "relaxed": "int64", "generator": "string", "details": "json",
+}  # fmt: skip
+_VECTORS = ("xyz", "wxyz")
+_MEASURED = "measured_"
+DIAMETERS = (f"{_MEASURED}equivalent_diameter_mm", f"{_MEASURED}diameter_mm")  # today, and in the first format
+
+
+def column_types(rows: Sequence[Row]) -> dict[str, str]:
+    """Column -> type of the table that holds these rows."""
+    kinds: dict[str, set[type]] = {}
+    for row in rows:
+        for name, value in (row["plan"] or {}).get(_DETAILS, {}).items():
+            kinds.setdefault(name, set()).add(type(value))
+    simple = {
+        f"{_DETAIL}{name}": _SIMPLE[next(iter(found))]
+        for name, found in sorted(kinds.items())
+        if len(found) == 1 and found <= set(_SIMPLE)
+    }
+    scores = dict.fromkeys(name for row in rows for name in row["scores"])
+    measured = {f"{_MEASURED}{name}": "double" for name in scores}
+    return _OWN | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
+
+
+def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
+    """A row as flat columns of these types."""
+    columns = {name: row[name] for name in _OWN}
+    columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
+    plan = row["plan"]
+    if plan is None:
+        return columns
+    for name, kind in _PLAN.items():
+        if kind in _VECTORS:
+            columns |= {f"{name}_{part}": entry for part, entry in zip(kind, plan[name], strict=True)}
+        else:
+            columns[name] = plan[name]
+    details = plan[_DETAILS]
+    columns |= {f"{_DETAIL}{name}": value for name, value in details.items() if f"{_DETAIL}{name}" in types}
+    others = {name: value for name, value in details.items() if f"{_DETAIL}{name}" not in types}
+    columns[_DETAILS] = json.dumps(others, separators=(",", ":"), allow_nan=False) if others else None
+    return columns
+
+
+def deep(columns: Mapping[str, Any]) -> Row:
+    """The row that `flat` took apart, of any format that is read."""
+    row: Row = {name: columns[name] for name in _OWN}
+    if columns["organ"] is None:
+        return row | {"plan": None, "scores": {}}
+    first = "form" in columns
+    plan: dict[str, Any] = {}
+    for name, kind in (_FIRST_PLAN if first else _PLAN).items():
+        if kind in _VECTORS:
+            plan[name] = [columns[f"{name}_{part}"] for part in kind]
+        else:
+            plan[name] = json.loads(columns[name]) if kind == "json" else columns[name]
+    if not first:
+        details = json.loads(columns[_DETAILS]) if columns[_DETAILS] else {}
+        for name, value in columns.items():
+            if name.startswith(_DETAIL) and value is not None:
+                details[name.removeprefix(_DETAIL)] = value
+        plan[_DETAILS] = dict(sorted(details.items()))
+    measured = {name: value for name, value in columns.items() if name.startswith(_MEASURED)}
+    today, before = DIAMETERS
+    if before in measured:
+        measured[today] = measured.pop(before)
+    scores = {name.removeprefix(_MEASURED): value for name, value in measured.items()}
+    return row | {"plan": read_first_format(plan).as_dict() if first else plan, "scores": scores}
+
+
+def _plan_columns(plan: Mapping[str, str]) -> dict[str, str]:
+    """Column -> type of a plan's fields."""
+    columns: dict[str, str] = {}
+    for name, kind in plan.items():
+        if kind in _VECTORS:
+            columns |= {f"{name}_{part}": "double" for part in kind}
+        else:
+            columns[name] = kind
+    return columns
