@@ -1,4 +1,4 @@
-"""The organ as a organ_model: surveyed once per case on a coarse grid, then asked for sites."""
+"""The model of an organ: measured once per case on a coarse grid, then asked for sites."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from synthoma.volume import Array, Box, Floats, Geometry, Volume
 
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
+_VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ by this
 _DEEP_MM = 9.0
 _TRIES = 64
 _SOLID = ("liver", "spleen", "uterus", "kidney_left", "kidney_right", "pancreas")
@@ -34,7 +35,7 @@ class OrganModel:
     and the fat around it. cells (n, 3), depths_mm (n,): coarse voxels where a center may lie, by rising depth below the
     organ's surface; negative depths are outside. volume_ml: of the organ. radius_mm: of the ball of one part's volume
     (one kidney's). base_hu, spread_hu: typical HU of the tissue and their SD. blur_mm: the scanner's in-plane blur.
-    noise_from_mm, noise_hu: a deep, even place of the scan, and the SD of its grain. lesions: real ones, as centers and
+    noise_from_mm, noise_hu: a deep, even place of the scan, and the SD of its noise. lesions: real ones, as centers and
     radii in mm. touches_edge: cut by the field of view.
     """
 
@@ -325,8 +326,8 @@ def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:
 def _vessels(
     masks: Mapping[str, Volume], hu: Floats, base: float, box: Box, step: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
-    """Coarse voxels in a vessel: annotated, or brighter than the organ by 15 HU over 5 mm or so."""
-    found = np.asarray(ndimage.uniform_filter(hu, 2) > base + 25)
+    """Coarse voxels in a vessel: annotated, or brighter than the organ over two coarse voxels (about 5 mm)."""
+    found = np.asarray(ndimage.uniform_filter(hu, 2) > base + _VESSEL_HU)
     for name in VESSELS:
         if name in masks:
             found |= _thin(masks[name].data, step)[box.slices]

@@ -1,4 +1,4 @@
-"""The great vessels, as curves through the template; nothing soft may push them."""
+"""The great vessels, as curves through the template; soft organs leave them in place."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ PORTAL = (
 
 
 def draw_great_vessels(canvas: Canvas) -> None:
-    """Aorta, cava, iliac, celiac, mesenteric and renal vessels; nothing soft may push them."""
+    """Aorta, cava, iliac, celiac, mesenteric and renal vessels; soft organs leave them in place."""
     for tissue, knots in (*GREAT, *(("portal_vein", knots) for knots in PORTAL)):
         _draw(canvas, canvas.patient.curve("vessels", knots), tissue)
 

@@ -13,14 +13,14 @@ from synthoma.synthesis.scan import HU_RANGE, Noise
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
 
-_NOISE_MM = 8.0  # what varies over less is grain and stays, what varies over more is tissue and is replaced
+_NOISE_MM = 8.0  # what varies over less is noise and stays, what varies over more is tissue and is replaced
 _BLOCK_MM = 2.4
 
 
 def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     """The voxels of the tumor's box after it has been put in, in the type of `ct`.
 
-    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. noise: as in `grain`.
+    Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. noise: as in `noise_inside`.
     """
     before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
@@ -40,7 +40,7 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
 def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
-    Own grain is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
+    Own noise is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
     noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
     noise: what was learned at that site; learned from `ct` unless told.
     """
@@ -74,7 +74,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
 
 
 def reach(geometry: Geometry) -> tuple[int, int, int]:
-    """How many voxels around a tumor's box `grain` looks at, along each axis."""
+    """How many voxels around a tumor's box `noise_inside` looks at, along each axis."""
     i, j, k = ((n + 1) * b for b, n in zip(*_block(geometry), strict=True))
     return i, j, k
 

@@ -1,4 +1,4 @@
-"""Growing tumors push their neighbors aside: one fold-free field moves the scan and every mask."""
+"""Mass effect: growing tumors displace their neighbors; one field without folds moves the scan and every mask."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def displacement(plan: TumorPlan, geometry: Geometry) -> Displacement | None:
 
 
 def displacement_box(plan: TumorPlan, geometry: Geometry) -> Box:
-    """The voxels that a push can reach, cut to the scan."""
+    """The voxels that a displacement can reach, cut to the scan."""
     to_mm = plan.rotation * np.asarray(plan.axes_mm)
     half = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]) @ to_mm, axis=1) * plan.displacement_reach
     center = geometry.to_ijk(plan.center_mm)
@@ -96,8 +96,8 @@ def _length(matrix: Array, steps: list[Floats]) -> Floats:
 def move_image(hu: Array, field: Displacement) -> Array:
     """The field's box of a scan after the displacement, in its type; voxels that do not move keep their value.
 
-    What varies slowly is interpolated; the grain (what a 3-voxel mean takes away) is carried along whole, so
-    that pushed tissue is as noisy as the rest.
+    What varies slowly is interpolated; the noise (what a 3-voxel mean takes away) is carried along whole, so
+    that displaced tissue is as noisy as the rest.
     """
     old = hu.astype(np.float32)
     slow = ndimage.uniform_filter(old, 3, mode="nearest")

@@ -86,7 +86,7 @@ class Scene:
         part[inside] = number
 
     def volumes(self, names: Iterable[str] | None = None) -> dict[str, Volume]:
-        """The kept masks, moved by the pushes so far."""
+        """The kept masks, moved by the mass effect so far."""
         return {name: Volume(self.masks[name], self.geometry) for name in names or self.masks}
 
     def organ(self, organ: str, center_mm: Iterable[float], reach_mm: float) -> Volume:
@@ -102,7 +102,7 @@ class Scene:
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
     def measure_organ(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> OrganModel:
-        """The organ as it is now, surveyed for tumors; errors as `location.measure_organ`."""
+        """The model of the organ as it is now; errors as `location.measure_organ`."""
         i, j, k = coarse_steps(self.geometry, organ)
         others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
         return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
@@ -138,7 +138,7 @@ class Scene:
         organ: str,
         displacement: mass_effect.Displacement | None,
     ) -> None:
-        """Take a tumor's voxels as part of the scan, and move every mask by its push."""
+        """Take a tumor's voxels as part of the scan, and move every mask by its mass effect."""
         self.hu[box.slices] = voxels
         if displacement is not None:
             for name, data in self.masks.items():

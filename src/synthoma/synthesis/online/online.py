@@ -34,7 +34,7 @@ from synthoma.synthesis.tumor import Generator, TumorPlan
 from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
-_FORMAT = 1  # raise it when the survey or its tables change: cached ones are then made anew
+_FORMAT = 1  # raise it when organ models or their tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
 _ORGANS, _DRAWN = 8, 128
 
@@ -114,7 +114,7 @@ class Online:
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """What drawing needs to know of a case, as arrays; ct, masks (bool): on the training grid.
 
-        Organs that cannot host tumors are left out, with the reason (see `refusals`).
+        Organs that can have no tumors are left out, with the reason (see `refusals`).
         """
         gridded = Case(case.id, ct, masks, attributes=case.attributes)
         scene = open_scene(gridded, self.recipe.organs)
@@ -154,7 +154,7 @@ class Online:
         return crops.render(entry, box, drawn)
 
     def refusals(self, entry: Entry) -> dict[str, str]:
-        """Why a case can host no tumors in organs of the recipe."""
+        """Why a case gets no tumors in organs of the recipe."""
         found: dict[str, str] = dict(unpack(entry.tables(self.name)["refused"]))
         unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
         return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")

@@ -1,4 +1,4 @@
-"""What a survey found, as a few named arrays: a host kept beside a cached case, to draw tumors without the scan."""
+"""Organ models as a few named arrays, kept beside a cached case, to draw tumors without the scan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARRAYS = ("scan", "parts", "grid", "free", "cells", "depths_mm")  # fields that
 
 @dataclass(frozen=True, eq=False)
 class StoredOrgan(OrganModel):
-    """A host without the organ's masks, which are read when a wall tumor asks for them.
+    """An organ model without the organ's masks, which are read when a wall tumor asks for them.
 
     read: the organ, bool, in a box of the scan. noise: the scan's at `noise_from_mm`.
     """
@@ -33,7 +33,7 @@ class StoredOrgan(OrganModel):
 
 
 def pack_organ(organ_model: OrganModel, ct: Volume) -> dict[str, Array]:
-    """The host and the noise of its scan, as arrays."""
+    """The organ model and the noise of its scan, as arrays."""
     plain = {f.name: getattr(organ_model, f.name) for f in dataclasses.fields(OrganModel) if f.name not in _ARRAYS}
     depths, counts = np.unique(organ_model.depths_mm, return_counts=True)
     return {
@@ -47,7 +47,7 @@ def pack_organ(organ_model: OrganModel, ct: Volume) -> dict[str, Array]:
 
 
 def unpack_organ(arrays: Mapping[str, Array], scan: Geometry, read: Callable[[Box], Array]) -> StoredOrgan:
-    """The host that `pack_organ` took apart; scan: the geometry it was surveyed on."""
+    """The organ model that `pack_organ` took apart; scan: the geometry it was measured on."""
     about = unpack(arrays["about"])
     grid = Geometry(tuple(about.pop("shape")), np.array(about.pop("affine")))
     about["noise_from_mm"] = tuple(about["noise_from_mm"])

@@ -163,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Any], _Stream, _Stream, _Stream]:
 
 
 def _displaced(tumor: Inserted, geometry: Geometry) -> Array:
-    """The changed box after the push alone."""
+    """The changed box after the displacement alone."""
     displacement = mass_effect.displacement(tumor.plan, geometry)
     if displacement is None:
         return tumor.before
