@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from phantoms import FAT, GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, noise, plan_of, rho
+from phantoms import FAT, GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, noise, plan_of, rho, slanted
 
 from synthoma.cases import Case
 from synthoma.errors import CaseError, GeometryError
@@ -34,6 +36,10 @@ def abdomen(geometry: Geometry | None = None, **masks: Volume) -> Case:
     return Case("abdomen", ct, {**parts, **masks}, attributes={"phase": "portal"})
 
 
+def hash_of(*arrays: np.ndarray) -> str:
+    return hashlib.blake2b(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
 def digest(result: Synthesis) -> str:
     """Of every voxel, every mask and every plan."""
     found = hashlib.blake2b(np.ascontiguousarray(result.ct.data).tobytes(), digest_size=12)
@@ -44,6 +50,34 @@ def digest(result: Synthesis) -> str:
 
 def changed(case: Case, result: Synthesis) -> np.ndarray:
     return np.asarray(result.ct.data != case.read_image().data)
+
+
+ORDERS = [
+    "".join(names) for turned in itertools.permutations(("RL", "AP", "SI")) for names in itertools.product(*turned)
+]
+
+
+def test_the_way_a_file_stores_its_axes_changes_no_tumor() -> None:
+    case = abdomen(slanted((100, 58, 58)))
+    recipe = SynthesisRecipe(organs=("liver", "kidney"), lesions=(1, 2), diameter_mm=(8, 14), mass_effect_share=0.7)
+
+    def turned(volume: Volume, axes: str, order: Literal["C", "F"]) -> Volume:
+        volume = volume.reorient(axes)
+        return Volume(np.array(volume.data, order=order), volume.geometry)
+
+    found = set()
+    for number, axes in enumerate(ORDERS):
+        order: Literal["C", "F"] = "CF"[number % 2]  # type: ignore[assignment]
+        masks = {name: turned(mask, axes, order) for name, mask in case.each_mask()}
+        other = synthesize(replace(case, image=turned(case.read_image(), axes, order), masks=masks), recipe, 3)
+        assert other.ct.geometry.axes == axes
+        first = other.stored_box(other.inserted[0].box)
+        assert (other.instances().data[first.slices] == 1).sum() == other.inserted[0].mask.sum()
+        upright = other.ct.reorient("RAS").data, other.tumors("liver").reorient("RAS").data
+        found.add((hash_of(*upright), *(tumor.digest for tumor in other.inserted)))
+    assert len(ORDERS) == 48
+    assert len(found) == 1
+    assert len(next(iter(found))) >= 3
 
 
 @pytest.mark.parametrize("grid", GRIDS)

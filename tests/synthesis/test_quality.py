@@ -43,6 +43,8 @@ def test_scores_are_those_of_the_tumor(grid: str) -> None:
     assert verdict.scores["contrast_to_noise"] == pytest.approx(4.5, rel=0.15)
     assert verdict.scores["saturated"] == 0
     assert 1 <= verdict.scores["edge_ratio"] < 1.5
+    # 10-90 % of a border is 2.56 SD wide; the voxel adds to the scanner's blur and the tumor's own border
+    assert verdict.scores["edge_mm"] > 2.5 * np.hypot(0.7, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,18 @@ def test_the_blur_is_read_from_the_skin(blur_mm: float) -> None:
     assert found == pytest.approx(np.hypot(blur_mm, 0.25), abs=0.2)
 
 
+def test_skin_that_is_met_at_an_angle_does_not_widen_the_blur() -> None:
+    geometry = GRIDS["1 mm"]((120, 120, 12))
+    x, y, _ = np.moveaxis(geometry.points_mm(), -1, 0)
+    diamond = np.where(np.abs(x) + np.abs(y) < 48, 40.0, -1000.0)  # every line meets it at 45 degrees, twice as wide
+    cut = np.where(np.maximum(np.abs(x), np.abs(y)) < 34, diamond, -1000.0)  # but where its corners are cut
+    found = [
+        scanner_blur_mm(Volume(np.rint(ndimage.gaussian_filter(body, (1.0, 1.0, 0))).astype(np.int16), geometry))
+        for body in (diamond, cut)
+    ]
+    assert found == pytest.approx([np.sqrt(2 * (1 + 1 / 12)), np.hypot(1, 0.25)], abs=0.12)
+
+
 def test_without_skin_in_view_the_blur_is_a_usual_one() -> None:
     for value in (40, -1000):
         assert scanner_blur_mm(Volume(np.full((40, 40, 12), value, np.int16), fine((40, 40, 12)))) == 0.75

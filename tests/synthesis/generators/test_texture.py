@@ -84,6 +84,14 @@ def test_a_rim_is_brighter_than_the_middle_and_a_core_darker() -> None:
     )
 
 
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.7])
+def test_a_core_is_as_large_as_planned(share: float) -> None:
+    body, hu = tissue_of(plan_of(44.0, core_hu=-40.0, core_share=share), fine(60))
+    tumor = body.alpha >= 0.5
+    dark = tumor & (hu < hu[tumor & (body.radius > 0.9)].mean() - 20)
+    assert (dark.sum() / tumor.sum()) ** (1 / 3) == pytest.approx(share, abs=0.05)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_specks_lie_where_planned_and_leave_the_rest(grid: str) -> None:
     geometry = GRIDS[grid](60)

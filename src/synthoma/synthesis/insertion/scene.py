@@ -163,11 +163,14 @@ def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
     return np.asarray(np.logical_or.reduce(parts))
 
 
-def scan_digest(ct: Volume) -> str:
-    """16 hexadecimal digits of a scan's grid and of every few of its voxels: tells scans apart at little cost."""
+def scan_digest(ct: Volume, first_format: bool = False) -> str:
+    """16 hexadecimal digits of a scan's grid and of every few of its voxels: tells scans apart at little cost.
+
+    first_format: as the first manifests have it, where a zero of the affine may be negative.
+    """
     i, j, k = (max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm)
     digest = hashlib.blake2b(digest_size=8)
-    affine = (ct.geometry.affine.round(3) + 0.0).tolist()  # no negative zeros
+    affine = (ct.geometry.affine.round(3) + (-0.0 if first_format else 0.0)).tolist()
     digest.update(repr((ct.data.shape, affine, str(ct.data.dtype))).encode())
     digest.update(ct.data[::i, ::j, ::k].tobytes(order="F"))
     return digest.hexdigest()

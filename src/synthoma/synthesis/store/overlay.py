@@ -109,7 +109,7 @@ def require_scan(scan: Volume, digest: str, case: str) -> str:
     found = scan_digest(scan.reorient(FRAME))
     if found == digest:
         return FRAME
-    if scan_digest(scan) == digest:
+    if scan_digest(scan, first_format=True) == digest:
         return scan.geometry.axes
     raise CaseError(
         "the scan differs from the one that its tumors were made on",
