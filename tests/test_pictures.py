@@ -189,13 +189,16 @@ def test_a_lesion_needs_one_grid_and_a_mask_that_is_not_empty(tmp_path: Path) ->
 
 
 def test_a_gallery_has_a_column_an_item_with_the_border_below(tmp_path: Path) -> None:
-    places = [(geometry, (share, 0.5, 0.5)) for share in (0.4, 0.5, 0.6) for geometry in GRIDS.values()]
-    items = [("title", body(grid), body(grid), ball(grid, share, 0.1)) for grid, share in places]
+    places = [(geometry, (share, 0.5, 0.5)) for share in (0.4, 0.45, 0.5, 0.55, 0.6) for geometry in GRIDS.values()]
+    items = [("title", body(grid), body(grid), ball(grid, share, 0.1)) for grid, share in places[:9]]
     show_gallery(items, tmp_path / "gallery.png")
     picture = pixels(tmp_path / "gallery.png")
     red = like(picture, TUMOR_COLOR)
-    assert not red[:280].any()
-    assert all(red[280:, 18 + 260 * column :][:, :260].any() for column in range(6))
+    assert picture.shape[1] == 18 + 8 * 260  # eight in a row, the ninth below
+    for number in range(9):
+        top, left = number // 8 * (18 + 3 * 260 + 18), 18 + number % 8 * 260
+        assert not red[top : top + 530, left : left + 260].any(), "before and after carry no border"
+        assert red[top + 540 :, left : left + 260][:250].any(), number
     with pytest.raises(ValueError, match="needs an item"):
         show_gallery([], tmp_path / "gallery.png")
 

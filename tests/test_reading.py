@@ -139,12 +139,27 @@ def test_a_tumor_is_shown_before_and_after_with_its_own_mask(outputs: Path, writ
         read_lesion(outputs / write / name, len(rows) + 1)
 
 
-def test_a_gallery_has_a_tumor_of_each_organ(outputs: Path) -> None:
-    items = find_gallery(outputs / "plans")
-    assert [title.split(",")[0] for title, *_ in items] == ["liver", "kidney"]
-    for _, before, after, mask in items:
+@pytest.mark.parametrize("write", ["full", "overlay", "plans"])
+def test_a_gallery_has_every_tumor_or_some_of_each_organ_and_size(outputs: Path, write: str) -> None:
+    tumors = list(read_manifest(outputs / write).tumors())
+    whole, part = find_gallery(outputs / write, 100), find_gallery(outputs / write, 5)
+    assert (whole.tumors, whole.cases) == (part.tumors, part.cases) == (len(tumors), 4)
+    assert len(whole.items) == len(tumors)
+    listed = sorted((tumor.organ, tumor.equivalent_diameter_mm) for tumor in tumors)
+    assert [title for title, *_ in whole.items] == [f"{organ}, {diameter:.0f} mm" for organ, diameter in listed]
+    organs = [title.split(",")[0] for title, *_ in part.items]
+    assert (organs.count("kidney"), organs.count("liver")) in [(2, 3), (3, 2)]
+    assert {title for title, *_ in part.items} <= {title for title, *_ in whole.items}
+    for _, before, after, mask in whole.items:
         assert before.data.shape == after.data.shape == mask.data.shape
         assert (before.data[mask.data] != after.data[mask.data]).any()
+
+
+def test_a_synthesis_without_tumors_has_nothing_to_show(tmp_path: Path) -> None:
+    write_patients(tmp_path / "data", "plain")
+    synthesize_all(tmp_path / "data", tmp_path / "out", recipe=RECIPE.with_changes(probability=0.0))
+    with pytest.raises(CaseError, match="holds no tumor to show; found 1 cases without one"):
+        find_gallery(tmp_path / "out")
 
 
 def test_a_folder_that_is_no_synthesis_shows_no_tumor(outputs: Path) -> None:

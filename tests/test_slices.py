@@ -9,7 +9,19 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from grids import oblique
-from synthoma.slices import BEYOND, NO_VALUE, PLANES, SOFT_TISSUE, Outline, Window, draw_slice, position
+from synthoma.errors import CaseError
+from synthoma.slices import (
+    BEYOND,
+    NO_VALUE,
+    PLANES,
+    SOFT_TISSUE,
+    WINDOWS,
+    Outline,
+    Window,
+    draw_slice,
+    lesion_window,
+    position,
+)
 from synthoma.volume import Box, Geometry, Volume
 
 THICK = Geometry.of((80, 70, 24), (0.8, 0.9, 3.0), "LPS")
@@ -177,6 +189,36 @@ def test_the_window_says_what_is_black_and_white() -> None:
     assert row[200] == pytest.approx(127, abs=4)
     assert (np.diff(row) >= 0).all()
     assert str(SOFT_TISSUE) == "W 400 L 40"
+
+
+def test_windows_have_names_or_two_numbers() -> None:
+    assert Window.named("liver") == WINDOWS["liver"]
+    assert Window.named("300,-20.5") == (300, -20.5)
+    for text in ("", "livre", "400", "0,40", "-5,40", "nan,1", "inf,0", "1,2,3"):
+        with pytest.raises(CaseError, match=r"no window .* or one of soft_tissue, liver"):
+            Window.named(text)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "width", "level"), [(-30, 150, 85), (-60, 300, 70), (10, 120, 105), (-90, 400, 40)]
+)
+def test_a_lesion_is_shown_in_a_window_that_its_contrast_fills(contrast: int, width: int, level: int) -> None:
+    mask = ball(THICK)
+    hu = np.full(THICK.shape, 100, np.int16)
+    hu[mask.data] += contrast
+    hu[:10] = -1000  # what is no soft tissue does not count
+    window = lesion_window(Volume(hu, THICK), mask)
+    assert window.width_hu == width
+    assert window.level_hu == pytest.approx(level, abs=5)
+
+
+def test_noise_widens_the_window_and_nothing_to_measure_gives_the_usual_one() -> None:
+    mask = ball(THICK)
+    rough = np.random.default_rng(0).normal(100, 30, THICK.shape).astype(np.int16)
+    assert lesion_window(Volume(rough, THICK), mask).width_hu == pytest.approx(240, abs=20)
+    assert lesion_window(Volume(np.full(THICK.shape, -1000, np.int16), THICK), mask) == SOFT_TISSUE
+    empty = Volume(np.zeros(THICK.shape, bool), THICK)
+    assert lesion_window(Volume(rough, THICK), empty) == SOFT_TISSUE
 
 
 @pytest.mark.parametrize("width", [0, -400, np.nan])

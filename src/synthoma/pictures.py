@@ -20,7 +20,18 @@ from synthoma import anatomy
 from synthoma.cases import Case, Lesion, find_lesions
 from synthoma.disk import atomic
 from synthoma.errors import CaseError, FileError
-from synthoma.slices import PLANES, SCREEN, SOFT_TISSUE, TEXT, Outline, Window, draw_slice, font, position
+from synthoma.slices import (
+    PLANES,
+    SCREEN,
+    SOFT_TISSUE,
+    TEXT,
+    Outline,
+    Window,
+    draw_slice,
+    font,
+    lesion_window,
+    position,
+)
 from synthoma.volume import Array, Box, Geometry, Volume
 
 if TYPE_CHECKING:
@@ -45,6 +56,7 @@ EDGE = 20  # px around a panel, for its letters
 CASE_WIDTH, CASE_HEIGHT, CASE_LEAST = 1500, 800, 900  # px: a case's panels at most, its figure at least
 TITLE = 150  # px a panel's title takes
 LESION_PANEL, GALLERY_PANEL = 300, 220  # px
+GALLERY_COLUMNS = 8
 
 
 Item = tuple[str, Volume, Volume, Volume]  # title, before, after, mask
@@ -89,34 +101,38 @@ def show_case(case: Case, path: Path | str, window: Window = SOFT_TISSUE) -> Non
 
 
 def show_lesion(
-    before: Volume, after: Volume, mask: Volume, path: Path | str, caption: str = "", window: Window = SOFT_TISSUE
+    before: Volume, after: Volume, mask: Volume, path: Path | str, caption: str = "", window: Window | None = None
 ) -> None:
     """A lesion in three planes, as a PNG: the scan before, after, and after with the mask's border in red.
 
-    Centered on the largest lesion of the mask; beyond the scan is dark gray. All three volumes share one grid,
-    else `GeometryError`; `CaseError` if the mask is empty.
+    Centered on the largest lesion of the mask; beyond the scan is dark gray. window: the one of `lesion_window` unless
+    told. All three volumes share one grid, else `GeometryError`; `CaseError` if the mask is empty.
     """
     lesion, outline, view = _view(before, after, mask)
+    window = window or lesion_window(after, mask)
     rows: Rows = {"before": (before, ()), "after": (after, ()), "label": (after, (outline,))}
-    columns = [_Column(f"{plane}  {position(plane, view.center_mm)}", plane, view, rows) for plane in PLANES]
+    columns = [_Column(f"{plane}  {position(plane, view.center_mm)}", plane, view, rows, window) for plane in PLANES]
     size = f"diameter {lesion.equivalent_diameter_mm:.1f} mm   {lesion.volume_ml:.2f} ml"
     captions = [caption] * bool(caption) + _facts(size, before.geometry, window)
-    _save_grid(path, columns, LESION_PANEL, captions, window)
+    _save_grid(path, columns, LESION_PANEL, captions)
 
 
-def show_gallery(items: Sequence[Item], path: Path | str, window: Window = SOFT_TISSUE) -> None:
-    """Lesions side by side in the axial plane, as a PNG: a column each, before above after with its border in red.
+def show_gallery(items: Sequence[Item], path: Path | str, caption: str = "", window: Window | None = None) -> None:
+    """Lesions in the axial plane, as a PNG: for each the scan before, after, and after with its border in red.
 
-    items: title, before, after, mask; as in `show_lesion`. Each column has its own scale and scale bar.
+    items: title, before, after, mask; as in `show_lesion`. They stand side by side, `GALLERY_COLUMNS` in a row; each
+    has its own scale, scale bar and window.
     """
     if not items:
         raise ValueError("a gallery needs an item")
     columns = []
     for title, before, after, mask in items:
         _, outline, view = _view(before, after, mask)
-        rows: Rows = {"before": (before, ()), "after": (after, (outline,))}
-        columns.append(_Column(title, "axial", view, rows))
-    _save_grid(path, columns, GALLERY_PANEL, [f"axial   {window}"], window)
+        rows: Rows = {"before": (before, ()), "after": (after, ()), "label": (after, (outline,))}
+        columns.append(_Column(title, "axial", view, rows, window or lesion_window(after, mask)))
+    windows = {str(column.window) for column in columns}
+    line = f"axial   {windows.pop() if len(windows) == 1 else 'each in the window below it'}"
+    _save_grid(path, columns, GALLERY_PANEL, [caption] * bool(caption) + [line], len(windows) > 0)
 
 
 def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Path | str) -> None:
@@ -133,8 +149,8 @@ def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Path
         wanted = Outline("truth", truth, TRUTH_COLOR, 1.2)
         given = Outline("prediction", predicted, TUMOR_COLOR, 1.2)
         rows: Rows = {"patch": (image, ()), "truth": (image, (wanted,)), "prediction": (image, (given,))}
-        columns.append(_Column(title, "axial", view, rows))
-    _save_grid(path, columns, GALLERY_PANEL, [f"axial   {SOFT_TISSUE}"], SOFT_TISSUE)
+        columns.append(_Column(title, "axial", view, rows, SOFT_TISSUE))
+    _save_grid(path, columns, GALLERY_PANEL, [f"axial   {SOFT_TISSUE}"])
 
 
 def _outlines(case: Case, image: Volume) -> list[Outline]:
@@ -246,22 +262,33 @@ class _Column(NamedTuple):
     plane: str
     view: _View
     rows: Rows
+    window: Window
 
 
-def _save_grid(path: Path | str, columns: Sequence[_Column], panel: int, captions: list[str], window: Window) -> None:
-    """Columns side by side, all with the same rows, in square panels of `panel` px."""
+def _save_grid(
+    path: Path | str, columns: Sequence[_Column], panel: int, captions: list[str], name_windows: bool = False
+) -> None:
+    """Columns side by side, all with the same rows, in square panels of `panel` px; a block below for further columns.
+
+    name_windows: writes each column's window below it.
+    """
     _require_png(path)
     cell, rows = panel + 2 * EDGE, list(columns[0].rows)
-    bottom = LINE + len(rows) * cell
-    sheet = _Sheet(LINE + len(columns) * cell, bottom + len(captions) * LINE + LINE // 2)
+    block = LINE + len(rows) * cell + LINE * name_windows
+    across = min(len(columns), GALLERY_COLUMNS)
+    bottom = -(-len(columns) // across) * block
+    sheet = _Sheet(LINE + across * cell, bottom + len(captions) * LINE + LINE // 2)
     for number, column in enumerate(columns):
-        left = LINE + number * cell + EDGE
-        sheet.write(left, LINE // 2, column.title)
+        left, top = LINE + number % across * cell + EDGE, number // across * block
+        sheet.write(left, top + LINE // 2, column.title)
         for row, (image, outlines) in enumerate(column.rows.values()):
-            axes = sheet.panel(left, LINE + row * cell + EDGE, panel, panel)
-            draw_slice(axes, image, column.plane, column.view.center_mm, outlines, window, column.view.half_mm)
-    for row, name in enumerate(rows):
-        sheet.write(LINE // 2, LINE + row * cell + cell // 2, name, align="center", rotation=90)
+            axes = sheet.panel(left, top + LINE + row * cell + EDGE, panel, panel)
+            draw_slice(axes, image, column.plane, column.view.center_mm, outlines, column.window, column.view.half_mm)
+        if name_windows:
+            sheet.write(left, top + LINE + len(rows) * cell, str(column.window), FAINT)
+    for top in range(0, bottom, block):
+        for row, name in enumerate(rows):
+            sheet.write(LINE // 2, top + LINE + row * cell + cell // 2, name, align="center", rotation=90)
     for number, caption in enumerate(captions):
         sheet.write(LINE + EDGE, bottom + number * LINE + LINE // 2, caption, FAINT)
     sheet.save(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,18 +103,50 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
     return TumorView(before, synthesis.ct.crop(stored).reorient(synthesis.frame), crop, caption)
 
 
-def find_gallery(folder: Path | str, data: Path | str | None = None) -> list[tuple[str, Volume, Volume, Volume]]:
-    """One tumor of each organ that a synthesis put tumors into, of middling size: organ, before, after, mask."""
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Tumors of a synthesis to look at. items: title, before, after, mask. tumors, cases: how many there are."""
+
+    items: list[tuple[str, Volume, Volume, Volume]]
+    tumors: int
+    cases: int
+
+
+def find_gallery(folder: Path | str, most: int = 24, data: Path | str | None = None) -> Gallery:
+    """The tumors of a synthesis by organ and size; of more than `most`, every few, all organs and sizes alike.
+
+    Raises `CaseError` if the synthesis put in no tumor.
+    """
     folder = _absolute(folder)
-    by_organ: dict[str, list[Listed]] = {}
-    for tumor in read_manifest(folder).tumors():
-        by_organ.setdefault(tumor.organ, []).append(tumor)
+    manifest = read_manifest(folder)
+    tumors = sorted(manifest.tumors(), key=lambda tumor: (tumor.organ, tumor.equivalent_diameter_mm))
+    if not tumors:
+        raise CaseError(f"{folder} holds no tumor to show", found=f"{len(manifest)} cases without one")
+    chosen = _evenly(tumors, most)
+    views: dict[Listed, TumorView] = {}
+    for tumor in sorted(chosen, key=lambda tumor: tumor.case):  # a case after the other: each is rendered once
+        views[tumor] = read_lesion(folder / tumor.case, tumor.number, data)
     items = []
-    for organ, tumors in by_organ.items():
-        middle = sorted(tumors, key=lambda tumor: tumor.equivalent_diameter_mm)[len(tumors) // 2]
-        view = read_lesion(folder / middle.case, middle.number, data)
-        items.append((f"{organ}, {middle.equivalent_diameter_mm:.0f} mm", view.before, view.after, view.mask))
-    return items
+    for tumor in chosen:
+        title = f"{tumor.organ}, {tumor.equivalent_diameter_mm:.0f} mm"
+        items.append((title, views[tumor].before, views[tumor].after, views[tumor].mask))
+    return Gallery(items, len(tumors), len(manifest))
+
+
+def _evenly(tumors: Sequence[Listed], most: int) -> list[Listed]:
+    """At most so many tumors, from every organ the same number as far as it goes, in even steps of their order."""
+    by_organ: dict[str, list[Listed]] = {}
+    for tumor in tumors:
+        by_organ.setdefault(tumor.organ, []).append(tumor)
+    shares = dict.fromkeys(by_organ, 0)
+    for _ in range(min(most, len(tumors))):
+        open_ones = [organ for organ in by_organ if shares[organ] < len(by_organ[organ])]
+        shares[min(open_ones, key=lambda organ: shares[organ])] += 1
+    return [
+        by_organ[organ][int((number + 0.5) * len(by_organ[organ]) / share)]
+        for organ, share in shares.items()
+        for number in range(share)
+    ]
 
 
 def _rendering(folder: Path, case: str, data: Path | str | None) -> Rendering:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from synthoma.volume import Array, Geometry, Volume
+from synthoma.errors import CaseError
+from synthoma.volume import Array, Box, Geometry, Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +45,58 @@ class Window(NamedTuple):
     def __str__(self) -> str:
         return f"W {self.width_hu:g} L {self.level_hu:g}"
 
+    @classmethod
+    def named(cls, text: str) -> Window:
+        """The window of a name in `WINDOWS`, or of `WIDTH,LEVEL`; `CaseError` that lists the names otherwise."""
+        if text in WINDOWS:
+            return WINDOWS[text]
+        width, _, level = text.partition(",")
+        try:
+            window = cls(float(width), float(level))
+        except ValueError:
+            window = cls(0, 0)
+        if not (0 < window.width_hu <= 1e5 and abs(window.level_hu) <= 1e5):
+            raise CaseError(f"no window {text!r}", expected=f"WIDTH,LEVEL in HU, or one of {', '.join(WINDOWS)}")
+        return window
+
 
 SOFT_TISSUE = Window(400, 40)
+# What radiologists set for them
+WINDOWS = {
+    "soft_tissue": SOFT_TISSUE,
+    "liver": Window(150, 90),
+    "mediastinum": Window(350, 50),
+    "lung": Window(1500, -600),
+    "bone": Window(1800, 400),
+}
+_LEAST_WIDTH, _RING_MM = 120.0, 8.0
+
+
+def lesion_window(image: Volume, mask: Volume) -> Window:
+    """A window in which a lesion and its surroundings differ: between their medians, and 5 contrasts wide or more.
+
+    At least 120 HU and 8 SD of the noise wide, at most as wide as the soft-tissue window, which is also the answer
+    where nothing can be measured.
+    """
+    from scipy import ndimage
+
+    image.require_same_grid(mask)
+    steps = [max(1, round(_RING_MM / spacing)) for spacing in image.geometry.spacing_mm]
+    box = Box.around(mask.data)
+    if box is None:
+        return SOFT_TISSUE
+    part = box.grow([step + 1 for step in steps]).clip(image.geometry.shape).slices
+    inside, hu = mask.data[part] != 0, image.data[part]
+    ring = ndimage.maximum_filter(inside, [2 * step + 1 for step in steps]) & ~inside
+    ring &= (hu > -50) & (hu < 300)
+    if ring.sum() < 20:
+        return SOFT_TISSUE
+    lesion, around = float(np.median(hu[inside])), float(np.median(hu[ring]))
+    noise_hu = 1.4826 * float(np.median(np.abs(hu[ring] - around)))
+    width = max(5 * abs(lesion - around), 8 * noise_hu, _LEAST_WIDTH)
+    if not width < SOFT_TISSUE.width_hu:
+        return SOFT_TISSUE
+    return Window(round(width, -1), round((lesion + around) / 2, -1))
 
 
 class Outline(NamedTuple):

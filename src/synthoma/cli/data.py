@@ -137,17 +137,26 @@ def show(
         str, typer.Argument(help="A case, CASE#N for its tumor N, or a synthesize run for a gallery.", metavar="TARGET")
     ],
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
+    window: Annotated[
+        str | None,
+        typer.Option(help="WIDTH,LEVEL in HU, or soft_tissue, liver, mediastinum, lung, bone; else what shows best."),
+    ] = None,
+    tumors: Annotated[int, typer.Option(min=1, max=400, help="Most tumors in the picture of a synthesize run.")] = 24,
 ) -> None:
-    """A picture: a case in three planes; a tumor before, after and labelled; or one tumor of each organ of a run."""
+    """A picture: a case in three planes; a tumor before, after and labelled; or the tumors of a synthesize run."""
     from synthoma import pictures
     from synthoma.reading import find_gallery, is_synthesis, read_case, read_lesion
+    from synthoma.slices import SOFT_TISSUE, Window
 
+    chosen = Window.named(window) if window else None
     case, separator, number = target.rpartition("#")
     if separator and number.isdigit():
         lesion = read_lesion(Path(case), int(number))
-        pictures.show_lesion(lesion.before, lesion.after, lesion.mask, out, caption=lesion.caption)
+        pictures.show_lesion(lesion.before, lesion.after, lesion.mask, out, lesion.caption, chosen)
     elif is_synthesis(Path(target)):
-        pictures.show_gallery(find_gallery(Path(target)), out)
+        gallery = find_gallery(Path(target), tumors)
+        caption = f"{len(gallery.items)} of {gallery.tumors} tumors in {gallery.cases} cases, by organ and size"
+        pictures.show_gallery(gallery.items, out, caption, chosen)
     else:
-        pictures.show_case(read_case(Path(target)), out)
+        pictures.show_case(read_case(Path(target)), out, chosen or SOFT_TISSUE)
     typer.echo(str(out))
