@@ -31,7 +31,7 @@ def test_a_run_folder_explains_itself(tmp_path: Path) -> None:
         run.note(cases=7)
     record = read_run(tmp_path / "out")
     assert (record.kind, record.seed, record.status) == ("synthesize", 3, "done")
-    assert record.recipe == {"size": {"equivalent_diameter_mm": 10.0}, "organs": ["liver"]}
+    assert record.recipe == {"size": {"diameter_mm": 10.0}, "organs": ["liver"]}
     assert record.digest == Plan().digest()
     assert record.inputs == {"images": "ab12"}
     assert record.summary == {"cases": 7}
@@ -56,7 +56,7 @@ def test_the_same_run_has_the_same_id_and_another_has_not(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("kind", "recipe", "seed", "inputs", "difference"),
     [
-        ("synthesize", Plan(size=Size(diameter_mm=5)), 0, {}, "size.equivalent_diameter_mm: 10.0 here, 5.0 asked"),
+        ("synthesize", Plan(size=Size(diameter_mm=5)), 0, {}, "size.diameter_mm: 10.0 here, 5.0 asked"),
         ("synthesize", Plan(organs=("liver", "spleen")), 0, {}, 'organs.1: absent here, "spleen" asked'),
         ("synthesize", Plan(), 1, {}, "seed: 0 here, 1 asked"),
         ("synthesize", Plan(), 0, {"images": "ab"}, 'inputs.images: absent here, "ab" asked'),
