@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from synthoma.cli.training import make_augment, with_synthesis
 from synthoma.learning.cache import build_cache
 from synthoma.learning.loader import Batch, loader
 from synthoma.learning.loop import choose_device, choose_precision
@@ -24,7 +23,8 @@ from synthoma.learning.networks import build_network
 from synthoma.learning.patches import Patches
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.recipe import read_recipe
-from synthoma.segmentation.train import TrainRecipe
+from synthoma.segmentation.recipe import TrainRecipe
+from synthoma.training.tumors import make_augment, with_synthesis
 
 RECIPE = Path(__file__).parents[1] / "src/synthoma/recipes/train/unet.toml"
 SMALL = ["network.width=8", "patches.size=[48,48,48]", "patches.spacing_mm=3.0"]

@@ -24,7 +24,7 @@ from synthoma.recipe import Recipe, read_recipe
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
-from synthoma.segmentation.train import TrainRecipe
+from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 
 ROOT = Path(__file__).parents[1]

@@ -14,13 +14,15 @@ import torch
 from ill import scan
 
 from synthoma.cases import Case
-from synthoma.cli.training import make_augment, score_validation
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
 from synthoma.learning.loop import Team
 from synthoma.learning.models import MODEL, Model, load_model
 from synthoma.recipe import make_recipe
 from synthoma.runs import open_run, read_run
-from synthoma.segmentation.train import CHECKPOINT, TrainRecipe, train
+from synthoma.segmentation.recipe import TrainRecipe
+from synthoma.segmentation.train import CHECKPOINT, train
+from synthoma.training.scores import score_validation
+from synthoma.training.tumors import make_augment
 
 TINY: dict[str, Any] = {
     "steps": 12, "network": {"width": 4, "depth": 3}, "average": 0.9, "log_every": 1, "validate_every": 0,

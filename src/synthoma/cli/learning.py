@@ -36,15 +36,17 @@ def train(
     from contextlib import nullcontext
 
     from synthoma import disk, runs
-    from synthoma.cli.training import make_augment, open_all, score_validation, sides, with_synthesis
     from synthoma.extras import need
     from synthoma.recipe import find_recipe, read_recipe
+    from synthoma.training.data import open_all, sides
+    from synthoma.training.scores import score_validation
+    from synthoma.training.tumors import make_augment, with_synthesis
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.loop import open_team
     from synthoma.learning.models import MODEL, find_model, load_model
     from synthoma.segmentation.outputs import BOX
-    from synthoma.segmentation.train import TrainRecipe
+    from synthoma.segmentation.recipe import TrainRecipe
     from synthoma.segmentation.train import train as run_training
 
     settings = with_synthesis(read_recipe(TrainRecipe, find_recipe(recipe, "train"), changes), recipe)

@@ -110,7 +110,8 @@ def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, 
     need("torch", extra="train")
     from synthoma.learning.loop import Team, choose_device
     from synthoma.segmentation.infer import segment
-    from synthoma.segmentation.train import TrainRecipe, train
+    from synthoma.segmentation.recipe import TrainRecipe
+    from synthoma.segmentation.train import train
 
     table = arm_training(plan.recipe.train, task.arm)
     recipe = make_recipe(TrainRecipe, table, "train")
@@ -127,7 +128,7 @@ def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, 
 def complete_training(table: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:
     """A train recipe's table with all its defaults, checked with every arm; a study does not validate as it trains."""
     need("torch", extra="train")
-    from synthoma.segmentation.train import TrainRecipe
+    from synthoma.segmentation.recipe import TrainRecipe
 
     asked = {"validate_every": 0, "pictures_every": 0, "tensorboard": False, **table}
     whole = make_recipe(TrainRecipe, asked, "train").as_dict()
