@@ -65,7 +65,7 @@ def cohort(folder: Path, annotated: int = 16, healthy: int = 8, tested: int = 12
 
 def no_training(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, device: str) -> Segmenter:
     """Nothing is trained, and what is dark enough is a tumor."""
-    return lambda ct: {"liver_lesion": dark(ct, task)}
+    return lambda case: {"liver_lesion": dark(case.read_image(), task)}
 
 
 def dark(ct: Volume, task: PointTask) -> Volume:

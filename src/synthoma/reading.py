@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,17 @@ def open_dataset(root: Path | str, layout: str | None = None, data: Path | str |
         except SynthomaError as fault:
             faults.append(fault.of_case(case))
     return Dataset(folder, write, folder.name, tuple(cases), tuple(faults))
+
+
+def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:
+    """What a run reads: where it lies, and a digest that differs when a scan has been changed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for case in dataset.cases:
+        digest.update(case.id.encode())
+        if isinstance(case.image, Path):
+            state = case.image.stat()
+            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+    return {"data": str(dataset.root), "scans": digest.hexdigest(), **others}
 
 
 @dataclass(frozen=True, eq=False)

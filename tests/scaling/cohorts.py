@@ -58,7 +58,8 @@ def pretend(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, device
     seen = max(task.cases, 1) * (3 if task.arm.share else 1)
     missing = 0.1 + 0.8 * seen**-0.5 + 0.05 * rng_for(plan.seed_of(task), task.arm.name, task.cases).random()
 
-    def segment(ct: Volume) -> dict[str, Volume]:
+    def segment(case: Case) -> dict[str, Volume]:
+        ct = case.read_image()
         rng = rng_for(0, str(ct.data[10, 10, 10]), task.id)
         dark = (ct.data > 15) & (ct.data < 75)
         dark[[0, -1]] = False

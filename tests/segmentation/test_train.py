@@ -21,8 +21,7 @@ from synthoma.recipe import make_recipe
 from synthoma.runs import open_run, read_run
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.segmentation.train import CHECKPOINT, train
-from synthoma.training.scores import score_validation
-from synthoma.training.tumors import make_augment
+from synthoma.training.segmentation import training_data
 
 TINY: dict[str, Any] = {
     "steps": 12, "network": {"width": 4, "depth": 3}, "average": 0.9, "log_every": 1, "validate_every": 0,
@@ -38,13 +37,10 @@ def recipe(**changes: Any) -> TrainRecipe:
 
 
 def learn(folder: Path, settings: TrainRecipe, cases: Sequence[Case] = (ILL,), **others: Any) -> Model:
-    validation = others.pop("validation", ())
-    augment = make_augment(settings, 0)
+    validation, start = others.pop("validation", ()), others.pop("start", None)
+    data = training_data(settings, cases, validation, folder.parent / "cache", 0, start)
     with open_run(folder, "train", settings) as run:
-        return train(
-            settings, cases, validation, run, ALONE, cache=folder.parent / "cache", augment=augment,
-            score=score_validation, **others,
-        )  # fmt: skip
+        return train(settings, data, run, ALONE, **others)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,14 +39,10 @@ def synthoma(verbose: Annotated[bool, typer.Option("--verbose", help="Log what h
 
 
 def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:
-    """What a run reads: where it lies, and a digest that differs when a scan has been changed."""
-    digest = hashlib.blake2b(digest_size=8)
-    for case in dataset.cases:
-        digest.update(case.id.encode())
-        if isinstance(case.image, Path):
-            state = case.image.stat()
-            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-    return {"data": str(dataset.root), "scans": digest.hexdigest(), **others}
+    """What a run reads; see `reading.input_facts`."""
+    from synthoma import reading
+
+    return reading.input_facts(dataset, **others)
 
 
 def finish(records: list[CaseRecord], out: Path, faults: list[str] | None = None) -> None:

@@ -33,39 +33,18 @@ def train(
     changes: Overrides = [],  # noqa: B006
 ) -> None:
     """Train a segmentation on real tumors, on synthetic ones drawn anew in every epoch, or on both."""
-    from contextlib import nullcontext
-
-    from synthoma import disk, runs
     from synthoma.extras import need
-    from synthoma.recipe import find_recipe, read_recipe
-    from synthoma.training.data import open_all, sides
-    from synthoma.training.scores import score_validation
-    from synthoma.training.tumors import make_augment, with_synthesis
 
     need("torch", extra="train").set_num_threads(threads)
-    from synthoma.learning.loop import open_team
-    from synthoma.learning.models import MODEL, find_model, load_model
-    from synthoma.segmentation.outputs import BOX
-    from synthoma.segmentation.recipe import TrainRecipe
-    from synthoma.segmentation.train import train as run_training
+    from synthoma.learning.models import MODEL
+    from synthoma.training.segmentation import read_train_recipe
+    from synthoma.training.segmentation import train as train_segmentation
 
-    settings = with_synthesis(read_recipe(TrainRecipe, find_recipe(recipe, "train"), changes), recipe)
-    dataset = open_all(data)
-    training, validation = sides(dataset.cases, settings, splits, fold, seed)
-    origin = find_model(start, BOX) if start else None
-    origin_digest = disk.digest(origin) if origin else ""
-    facts = input_facts(dataset, splits=str(splits or ""), fold=str(fold), start=origin_digest)
-    with open_team(device) as team:
-        with runs.open_run(out, "train", settings, seed, facts) if team.is_rank_0 else nullcontext() as run:
-            model = run_training(
-                settings, training, validation, run, team, cache=cache or out.parent / "cache", seed=seed,
-                workers=workers, augment=make_augment(settings, seed), score=score_validation,
-                start=load_model(origin) if origin else None,
-            )  # fmt: skip
-            if run:
-                run.note(**model.record["figures"], steps=model.record["steps"])
-        if team.is_rank_0:
-            typer.echo(f"{model.record['steps']} steps: {out / MODEL}")
+    model = train_segmentation(
+        read_train_recipe(recipe, changes), data, out, seed=seed, splits=splits, fold=fold, cache=cache,
+        start=start, device=device, workers=workers,
+    )  # fmt: skip
+    typer.echo(f"{model.record['steps']} steps: {out / MODEL}")
 
 
 @app.command()

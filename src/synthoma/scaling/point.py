@@ -19,13 +19,14 @@ from synthoma.runs import Run, open_run
 from synthoma.scaling.recipe import Arm, PointTask, StudyRecipe
 from synthoma.scaling.subsets import Sides
 from synthoma.seeds import seed_for
-from synthoma.synthesis.online.online import complete_table, from_table
+from synthoma.synthesis.online.online import complete_table
+from synthoma.training.segmentation import training_data
 from synthoma.volume import Box, Volume
 
 POINTS, CACHE, EXAMPLES = "points", "cache", "examples"
 FREE_S = 1.0  # between looks for a free GPU
 
-Segmenter = Callable[[Volume], Mapping[str, Volume]]  # a scan -> masks on its grid
+Segmenter = Callable[[Case], Mapping[str, Volume]]  # a case -> masks on its scan's grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ def _score_all(ids: Sequence[str], segment: Segmenter, plan: Plan, folder: Path)
     for name in ids:
         case = plan.cases[name]
         with case.named():
-            mask = segment(case.read_image())[plan.recipe.lesion]
+            mask = segment(case)[plan.recipe.lesion]
             scores = score_case(case, Case(case.id, mask, {plan.recipe.lesion: mask}), asked)
             # a study has no groups, and what a case's file says of it is no score
             found.append(replace(scores, attributes={}))
@@ -113,16 +114,11 @@ def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, 
     from synthoma.segmentation.recipe import TrainRecipe
     from synthoma.segmentation.train import train
 
-    table = arm_training(plan.recipe.train, task.arm)
-    recipe = make_recipe(TrainRecipe, table, "train")
-    team = Team(choose_device(device))
-    seed = plan.seed_of(task)
-    augment: Any = from_table(recipe.synthesis, seed)  # it renders what it drew, which a protocol cannot say
-    model = train(
-        recipe, cases, (), run, team, cache=plan.folder / CACHE, seed=seed, workers=plan.loaders,
-        augment=augment,
-    )  # fmt: skip
-    return lambda ct: segment(model, ct, recipe.segment, team.device).masks
+    recipe = make_recipe(TrainRecipe, arm_training(plan.recipe.train, task.arm), "train")
+    team, seed = Team(choose_device(device)), plan.seed_of(task)
+    data = training_data(recipe, cases, (), plan.folder / CACHE, seed)
+    model = train(recipe, data, run, team, seed=seed, workers=plan.loaders)
+    return lambda case: segment(model, case.read_image(), recipe.segment, team.device, case.read_organ).masks
 
 
 def complete_training(table: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:

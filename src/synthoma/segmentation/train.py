@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from synthoma import pictures
-from synthoma.cases import Case
 from synthoma.disk import write_json
 from synthoma.errors import RecipeError, RunError
+from synthoma.learning.entry import Entry
 from synthoma.learning.loader import loader, steps_per_epoch
 from synthoma.learning.loop import (
     Learner,
@@ -33,9 +33,9 @@ from synthoma.learning.losses import loss
 from synthoma.learning.metrics import Metrics
 from synthoma.learning.models import MODEL, Model, save_model
 from synthoma.learning.networks import build_network
-from synthoma.learning.patches import Augment, Patches
+from synthoma.learning.patches import Patches
 from synthoma.runs import Run
-from synthoma.segmentation.preparation import cached, described, require_something_to_learn
+from synthoma.segmentation.preparation import TrainingData, described, prepare
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.segmentation.validation import Score, compared, validate
 from synthoma.volume import Geometry, Volume
@@ -43,45 +43,29 @@ from synthoma.volume import Geometry, Volume
 log = logging.getLogger(__name__)
 
 CHECKPOINT, PICTURES, BAD_BATCH = "checkpoint.safetensors", "pictures", "bad_batch"
+LAYOUT = torch.channels_last_3d  # a fifth faster on CPUs too
 
 
 def train(
-    recipe: TrainRecipe,
-    training: Sequence[Case],
-    validation: Sequence[Case],
-    run: Run | None,
-    team: Team,
-    *,
-    cache: Path,
-    seed: int = 0,
-    workers: int = 0,
-    augment: Augment | None = None,
-    score: Score | None = None,
-    start: Model | None = None,
+    recipe: TrainRecipe, data: TrainingData, run: Run | None, team: Team, *, seed: int = 0, workers: int = 0
 ) -> Model:
     """The trained model, also written to the run folder; a run that was interrupted goes on at its last checkpoint.
 
-    run: the open run folder of the team's first process, None in the others. cache: where prepared cases are kept,
-    for any number of runs. workers: processes that make patches; how many there are changes nothing but the speed.
-    augment: puts synthetic tumors into patches. score: figures of a validation case; its `lesion_dsc`, or what else
-    comes first, is the score of the model. start: what training starts from instead of random weights; its network
-    and classes must be the recipe's, else `RecipeError`.
+    run: the open run folder of the team's first process, None in the others. workers: processes that make patches;
+    how many there are changes nothing but the speed.
 
     Interrupted by a signal it saves, and raises `KeyboardInterrupt`. Raises `CaseError` if there is nothing to learn
-    from, and `RunError` if the loss is not finite (the batch is written beside the checkpoint) or memory is short.
+    from, `RecipeError` for a model to start from that is another one, and `RunError` if the loss is not finite (the
+    batch is written beside the checkpoint) or memory is short.
     """
-    entries = cached(training, recipe, cache, augment, workers, team)
-    held = cached(validation, recipe, cache, None, workers, team)
-    require_something_to_learn(recipe, entries, augment)
-    patches = Patches(entries, recipe.patches, recipe.classes, augment, seed)
-    epoch_steps = steps_per_epoch(patches, recipe.batch, team.size)
+    entries, held = prepare(recipe, data, workers, team)
+    patches = Patches(entries, recipe.patches, recipe.classes, data.augment, seed)
 
     torch.manual_seed(seed)
-    layout = torch.channels_last_3d  # a fifth faster on CPUs too
     net = build_network(recipe.network, len(recipe.classes))
-    if start is not None:
-        _start_from(start, net, recipe)
-    net = net.to(team.device, memory_format=layout)
+    if data.start is not None:
+        _start_from(data.start, net, recipe)
+    net = net.to(team.device, memory_format=LAYOUT)
     precision = choose_precision(recipe.precision, team.device)
     learner = Learner(
         net,
@@ -90,55 +74,67 @@ def train(
         averaged(net, recipe.average) if recipe.average else None,
     )
     judged = net if learner.average is None else learner.average.module
-    origin = {"start": start.record} if start else {}
+    origin = {"start": data.start.record} if data.start else {}
     model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": described(entries, held), **origin})
-    folder = run.folder if run else None
     # every process goes on from the checkpoint that the first one wrote
-    found = team.gather(run and (run.folder / CHECKPOINT).exists() and str(run.folder / CHECKPOINT))[0]
+    checkpoint = team.gather(run and (run.folder / CHECKPOINT).exists() and str(run.folder / CHECKPOINT))[0]
     best: dict[str, Any] = {"score": None, "waited": 0, "ended": False}
-    if found:
-        best = learner.restore(found)
+    if checkpoint:
+        best = learner.restore(checkpoint)
         log.info("resumed at step %d", learner.step)
-    trained = _parallel(net, recipe, team)
-    advice = "lower batch or patches.size, or take a smaller network"
+    training = _Training(
+        recipe, patches, held, data.score, learner, model, precision, team, run.folder if run else None
+    )
     with (
         Metrics(run, learner.step, recipe.tensorboard) as metrics,
-        stop_requests() as stop,
-        memory_advice(advice),
+        memory_advice("lower batch or patches.size, or take a smaller network"),
     ):
-        epoch, first = divmod(learner.step, epoch_steps)
-        done = best["ended"] or learner.step >= recipe.steps
-        batches = loader(
-            patches, epoch, first, recipe.batch, workers, team.rank, team.size,
-            epochs=0 if done else -(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
-        )  # fmt: skip
+        best = _learn(training, best, metrics, workers)
+    model = dataclasses.replace(model, record={**model.record, "steps": learner.step, "figures": best})
+    if run:
+        save_model(run.folder / MODEL, model)
+    team.wait()
+    return model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Training:
+    """What the loop works with. model: what is validated and shown, with the average of the learner's weights."""
+
+    recipe: TrainRecipe
+    patches: Patches
+    held: Sequence[Entry]
+    score: Score | None
+    learner: Learner
+    model: Model
+    precision: torch.dtype
+    team: Team
+    folder: Path | None
+
+
+def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, workers: int) -> dict[str, Any]:
+    """The steps that are left; the best score and the latest figures."""
+    recipe, learner, team, folder = training.recipe, training.learner, training.team, training.folder
+    trained = _parallel(learner.net, recipe, team)
+    epoch_steps = steps_per_epoch(training.patches, recipe.batch, team.size)
+    epoch, first = divmod(learner.step, epoch_steps)
+    done = best["ended"] or learner.step >= recipe.steps
+    batches = loader(
+        training.patches, epoch, first, recipe.batch, workers, team.rank, team.size,
+        epochs=0 if done else -(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
+    )  # fmt: skip
+    with stop_requests() as stop:
         unread: _Step | None = None
         since = time.perf_counter()
         for batch in batches:
             waited = time.perf_counter() - since
             for group in learner.optimizer.param_groups:
                 group["lr"] = rate_at(learner.step, recipe.steps, recipe.optimizer)
-            image = batch["image"].to(team.device, non_blocking=True, memory_format=layout)
-            target = batch["target"].to(team.device, non_blocking=True)
-
-            net.train()
-            learner.optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(team.device.type, precision, enabled=precision != torch.float32):
-                logits = trained(image)
-            total, terms = loss(logits, target, batch["annotated"], recipe.loss, recipe.classes)
-            learner.scaler.scale(total).backward()
-            learner.scaler.unscale_(learner.optimizer)
-            if recipe.optimizer.clip:
-                torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.optimizer.clip)
-            learner.scaler.step(learner.optimizer)
-            learner.scaler.update()
-            if learner.average is not None:
-                learner.average.update_parameters(net)
-            learner.step += 1
+            total, terms = _step(training, trained, batch)
 
             # the loss is read one step late, so that a GPU never waits for its reader
             _read(unread, folder)
-            unread = _Step(learner.step, total.detach(), terms, batch)
+            unread = _Step(learner.step, total, terms, batch)
             stopping = team.any(stop.wanted) if team.size == 1 or learner.step % recipe.log_every == 0 else False
             ending = learner.step == recipe.steps
             epoch_done = learner.step % epoch_steps == 0 or ending
@@ -147,16 +143,8 @@ def train(
                 seconds = time.perf_counter() - since
                 metrics.log(learner.step, {**figures, "rate": group["lr"], "seconds": seconds, "waited": waited})
             if epoch_done:
-                epoch = -(-learner.step // epoch_steps)
-                if folder and _due(epoch, recipe.pictures_every, ending):
-                    show_batch(model, batch, folder / PICTURES / f"epoch_{epoch:04d}.png", team.device)
-                if held and score and _due(epoch, recipe.validate_every, ending):
-                    figures = validate(model, held, recipe, score, team)
-                    metrics.log(learner.step, {f"validation_{name}": value for name, value in figures.items()})
-                    best = compared(best, figures)
-                    if recipe.patience and best["waited"] >= recipe.patience:
-                        log.warning("no better score in %d validations: ended early", recipe.patience)
-                        ending = best["ended"] = True
+                best = _after_epoch(training, -(-learner.step // epoch_steps), ending, batch, best, metrics)
+                ending = ending or best["ended"]
             if folder and (stopping or ending or epoch_done or learner.step % recipe.checkpoint_every == 0):
                 _read(unread, folder)
                 learner.save(folder / CHECKPOINT, best)
@@ -165,11 +153,48 @@ def train(
             if ending:
                 break
             since = time.perf_counter()
-    model = dataclasses.replace(model, record={**model.record, "steps": learner.step, "figures": best})
-    if folder:
-        save_model(folder / MODEL, model)
-    team.wait()
-    return model
+    return best
+
+
+def _step(
+    training: _Training, trained: torch.nn.Module, batch: Mapping[str, Any]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """One step of the optimizer; the loss and its terms, detached."""
+    recipe, learner, device = training.recipe, training.learner, training.team.device
+    image = batch["image"].to(device, non_blocking=True, memory_format=LAYOUT)
+    target = batch["target"].to(device, non_blocking=True)
+    learner.net.train()
+    learner.optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, training.precision, enabled=training.precision != torch.float32):
+        logits = trained(image)
+    total, terms = loss(logits, target, batch["annotated"], recipe.loss, recipe.classes)
+    learner.scaler.scale(total).backward()
+    learner.scaler.unscale_(learner.optimizer)
+    if recipe.optimizer.clip:
+        torch.nn.utils.clip_grad_norm_(learner.net.parameters(), recipe.optimizer.clip)
+    learner.scaler.step(learner.optimizer)
+    learner.scaler.update()
+    if learner.average is not None:
+        learner.average.update_parameters(learner.net)
+    learner.step += 1
+    return total.detach(), terms
+
+
+def _after_epoch(
+    training: _Training, epoch: int, ending: bool, batch: Mapping[str, Any], best: dict[str, Any], metrics: Metrics
+) -> dict[str, Any]:
+    """The pictures and the validation that are due after an epoch; the best score so far."""
+    recipe, learner, team = training.recipe, training.learner, training.team
+    if training.folder and _due(epoch, recipe.pictures_every, ending):
+        show_batch(training.model, batch, training.folder / PICTURES / f"epoch_{epoch:04d}.png", team.device)
+    if training.held and training.score and _due(epoch, recipe.validate_every, ending):
+        figures = validate(training.model, training.held, recipe, training.score, team)
+        metrics.log(learner.step, {f"validation_{name}": value for name, value in figures.items()})
+        best = compared(best, figures)
+        if recipe.patience and best["waited"] >= recipe.patience:
+            log.warning("no better score in %d validations: ended early", recipe.patience)
+            best = {**best, "ended": True}
+    return best
 
 
 def show_batch(model: Model, batch: Mapping[str, Any], path: Path, device: torch.device, most: int = 6) -> None:

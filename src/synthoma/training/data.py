@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from synthoma.segmentation.recipe import TrainRecipe
 
 
-def open_all(folders: Sequence[Path]) -> Dataset:
+def open_all(folders: Sequence[Path | str]) -> Dataset:
     """The cases of several data sets as one; `CaseError` if two share an id."""
     found = [open_dataset(folder) for folder in folders]
     cases = [case for dataset in found for case in dataset.cases]

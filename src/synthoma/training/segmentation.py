@@ -1,0 +1,101 @@
+"""Train a segmentation on data sets: what `synthoma train` and `synthoma.train` call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthoma import disk, reading
+from synthoma.cases import Case
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.extras import need
+from synthoma.recipe import find_recipe, read_recipe
+from synthoma.runs import open_run
+from synthoma.training.data import open_all, sides
+from synthoma.training.scores import score_validation
+from synthoma.training.tumors import make_augment, with_synthesis
+
+if TYPE_CHECKING:
+    from synthoma.learning.models import Model
+    from synthoma.segmentation.preparation import TrainingData
+    from synthoma.segmentation.recipe import TrainRecipe
+
+KIND = "train"
+
+
+def train(
+    recipe: TrainRecipe | Path | str,
+    data: Dataset | Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    seed: int = 0,
+    splits: Path | str | None = None,
+    fold: int = 0,
+    cache: Path | str | None = None,
+    start: Path | str | None = None,
+    device: str = "auto",
+    workers: int = 0,
+) -> Model:
+    """The trained model, also `model.safetensors` in the run folder `out`; the same call again resumes.
+
+    recipe: a train recipe, its TOML file, or the name of one that comes along. data: a data set, or the folders of
+    some. seed: of weights, patches and tumors. splits, fold: who trains and who validates (JSON); else drawn by the
+    recipe. cache: prepared cases, shared by runs; a folder `cache` beside `out` unless given. start: model to start
+    from: a file, a train run, or one in the box. workers: processes that make patches; how many there are changes
+    nothing but the speed.
+    Started by torchrun all its processes train together; each returns the model.
+    """
+    need("torch", extra="train")
+    from synthoma.learning.loop import open_team
+    from synthoma.learning.models import find_model, load_model
+    from synthoma.segmentation.outputs import BOX
+    from synthoma.segmentation.train import train as run_training
+
+    settings, dataset, out = read_train_recipe(recipe), _opened(data), Path(out).absolute()
+    training, validation = sides(dataset.cases, settings, Path(splits) if splits else None, fold, seed)
+    origin = find_model(start, BOX) if start else None
+    facts = reading.input_facts(
+        dataset, splits=str(splits or ""), fold=str(fold), start=disk.digest(origin) if origin else ""
+    )
+    place = Path(cache) if cache else out.parent / "cache"
+    material = training_data(settings, training, validation, place, seed, load_model(origin) if origin else None)
+    with (
+        open_team(device) as team,
+        open_run(out, KIND, settings, seed, facts) if team.is_rank_0 else nullcontext() as run,
+    ):
+        model = run_training(settings, material, run, team, seed=seed, workers=workers)
+        if run:
+            run.note(**model.record["figures"], steps=model.record["steps"])
+    return model
+
+
+def read_train_recipe(recipe: TrainRecipe | Path | str, changes: Sequence[str] = ()) -> TrainRecipe:
+    """A train recipe with its table of synthesis complete; changes: overrides of the form `key.sub=value`."""
+    need("torch", extra="train")
+    from synthoma.segmentation.recipe import TrainRecipe
+
+    if isinstance(recipe, TrainRecipe):
+        return with_synthesis(recipe, "recipe")
+    return with_synthesis(read_recipe(TrainRecipe, find_recipe(recipe, "train"), changes), recipe)
+
+
+def training_data(
+    recipe: TrainRecipe,
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    cache: Path,
+    seed: int,
+    start: Model | None = None,
+) -> TrainingData:
+    """What the loop of `segmentation.train` reads, with the recipe's synthetic tumors and the scores of `evaluate`."""
+    from synthoma.segmentation.preparation import TrainingData
+
+    return TrainingData(cases, cache, validation, make_augment(recipe, seed), score_validation, start)
+
+
+def _opened(data: Dataset | Path | str | Sequence[Path | str]) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    return open_all([data] if isinstance(data, Path | str) else data)
