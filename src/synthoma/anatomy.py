@@ -81,6 +81,11 @@ ALIASES = {
 }
 
 
+# A mask of this name is no anatomy: voxels that nobody annotated (nnU-Net's `ignore`). They take part in no score, no
+# loss and no choice of where to put a tumor.
+IGNORE = "ignore"
+
+
 @dataclass(frozen=True)
 class Organ:
     """One organ that can bear tumors: the structures it is made of, and what its tumor is called."""

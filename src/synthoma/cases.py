@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from synthoma import anatomy, files
 from synthoma.errors import CaseError, SynthomaError
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class Lesion:
     """One connected tumor of a mask. Made by `find_lesions` only.
 
     index: 1, 2, ... by falling volume. equivalent_diameter_mm: of the ball of the same volume. center_mm: centroid,
-    RAS+. box: in voxels of the mask. synthetic: made by us.
+    RAS+. box: in voxels of the mask. synthetic: made by us. longest_axial_mm: the longest line in any axial slice,
+    between outer corners of voxels, as radiologists measure a lesion; nan where it was not measured.
     """
 
     case: str
@@ -171,6 +173,7 @@ class Lesion:
     center_mm: tuple[float, float, float]
     box: Box
     synthetic: bool = False
+    longest_axial_mm: float = math.nan
 
 
 def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = False) -> list[Lesion]:
@@ -186,6 +189,18 @@ def label_lesions(mask: Volume, organ: str, case: str = "") -> tuple[list[Lesion
     return lesions, ranks[labels], box
 
 
+def connected_components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> Array:
+    """Labels 1, 2, ... of the connected parts of a mask (I, J, K), 0 outside it; uint16, or uint32 for many parts.
+
+    A view of an array that is one voxel larger on every side: without that margin cc3d 4.1 fails on thin arrays
+    ("maximum length exception").
+    """
+    import cc3d
+
+    labels: Array = cc3d.connected_components(np.pad(mask != 0, 1), connectivity=connectivity)
+    return labels[1:-1, 1:-1, 1:-1]
+
+
 def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[list[Lesion], Array, Array, Box]:
     """Lesions, largest first; the components as labeled, on their box; the label of each lesion."""
     import cc3d
@@ -193,22 +208,31 @@ def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[l
     whole = Box.around(mask.data)
     if whole is None:
         return [], np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.int64), Box((0, 0, 0), (0, 0, 0))
-    part = np.ascontiguousarray(mask.data[whole.slices] != 0)
-    labels = cc3d.connected_components(part, connectivity=26)
+    labels = np.ascontiguousarray(connected_components(mask.data[whole.slices]))
     table = cc3d.statistics(labels)
     order = np.argsort(-table["voxel_counts"][1:].astype(np.int64), kind="stable") + 1
+    centers_mm = mask.geometry.to_mm(table["centroids"] + np.asarray(whole.lower))
     lesions = []
     for index, label in enumerate(order.tolist(), start=1):
         voxels = int(table["voxel_counts"][label])
         mm3 = voxels * mask.geometry.voxel_mm3
-        i, j, k = (s for s in table["bounding_boxes"][label])
-        box = Box(
-            tuple(s.start + low for s, low in zip((i, j, k), whole.lower, strict=True)),
-            tuple(s.stop + low for s, low in zip((i, j, k), whole.lower, strict=True)),
-        )
-        x, y, z = mask.geometry.to_mm(table["centroids"][label] + np.asarray(whole.lower)).tolist()
+        part: tuple[slice, slice, slice] = table["bounding_boxes"][label]
+        x, y, z = centers_mm[label].tolist()
+        box = Box(triple([s.start for s in part]), triple([s.stop for s in part])).shift(whole.lower)
+        longest_mm = longest_axial_mm(labels[part] == label, mask.geometry)
         lesions.append(
-            Lesion(case, organ, index, voxels, mm3 / 1000, equivalent_diameter_mm(mm3), (x, y, z), box, synthetic)
+            Lesion(
+                case,
+                organ,
+                index,
+                voxels,
+                mm3 / 1000,
+                equivalent_diameter_mm(mm3),
+                (x, y, z),
+                box,
+                synthetic,
+                longest_mm,
+            )
         )
     return lesions, labels, order, whole
 
@@ -216,3 +240,47 @@ def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[l
 def equivalent_diameter_mm(volume_mm3: float) -> float:
     """Diameter of the ball of this volume; 0 for 0."""
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))
+
+
+def longest_axial_mm(mask: Array, geometry: Geometry) -> float:
+    """The longest line between two points of a mask (I, J, K) within one axial slice, in mm; 0 if it is empty.
+
+    geometry: the mask's axes and spacing; its shape does not matter. Measured between outer corners of voxels, so a
+    single voxel has the length of its diagonal. Axial slices are those across the axis nearest to head and feet.
+    """
+    up = next(axis for axis, letter in enumerate(geometry.axes) if letter in "SI")
+    across = [axis for axis in range(3) if axis != up]
+    slices = mask.transpose(up, *across)
+    steps = geometry.affine[:3, across]  # one voxel along either axis of a slice, mm
+    edges = [_row_ends(plane) for plane in slices if plane.any()]
+    # a slice whose box is shorter than the longest line found needs no look; largest boxes first
+    edges.sort(key=lambda ends: _diagonal_mm(ends, steps), reverse=True)
+    longest = 0.0
+    for ends in edges:
+        if _diagonal_mm(ends, steps) <= longest:
+            break
+        points = _hull(ends) @ steps.T
+        apart = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+        longest = max(longest, float(np.sqrt(apart.max())))
+    return longest
+
+
+def _row_ends(plane: Array) -> Array:
+    """The corners (n, 2) at both ends of every row of a slice, in voxels; the farthest two points are among them."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    first = plane[rows].argmax(axis=1)
+    last = plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
+    return np.concatenate([np.stack([rows + more, ends], axis=1) for more in (0, 1) for ends in (first, last)])
+
+
+def _hull(points: Array) -> Array:
+    """The corners of the convex hull of points (n, 2) that are not all on one line; a few points as they are."""
+    from scipy.spatial import ConvexHull
+
+    return points if len(points) <= 40 else points[ConvexHull(points).vertices]
+
+
+def _diagonal_mm(ends: Array, steps: Array) -> float:
+    """The longest line that the box around some corners can hold."""
+    a, b = (steps * np.ptp(ends, axis=0)).T
+    return float(max(np.linalg.norm(a + b), np.linalg.norm(a - b)))

@@ -6,11 +6,12 @@ Probabilities are kept as levels, uint8 in 255ths: half of them, level 128, is w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from synthoma import resampling
-from synthoma.cases import Lesion, label_lesions
+from synthoma.cases import Lesion, connected_components, label_lesions
 from synthoma.volume import Array, Box, Geometry, Volume
 
 FULL, HALF = 255, 128
@@ -154,9 +155,9 @@ def _lower_small(scores: Array, level: int, least_voxels: int, to: int) -> None:
         np.minimum(part, to, out=part, where=small[labels])
 
 
-def _components(mask: Array, connectivity: int = 26) -> tuple[Array, Array]:
+def _components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> tuple[Array, Array]:
     """Labels of the connected components, and how many voxels each label has, 0 included."""
     import cc3d
 
-    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=connectivity)
+    labels = np.ascontiguousarray(connected_components(mask, connectivity))
     return labels, cc3d.statistics(labels)["voxel_counts"].astype(np.int64)

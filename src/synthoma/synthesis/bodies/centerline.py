@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from synthoma.cases import connected_components
 from synthoma.synthesis.bodies.tube import RAYS, ROW_MM, Tube, positions, value_at
 from synthoma.volume import Array, Geometry, Volume
 
@@ -242,7 +242,7 @@ def _lattice(
 
 def _piece_at(inside: Bools, grid: Geometry, point_mm: Sequence[float] | Array) -> Bools:
     """The connected piece of the mask that comes nearest to a point; empty if the mask is."""
-    labels = cc3d.connected_components(inside, connectivity=6)
+    labels = connected_components(inside, connectivity=6)
     if labels.max() <= 1:
         return inside
     cells = np.argwhere(inside)

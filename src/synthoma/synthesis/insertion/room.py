@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cc3d
 import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from synthoma.cases import connected_components
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Box, Geometry, Volume
@@ -121,7 +121,7 @@ def _thick(mask: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
 
 def _largest_piece(label: Bools) -> Bools | None:
     """The largest connected piece; None if there is only one, or none."""
-    pieces = cc3d.connected_components(np.ascontiguousarray(label.T), connectivity=6)
+    pieces = connected_components(label.T, connectivity=6)
     if pieces.max() <= 1:
         return None
     largest = np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))
