@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synthoma import anatomy, files
+from synthoma import anatomy, files, names
 from synthoma.errors import CaseError, SynthomaError
 from synthoma.volume import Array, Box, Geometry, Volume, triple
 
@@ -35,6 +35,7 @@ class Case:
     *not annotated*; one whose mask is empty is annotated and absent. The two are never mixed up.
     patient: what splits and bootstraps use; several cases may share one.
     attributes: phase, sex, hospital, ... as plain data.
+    Raises `SynthomaError` for an id or a structure that is no plain name: files are named so.
     """
 
     id: str
@@ -45,6 +46,10 @@ class Case:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        names.require_plain(self.id, "the id of a case")
+        if isinstance(self.masks, dict):  # others read their structures from a file when they are asked
+            for structure in self.masks:
+                names.require_plain(structure, "the name of a structure", self.id)
         if not self.patient:
             object.__setattr__(self, "patient", self.id)
 

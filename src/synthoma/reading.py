@@ -16,6 +16,7 @@ from synthoma.cases import Case
 from synthoma.datasets.layouts import opening
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.names import file_name, name_of_file
 from synthoma.synthesis.store.manifest import MANIFEST, Listed, read_manifest, versions
 from synthoma.synthesis.store.outputs import FORMAT, RECORD
 from synthoma.synthesis.store.overlay import OVERLAY
@@ -40,7 +41,7 @@ def read_case(path: Path | str, data: Path | str | None = None) -> Case:
     path = _absolute(path)
     if not is_synthesis(path.parent) or _record(path.parent)["write"] == "full":
         return opening.read_case(path)
-    return _rendering(path.parent, path.name, data).case(path.parent.name)
+    return _rendering(path.parent, name_of_file(path.name), data).case(path.parent.name)
 
 
 def open_dataset(root: Path | str, layout: str | None = None, data: Path | str | None = None) -> Dataset:
@@ -90,7 +91,7 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
     path = _absolute(path)
     if not is_synthesis(path.parent):
         raise LayoutError(f"{path.parent} is no output of a synthesis", expected=f"a {RECORD} in it")
-    rendering = _rendering(path.parent, path.name, data)
+    rendering = _rendering(path.parent, name_of_file(path.name), data)
     synthesis = rendering.synthesis()
     if not 1 <= number <= len(synthesis.inserted):
         raise CaseError(
@@ -163,11 +164,13 @@ def _evenly(tumors: Sequence[Listed], most: int) -> list[Listed]:
 
 def _rendering(folder: Path, case: str, data: Path | str | None) -> Rendering:
     write = _record(folder)["write"]
-    return _rendered(folder, read_case(_data(folder, data) / case), write)
+    return _rendered(folder, read_case(_data(folder, data) / file_name(case)), write)
 
 
 def _rendered(folder: Path, healthy: Case, write: str) -> Rendering:
-    return Rendering(healthy, folder / MANIFEST, folder / healthy.id / OVERLAY if write == "overlay" else None)
+    return Rendering(
+        healthy, folder / MANIFEST, folder / file_name(healthy.id) / OVERLAY if write == "overlay" else None
+    )
 
 
 def _record(folder: Path) -> dict[str, Any]:

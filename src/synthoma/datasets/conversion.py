@@ -17,6 +17,7 @@ from synthoma.datasets.layouts.opening import WRITABLE, Dataset
 from synthoma.datasets.painting import annotated, paint
 from synthoma.datasets.writing import report, write_case
 from synthoma.errors import CaseError, LayoutError
+from synthoma.names import file_name
 from synthoma.recipe import Recipe
 
 
@@ -77,8 +78,8 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     if conversion.layout == "abdomenatlas":
         names = [name for name in conversion.values if name in case.masks]
         provenance = {"dataset": case.dataset, "layout": conversion.source}
-        record = write_case(case, conversion.out / case.id, names, provenance=provenance)
-        listed = [{**file, "path": f"{case.id}/{file['path']}"} for file in record["files"]]
+        record = write_case(case, conversion.out / file_name(case.id), names, provenance=provenance)
+        listed = [{**file, "path": f"{file_name(case.id)}/{file['path']}"} for file in record["files"]]
         return {**record, "files": listed}
     lacking = [name for name in conversion.values if not annotated(case, name)]
     if lacking and case.masks and conversion.missing == "error":
@@ -144,12 +145,12 @@ def _write_pair(case: Case, conversion: Conversion, structures: list[str]) -> di
     tail = "Ts" if split == "test" else "Tr"
     channel = "_0000" if conversion.layout == "nnunet" else ""
     scan = case.read_image()
-    written = [conversion.out / f"images{tail}" / f"{case.id}{channel}.nii.gz"]
+    written = [conversion.out / f"images{tail}" / f"{file_name(case.id)}{channel}.nii.gz"]
     files.write_volume(scan, written[0])
     facts: dict[str, Any] = {"split": split, "structures": structures}
     if case.masks:
         painted = paint(case, {name: conversion.values[name] for name in structures}, scan.geometry)
-        written.append(conversion.out / f"labels{tail}" / f"{case.id}.nii.gz")
+        written.append(conversion.out / f"labels{tail}" / f"{file_name(case.id)}.nii.gz")
         files.write_volume(painted.labels, written[1])
         facts["overwritten"] = painted.overwritten
     return report(case, conversion.out, written, **facts)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from synthoma import anatomy, files
+from synthoma import anatomy, files, names
 from synthoma.cases import Case, Label
-from synthoma.errors import LayoutError
+from synthoma.errors import LayoutError, SynthomaError
 from synthoma.volume import Array
 
 Values = Mapping[str, tuple[int, ...]]
@@ -45,12 +45,18 @@ FREETUMOR = {
 }
 
 
-def structure_names(labels: Iterable[str], dataset: str) -> dict[str, str]:
+def structure_names(labels: Collection[str], dataset: str) -> dict[str, str]:
     """Each label of a data set -> our structure; a bare `cancer` is that of the one organ in sight.
 
     The organ is the only one among the labels, else the one in the data set's name (`Task08_HepaticVessel`:
-    liver). Where neither tells, the word stays as it is. Raises `LayoutError` if two labels mean the same.
+    liver). Where neither tells, the word stays as it is. Raises `LayoutError` if two labels mean the same, and for a
+    label that is no plain name, since masks are named so.
     """
+    for label in labels:
+        try:
+            names.require_plain(label, "the name of a label")
+        except SynthomaError as fault:
+            raise LayoutError(fault.what, found=fault.found, expected=fault.expected, fix=fault.fix) from fault
     plain = {label: anatomy.canonical_name(label) for label in labels}
     organ = _organ_of(plain.values(), dataset)
     found: dict[str, str] = {}

@@ -14,6 +14,7 @@ from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS
 from synthoma.formats import nifti
+from synthoma.names import file_name
 from synthoma.volume import Geometry, Volume
 
 SCAN = "ct.nii.gz"
@@ -54,7 +55,8 @@ def write_files(
     scan = case.read_image()
     files.write_volume(scan, folder / SCAN)
     paths = {
-        name: folder / SEGMENTATIONS / f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz" for name in structures
+        name: folder / SEGMENTATIONS / f"{file_name(anatomy.ABDOMENATLAS_NAMES.get(name, name))}.nii.gz"
+        for name in structures
     }
     sought = [name for name in structures if lesions is None and anatomy.is_lesion(name)]
     ready = {name: _ready(case.masks.get(name), scan.geometry) for name in structures if copy and name not in sought}

@@ -19,6 +19,7 @@ from synthoma.datasets.writing import SCAN
 from synthoma.errors import LayoutError, RunError
 from synthoma.learning.loop import choose_device
 from synthoma.learning.models import Model, load_model
+from synthoma.names import file_name
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
 from synthoma.segmentation.memory import gigabytes
 from synthoma.segmentation.structures import Tumors
@@ -67,7 +68,7 @@ def segment_case(
     """
     began = time.perf_counter()
     known = model if isinstance(model, Model) else loaded(str(model), device)
-    folder = Path(out) / case.id
+    folder = Path(out) / file_name(case.id)
     with case.named():
         if recipe.memory_gb is not None:
             _refuse_large(known, case.read_geometry(), recipe.memory_gb, recipe, device)

@@ -94,8 +94,9 @@ def test_an_empty_mask_is_annotated_and_a_missing_one_is_not(tmp_path: Path) -> 
 
 def test_what_lies_beside_the_cases_is_passed_over_and_listed(tmp_path: Path) -> None:
     abdomenatlas(tmp_path, [patient(GRID, "s1")])
-    for name in (".git", "_old", "notes"):
+    for name in (".git", "__MACOSX", "notes"):
         (tmp_path / name / "deep").mkdir(parents=True)
+    (tmp_path / "s1" / "segmentations" / "Thumbs.db").write_bytes(b"what Windows leaves")
     (tmp_path / "README.md").write_text("read me")
     (tmp_path / "s1" / ".ct.nii.gz.part").write_bytes(b"half")
     (tmp_path / "s1" / "._ct.nii.gz").write_bytes(b"what macOS leaves")
@@ -161,10 +162,10 @@ def test_links_in_circles_do_not_hang(tmp_path: Path) -> None:
 
 
 def test_two_cases_of_one_id_are_a_fault(tmp_path: Path) -> None:
-    images(tmp_path, [patient(GRID, "a b"), patient(GRID, "a_b"), patient(GRID, "c")])
+    images(tmp_path, [patient(GRID, "e\u0301"), patient(GRID, "\u00e9"), patient(GRID, "c")])
     dataset = open_dataset(tmp_path)
-    assert [case.id for case in dataset] == ["a_b", "c"]
-    assert "a b.nii.gz and" in str(dataset.faults[0])
+    assert [case.id for case in dataset] == ["\u00e9", "c"]
+    assert ".nii.gz and" in str(dataset.faults[0])
 
 
 def test_an_unknown_folder_says_what_was_looked_for_and_found(tmp_path: Path) -> None:

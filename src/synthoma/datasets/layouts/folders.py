@@ -10,6 +10,7 @@ from synthoma.cases import Case, Source
 from synthoma.datasets.labels import PresentLabels
 from synthoma.datasets.layouts.listing import Listing, case_id, image_stem, list_folder
 from synthoma.errors import LayoutError, SynthomaError
+from synthoma.names import name_of_file
 
 SEGMENTATIONS = "segmentations"
 COMBINED = "combined_labels"
@@ -69,7 +70,7 @@ def _masks(listing: Listing, case: str) -> Mapping[str, Source]:
         raise LayoutError("a mask is a link to nowhere", case=case, found=", ".join(folder.dangling))
     masks: dict[str, Source] = {}
     for file, stem in folder.images().items():
-        structure = anatomy.canonical_name(stem)
+        structure = anatomy.canonical_name(name_of_file(stem))
         if structure in masks:
             raise LayoutError(
                 f"two masks of {structure}",

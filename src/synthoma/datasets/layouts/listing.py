@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from synthoma import disk, files
+from synthoma import disk, files, names
 from synthoma.errors import FileError, LayoutError
+
+log = logging.getLogger(__name__)
 
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
@@ -19,8 +23,8 @@ DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 class Listing:
     """The entries of one folder in natural order (`case_2` before `case_10`).
 
-    Names that begin with `.` or `_` are left out: archives from other systems are full of them, and
-    half-written files of ours are named so. dangling: links that lead nowhere, or round in circles.
+    Hidden names (`.git`, `._ct.nii.gz`, half-written files of ours) and what other systems leave (`Thumbs.db`,
+    `__MACOSX`) are left out. dangling: links that lead nowhere, or round in circles.
     """
 
     path: Path
@@ -53,10 +57,10 @@ class Listing:
 
     def summary(self, limit: int = 5) -> str:
         """The first few entries, in words."""
-        names = [*(f"{name}/" for name in self.folders), *self.files]
-        names += [f"{name} (a link to nowhere)" for name in self.dangling]
-        more = f" and {len(names) - limit} more" if len(names) > limit else ""
-        return ", ".join(names[:limit]) + more if names else "nothing"
+        entries = [*(f"{name}/" for name in self.folders), *self.files]
+        entries += [f"{name} (a link to nowhere)" for name in self.dangling]
+        more = f" and {len(entries) - limit} more" if len(entries) > limit else ""
+        return ", ".join(entries[:limit]) + more if entries else "nothing"
 
 
 def list_folder(path: Path) -> Listing:
@@ -65,11 +69,11 @@ def list_folder(path: Path) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if not entry.name.startswith((".", "_")):
+                if not names.is_junk(entry.name):
                     found[_kind(entry)].append(entry.name)
     except OSError as error:
         raise FileError(f"cannot list {path}", found=error.strerror or str(error)) from error
-    return Listing(path, *(tuple(sorted(names, key=natural)) for names in found.values()))
+    return Listing(path, *(tuple(sorted(kind, key=natural)) for kind in found.values()))
 
 
 def description(root: Listing) -> dict[str, Any]:
@@ -111,8 +115,19 @@ def image_stem(name: str) -> str:
 
 
 def case_id(name: str) -> str:
-    """A name any file system takes: letters, digits, `.`, `_` and `-`; a run of others becomes one `_`."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    """The id of a case whose folder or file is called so: the same letters, unless no plain name holds them.
+
+    A changed name is said once, in the log.
+    """
+    plain = names.usable_name(names.name_of_file(name))
+    if plain != unicodedata.normalize("NFC", names.name_of_file(name)):
+        _say_renamed(name, plain)
+    return plain
+
+
+@lru_cache(4096)
+def _say_renamed(name: str, plain: str) -> None:
+    log.warning("%r cannot be the name of a case: it is called %r", name, plain)
 
 
 class Shelf:

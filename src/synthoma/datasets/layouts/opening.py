@@ -15,6 +15,7 @@ from synthoma.datasets.labels import FREETUMOR, PresentLabels
 from synthoma.datasets.layouts import challenges, folders, msd, nnunet
 from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
+from synthoma.names import name_of_file
 
 SAMPLES = 50  # subfolders looked into to tell a layout
 
@@ -229,7 +230,7 @@ def read_case(path: Path | str) -> Case:
                 return kind.read(listing, home.name)
         raise LayoutError(f"{path} holds no case", found=listing.summary(), expected=_looked_for(CASE_FOLDERS))
     if not path.is_file():
-        return open_dataset(path.parent)[path.name]
+        return open_dataset(path.parent)[name_of_file(path.name)]
     if folders.holds_case(list_folder(path.parent)):
         return read_case(path.parent)
     root = path.parent.parent if path.parent.name in ("imagesTr", "imagesTs") else path.parent

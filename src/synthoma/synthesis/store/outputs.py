@@ -17,6 +17,7 @@ from synthoma.datasets.painting import label_map
 from synthoma.datasets.writing import write_files
 from synthoma.engine.mapping import CaseRecord
 from synthoma.errors import CaseError, RecipeError
+from synthoma.names import file_name
 from synthoma.synthesis.pipeline import Synthesis, synthesize
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.columns import Row
@@ -108,7 +109,7 @@ def _result_folder(case: Case, out: Path | str, write: str, maps: Sequence[str])
         raise RecipeError(
             f"no label maps {', '.join(maps)} with write {write}", expected=f"any of {', '.join(MAPS)}, with write full"
         )
-    folder = Path(out) / case.id
+    folder = Path(out) / file_name(case.id)
     if isinstance(case.image, Path) and case.image.resolve().is_relative_to(folder.resolve()):
         raise CaseError("the result would lie in the data it is made from", case=case.id, fix="choose another --out")
     if write == "plans":
