@@ -164,7 +164,7 @@ def test_links_in_circles_do_not_hang(tmp_path: Path) -> None:
 def test_two_cases_of_one_id_are_a_fault(tmp_path: Path) -> None:
     images(tmp_path, [patient(GRID, "e\u0301"), patient(GRID, "\u00e9"), patient(GRID, "c")])
     dataset = open_dataset(tmp_path)
-    assert [case.id for case in dataset] == ["\u00e9", "c"]
+    assert [case.id for case in dataset] == ["c", "\u00e9"]
     assert ".nii.gz and" in str(dataset.faults[0])
 
 
