@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from synthoma.degradation import Degradation, degrade
 from synthoma.recipe import Recipe
-from synthoma.volume import PADDING_HU, Array, Box
+from synthoma.volume import PADDING_HU, Array, Box, Geometry, Volume
 
 Range = tuple[float, float]
 Flips = tuple[bool, bool, bool]
@@ -118,19 +119,14 @@ def to_image(
 ) -> NDArray[np.float32]:
     """HU (I, J, K) as the float32 image of a patch in [0, 1]: resolution, contrast and noise, then the window."""
     low, high = window_hu
-    image = np.ascontiguousarray(hu, np.float32) if hu.dtype != np.float32 else np.array(hu, order="C")
-    if drawn.slice_mm > spacing_mm[2]:
-        image = _thick_slices(image, drawn.slice_mm / spacing_mm[2])
-    if drawn.blur_mm > 0:
-        image = _blurred(image, [drawn.blur_mm / s for s in spacing_mm])
-    if drawn.noise_hu > 0:
-        noise = np.random.Generator(np.random.SFC64(drawn.noise_seed)).standard_normal(image.shape, np.float32)
-        noise *= np.float32(drawn.noise_hu / drawn.contrast)
-        image += noise
+    scan = Volume(np.ascontiguousarray(hu, np.float32), Geometry.of(hu.shape, spacing_mm))
+    # noise is added before the contrast changes, and has the recipe's SD after it
+    noise_hu = drawn.noise_hu / drawn.contrast
+    worse = degrade(scan, Degradation(drawn.slice_mm, drawn.blur_mm, noise_hu, noise_seed=drawn.noise_seed))
     middle = (low + high) / 2
     # (contrast (hu - middle) + middle + shift - low) / (high - low) as one product and one sum
     factor = drawn.contrast / (high - low)
-    image *= np.float32(factor)
+    image: NDArray[np.float32] = worse.data * np.float32(factor)
     image += np.float32((middle + drawn.shift_hu - low) / (high - low) - factor * middle)
     np.clip(image, 0, 1, out=image)
     if drawn.gamma != 1:
@@ -184,27 +180,3 @@ def _warp(data: Array, matrix: Array, axis: int, shape: tuple[int, int, int], ou
         for gone in [kept for kept in planes if kept < low]:
             del planes[gone]
     return result
-
-
-def _thick_slices(image: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """The patch as thicker slices show it: means over `factor` voxels along the last axis, linear between them."""
-    import cv2
-
-    flat = image.reshape(-1, image.shape[2])
-    count = max(2, round(image.shape[2] / factor))
-    thick = cv2.resize(flat, (count, len(flat)), interpolation=cv2.INTER_AREA)
-    fine = cv2.resize(thick, (image.shape[2], len(flat)), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(fine.reshape(image.shape))
-
-
-def _blurred(image: NDArray[np.float32], sigmas: list[float]) -> NDArray[np.float32]:
-    """Gaussian blur of these SDs in voxels."""
-    import cv2
-
-    first, rows, columns = (cv2.getGaussianKernel(2 * max(1, round(3 * s)) + 1, s, cv2.CV_32F) for s in sigmas)
-    one = np.ones((1, 1), np.float32)
-    flat = cv2.sepFilter2D(image.reshape(len(image), -1), -1, one, first, borderType=cv2.BORDER_REPLICATE)
-    image = flat.reshape(image.shape)
-    for plane in image:
-        plane[...] = cv2.sepFilter2D(plane, -1, columns, rows, borderType=cv2.BORDER_REPLICATE)
-    return image
