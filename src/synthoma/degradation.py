@@ -79,7 +79,7 @@ def thicker_slices(ct: Volume, slice_mm: float) -> Volume:
     return _as(hu, upright.data.dtype, thick).reorient(ct.geometry.axes)
 
 
-def _as(hu: Floats, kind: np.dtype, grid: Geometry) -> Volume:  # type: ignore[type-arg]
+def _as(hu: Floats, kind: np.dtype, grid: Geometry) -> Volume:
     if kind == np.int16:
         return Volume(np.clip(np.rint(hu), -32768, 32767).astype(np.int16), grid)
     return Volume(hu, grid)
@@ -144,4 +144,4 @@ def _noise(shape: tuple[int, ...], sigmas: list[float], seed: int) -> Floats:
 def _in_view(grid: Geometry, view_mm: float) -> Array:
     """Whether each column of voxels (I, J) lies in a circle of this diameter around the middle."""
     i, j = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(grid.shape[:2], grid.spacing_mm[:2], strict=True))
-    return np.hypot(i[:, None], j) <= view_mm / 2
+    return np.asarray(np.hypot(i[:, None], j) <= view_mm / 2)
