@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_cases_pickle_before_and_after_they_were_read(outputs: Path, write: str)
 def test_scan_and_masks_are_rendered_once(outputs: Path, monkeypatch: Any) -> None:
     calls: list[str] = []
     original = rendered.replay_rows
-    monkeypatch.setattr(rendered, "replay_rows", lambda case, rows: calls.append(case.id) or original(case, rows))
+    monkeypatch.setattr(rendered, "replay_rows", lambda case, *rows: calls.append(case.id) or original(case, *rows))
     case = read_case(outputs / "plans" / "oblique")
     case.read_image()
     case.read_masks()
@@ -81,11 +80,8 @@ def test_data_and_results_may_move_together_or_be_told_apart(outputs: Path, tmp_
     for name in ("data", "overlay"):
         shutil.copytree(outputs / name, tmp_path / "moved" / name)
     assert voxels(read_case(tmp_path / "moved" / "overlay" / "ill")) == expected
-    record = json.loads((tmp_path / "moved" / "overlay" / "synthesis.json").read_text())
-    record["data"]["absolute"] = "/nowhere"
-    (tmp_path / "moved" / "overlay" / "synthesis.json").write_text(json.dumps(record))
     (tmp_path / "moved" / "data").rename(tmp_path / "elsewhere")
-    with pytest.raises(LayoutError, match="are not where they were; found no folder /nowhere; say where they are"):
+    with pytest.raises(LayoutError, match=r"are not where they were; found no folder .*moved/data; say where they are"):
         read_case(tmp_path / "moved" / "overlay" / "ill")
     assert voxels(read_case(tmp_path / "moved" / "overlay" / "ill", data=tmp_path / "elsewhere")) == expected
     assert len(open_dataset(tmp_path / "moved" / "overlay", data=tmp_path / "elsewhere")) == 4

@@ -85,6 +85,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileError(f"no file {path}") from error
+    except RecursionError:
+        raise FileError(f"{path} is not JSON that can be read", found="nested too deep") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise FileError(f"{path} is not JSON", found=str(error)) from error
 

@@ -15,10 +15,11 @@ from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts import opening
 from synthoma.datasets.layouts.opening import Dataset
-from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import file_name, name_of_file
+from synthoma.synthesis.store.copies import as_copy
 from synthoma.synthesis.store.manifest import MANIFEST, Listed, read_manifest, versions
-from synthoma.synthesis.store.outputs import FORMAT, RECORD
+from synthoma.synthesis.store.outputs import FORMAT, RECORD, WRITES
 from synthoma.synthesis.store.overlay import OVERLAY
 from synthoma.synthesis.store.rendered import Rendering
 from synthoma.volume import Volume
@@ -31,20 +32,26 @@ def is_synthesis(folder: Path | str) -> bool:
     return (Path(folder) / RECORD).is_file()
 
 
-def read_case(path: Path | str, data: Path | str | None = None) -> Case:
+def read_case(path: Path | str, data: Path | str | None = None, allow_modules: Sequence[str] = ()) -> Case:
     """One case of any data set or synthesis: its folder, its scan, or the data set's folder and the case's id.
 
     Of a synthesis that wrote overlays or plans the voxels are made when asked for, from the healthy scans; data: the
-    folder of those, if they no longer lie where they did. Raises `LayoutError` if no case can be found there, and,
-    when read, `CaseError` if the healthy scan is another one.
+    folder of those, if they no longer lie where they did. allow_modules: generators of the form `module:Class` that
+    its manifest may name. Raises `LayoutError` if no case can be found there, and, when read, `CaseError` if the
+    healthy scan is another one.
     """
     path = _absolute(path)
     if not is_synthesis(path.parent) or _record(path.parent)["write"] == "full":
         return opening.read_case(path)
-    return _rendering(path.parent, name_of_file(path.name), data).case(path.parent.name)
+    return _rendering(path.parent, name_of_file(path.name), data, allow_modules).case(path.parent.name)
 
 
-def open_dataset(root: Path | str, layout: str | None = None, data: Path | str | None = None) -> Dataset:
+def open_dataset(
+    root: Path | str,
+    layout: str | None = None,
+    data: Path | str | None = None,
+    allow_modules: Sequence[str] = (),
+) -> Dataset:
     """The cases of a folder in any known layout, or of a synthesis; as `read_case`, and `opening.open_dataset`."""
     folder = _absolute(root)
     if layout is not None or not is_synthesis(folder) or _record(folder)["write"] == "full":
@@ -53,9 +60,11 @@ def open_dataset(root: Path | str, layout: str | None = None, data: Path | str |
     write = _record(folder)["write"]
     cases: list[Case] = []
     faults: list[SynthomaError] = []
-    for case in read_manifest(folder).cases:
+    manifest = read_manifest(folder)
+    for case in manifest.cases:
         try:
-            cases.append(_rendered(folder, healthy[case], write).case(folder.name))
+            there = _as_case(healthy[manifest.source(case)], case)
+            cases.append(_rendered(folder, there, write, allow_modules).case(folder.name))
         except SynthomaError as fault:
             faults.append(fault.of_case(case))
     return Dataset(folder, write, folder.name, tuple(cases), tuple(faults))
@@ -82,7 +91,9 @@ class TumorView:
     caption: str
 
 
-def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -> TumorView:
+def read_lesion(
+    path: Path | str, number: int, data: Path | str | None = None, allow_modules: Sequence[str] = ()
+) -> TumorView:
     """Tumor 1, 2, ... of a case of a synthesis, in the order they were put in, with its surroundings.
 
     path: the output folder and the case's id. before: the healthy scan. Raises `CaseError` for a number that there
@@ -91,7 +102,7 @@ def read_lesion(path: Path | str, number: int, data: Path | str | None = None) -
     path = _absolute(path)
     if not is_synthesis(path.parent):
         raise LayoutError(f"{path.parent} is no output of a synthesis", expected=f"a {RECORD} in it")
-    rendering = _rendering(path.parent, name_of_file(path.name), data)
+    rendering = _rendering(path.parent, name_of_file(path.name), data, allow_modules)
     synthesis = rendering.synthesis()
     if not 1 <= number <= len(synthesis.inserted):
         raise CaseError(
@@ -125,7 +136,9 @@ class Gallery:
     cases: int
 
 
-def find_gallery(folder: Path | str, most: int = 24, data: Path | str | None = None) -> Gallery:
+def find_gallery(
+    folder: Path | str, most: int = 24, data: Path | str | None = None, allow_modules: Sequence[str] = ()
+) -> Gallery:
     """The tumors of a synthesis by organ and size; of more than `most`, every few, all organs and sizes alike.
 
     Raises `CaseError` if the synthesis put in no tumor.
@@ -138,7 +151,7 @@ def find_gallery(folder: Path | str, most: int = 24, data: Path | str | None = N
     chosen = _evenly(tumors, most)
     views: dict[Listed, TumorView] = {}
     for tumor in sorted(chosen, key=lambda tumor: tumor.case):  # a case after the other: each is rendered once
-        views[tumor] = read_lesion(folder / tumor.case, tumor.number, data)
+        views[tumor] = read_lesion(folder / tumor.case, tumor.number, data, allow_modules)
     items = []
     for tumor in chosen:
         title = f"{tumor.organ}, {tumor.equivalent_diameter_mm:.0f} mm"
@@ -162,26 +175,36 @@ def _evenly(tumors: Sequence[Listed], most: int) -> list[Listed]:
     ]
 
 
-def _rendering(folder: Path, case: str, data: Path | str | None) -> Rendering:
+def _rendering(folder: Path, case: str, data: Path | str | None, allow_modules: Sequence[str]) -> Rendering:
     write = _record(folder)["write"]
-    return _rendered(folder, read_case(_data(folder, data) / file_name(case)), write)
+    source = read_manifest(folder).source(case)
+    healthy = read_case(_data(folder, data) / file_name(source))
+    return _rendered(folder, _as_case(healthy, case), write, allow_modules)
 
 
-def _rendered(folder: Path, healthy: Case, write: str) -> Rendering:
-    return Rendering(
-        healthy, folder / MANIFEST, folder / file_name(healthy.id) / OVERLAY if write == "overlay" else None
-    )
+def _rendered(folder: Path, healthy: Case, write: str, allow_modules: Sequence[str]) -> Rendering:
+    overlay = folder / file_name(healthy.id) / OVERLAY if write == "overlay" else None
+    return Rendering(healthy, folder / MANIFEST, overlay, tuple(allow_modules))
+
+
+def _as_case(healthy: Case, case: str) -> Case:
+    return healthy if healthy.id == case else as_copy(healthy, case)
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = disk.read_json(folder / RECORD)
-    if record.get("format") != FORMAT:
+    record = disk.read_json(folder / RECORD)
+    if not isinstance(record, dict) or "format" not in record:
+        raise FileError(f"{folder / RECORD} is no record of a synthesis", fix="synthesize again")
+    if record["format"] != FORMAT:
         raise LayoutError(
             f"{folder} is a synthesis of another format",
             found=f"format {record.get('format')}, written by {record.get('versions')}",
             expected=f"format {FORMAT}, which {versions()} reads",
             fix="read it with the version that wrote it",
         )
+    place = record.get("data")
+    if not isinstance(place, dict) or not isinstance(place.get("relative"), str) or record.get("write") not in WRITES:
+        raise FileError(f"{folder / RECORD} is damaged", fix="synthesize again")
     return record
 
 
@@ -189,13 +212,12 @@ def _data(folder: Path, data: Path | str | None) -> Path:
     """Where the healthy scans of a synthesis lie."""
     if data is not None:
         return _absolute(data)
-    place = _record(folder)["data"]
-    for found in (_absolute(folder / place["relative"]), Path(place["absolute"])):
-        if found.is_dir():
-            return found
+    found = _absolute(folder / _record(folder)["data"]["relative"])
+    if found.is_dir():
+        return found
     raise LayoutError(
         f"the healthy scans that {folder} was made from are not where they were",
-        found=f"no folder {place['absolute']}",
+        found=f"no folder {found}",
         fix="say where they are with data= (--data)",
     )
 

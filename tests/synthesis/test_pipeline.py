@@ -221,6 +221,8 @@ def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
     assert len(refused.rejected) == 8
     assert any(attempt.plan.displacement_mm for attempt in refused.rejected)
     assert not refused.inserted
+    (why,) = refused.notes
+    assert why.startswith("no tumor in the liver: all 8 plans were rejected, 8 of them like this: contrast-to-noise is")
     assert not changed(case, refused).any()
 
 

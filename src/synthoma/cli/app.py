@@ -25,6 +25,13 @@ Maps = Annotated[
     list[str],
     typer.Option("--map", help="Label map to add: instances, abdomenatlas, freetumor, organs, tumors; repeatable."),
 ]
+AllowModules = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-module", metavar="MODULE:CLASS",
+        help="Generator outside synthoma that a manifest may name; its code is run. Repeatable.",
+    ),
+]  # fmt: skip
 Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine; 0 works in this one.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", help="Dask scheduler (tcp://...), or a cluster recipe.")]
 RecipeName = Annotated[

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Data, Maps, Out, Overrides, RecipeName, Workers, app, finish, input_facts
+from synthoma.cli.app import (
+    AllowModules,
+    Cluster,
+    Data,
+    Maps,
+    Out,
+    Overrides,
+    RecipeName,
+    Workers,
+    app,
+    finish,
+    input_facts,
+)
 
 if TYPE_CHECKING:
     from synthoma.engine.mapping import CaseRecord
@@ -23,6 +35,9 @@ def synthesize(
         Literal["full", "overlay", "plans"],
         typer.Option("--write", help="NIfTI, changed voxels, or the manifest alone."),
     ] = "full",
+    copies: Annotated[
+        int, typer.Option("--copies", help="Synthetic cases from each scan: CASE, CASE_copy02, ...", min=1)
+    ] = 1,
     maps: Maps = [],  # noqa: B006
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
@@ -36,15 +51,17 @@ def synthesize(
     from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
     from synthoma.synthesis.recipe import SynthesisRecipe
+    from synthoma.synthesis.store.copies import copies_of
     from synthoma.synthesis.store.outputs import finish_synthesis, synthesize_case
 
     settings = read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes)
     dataset = open_dataset(data)
+    cases = copies_of(dataset.cases, copies)
     with runs.open_run(
-        out, "synthesize", settings, seed, input_facts(dataset, write=write, maps=" ".join(maps))
+        out, "synthesize", settings, seed, input_facts(dataset, write=write, maps=" ".join(maps), copies=str(copies))
     ) as run:
         records = mapping.map_cases(
-            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), dataset.cases,
+            partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), cases,
             run=run, workers=workers, cluster=cluster, title="synthesize",
         )  # fmt: skip
         made = finish_synthesis(records, out, dataset.root, write)
@@ -60,6 +77,7 @@ def replay(
     out: Out,
     write: Annotated[Literal["full", "overlay"], typer.Option("--write", help="NIfTI, or changed voxels.")] = "full",
     maps: Maps = [],  # noqa: B006
+    allow_modules: AllowModules = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
 ) -> None:
@@ -78,8 +96,8 @@ def replay(
     inputs = input_facts(dataset, manifest=disk.digest(manifest), write=write, maps=" ".join(maps))
     with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
         records = mapping.map_cases(
-            partial(replay_case, manifest=table, out=out, write=write, maps=maps), table.cases_in(dataset), run=run,
-            workers=workers, cluster=cluster, title="replay",
+            partial(replay_case, manifest=table, out=out, write=write, maps=maps, allow_modules=allow_modules),
+            table.cases_in(dataset), run=run, workers=workers, cluster=cluster, title="replay",
         )  # fmt: skip
         run.note(**finish_synthesis(records, out, dataset.root, write))
     finish(records, out)

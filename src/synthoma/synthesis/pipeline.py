@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,7 +121,10 @@ def synthesize(
         def insert_one(plan: TumorPlan, index: int, number: int) -> Attempt:
             return insert(scene, plan, generator, index, number, recipe.judge, critic)
 
-        attempts += insert_plans(insert_one, measured, plans, recipe, seed)
+        made = list(insert_plans(insert_one, measured, plans, recipe, seed))
+        if made and not any(isinstance(attempt, Inserted) for attempt in made):
+            notes.append(f"no tumor in the {organ}: {_why_none(made)}")
+        attempts += made
     if len(refusals) == len(recipe.organs):
         raise refusals[0]
     return Synthesis(
@@ -132,6 +137,14 @@ def synthesize(
         notes=tuple(notes),
         boxes=scene.boxes,
     )
+
+
+def _why_none(rejected: Sequence[Attempt]) -> str:
+    """How many plans were rejected, and the commonest reason with an example of its figures."""
+    kinds = [re.split(r"[-+]?\d", attempt.verdict.reason)[0] for attempt in rejected]
+    kind, count = Counter(kinds).most_common(1)[0]
+    example = rejected[kinds.index(kind)].verdict.reason
+    return f"all {len(rejected)} plans were rejected, {count} of them like this: {example}"
 
 
 def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:

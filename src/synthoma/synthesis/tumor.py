@@ -70,7 +70,7 @@ class TumorPlan:
     blur_mm: Length
     noise_hu: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
     noise_from_mm: tuple[Coordinate, Coordinate, Coordinate]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     displacement_mm: Length = 0.0
     displacement_reach: Annotated[float, Field(gt=1, le=10)] = DISPLACEMENT_REACH
     relaxed: Annotated[int, Field(ge=0)] = 0

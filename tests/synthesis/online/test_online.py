@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synthesis.patients import open_dataset, patient, synthesize_all, tamper, write_patients
+from synthesis.patients import RECIPE, open_dataset, patient, synthesize_all, tamper, write_patients
 from synthesis.phantoms import FAT, grid, noise, plan_of
 from synthoma import anatomy
 from synthoma.cases import Case
@@ -24,6 +24,9 @@ from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.online.online import Fixed, Online
 from synthoma.synthesis.pipeline import open_scene, replay, synthesize
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
+from synthoma.synthesis.store.copies import copies_of
+from synthoma.synthesis.store.manifest import read_manifest, write_manifest
+from synthoma.synthesis.store.outputs import synthesize_case
 from synthoma.volume import Array, Box, Geometry, Volume
 
 UPRIGHT = grid((1.5, 1.5, 1.5), (120, 120, 120))
@@ -268,6 +271,21 @@ def test_noise_is_learned_from_the_healthy_scan_not_from_tumors_before() -> None
     beside = plan_of(14.0, center_mm=(-22.0, 42.0, 0.0), noise_from_mm=quiet, seed=4)
     alone, after = replay(case, [beside]), replay(case, [at_the_place, beside])
     assert np.array_equal(alone.inserted[0].after, after.inserted[1].after)
+
+
+def test_copies_in_a_manifest_take_turns_by_epoch(tmp_path: Path) -> None:
+    data = write_patients(tmp_path / "data", "plain")
+    case = dataclasses.replace(open_dataset(data)["plain"], attributes={"healthy": True, "phase": "portal"})
+    copies = copies_of([case], 3)
+    recipe = RECIPE.with_changes(organs=("liver",), lesions=(1, 1))
+    rows = [row for copy in copies for row in synthesize_case(copy, recipe, 0, tmp_path / "out", "plans")["rows"]]
+    write_manifest(rows, tmp_path / "out" / "manifest.parquet")
+    fixed = Fixed(tmp_path / "out")
+    entry = Cached(case, fixed)
+    drawn = [[tumor.plan for tumor in fixed.draw(entry, epoch)] for epoch in range(6)]
+    assert drawn[:3] == [read_manifest(tmp_path / "out").plans(copy.id) for copy in copies]
+    assert drawn[3:] == drawn[:3]
+    assert drawn[0] != drawn[1]
 
 
 def test_a_manifest_gives_the_same_tumors_in_every_epoch(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def plans(draw: st.DrawFn) -> TumorPlan:
 
 def row_of(plan: TumorPlan | None, case: str = "c1", **changes: Any) -> Row:
     row = {
-        "case": case, "scan_digest": "0" * 16, "phase": "portal", "versions": versions(), "index": 0, "number": 0,
+        "case": case, "source": case, "scan_digest": "0" * 16, "phase": "portal", "versions": versions(),
+        "index": 0, "number": 0,
         "accepted": plan is not None, "reason": "", "digest": "f" * 16, "plan": plan and plan.as_dict(),
         "scores": {"equivalent_diameter_mm": 12.3456, "contrast_hu": None} if plan else {},
     }  # fmt: skip
@@ -226,6 +227,7 @@ def large_manifest(cases: int, path: Path) -> int:
             fixed = {"scan_digest": f"{case * 0x9E3779B97F4A7C15 % 2**64:016x}", "digest": rng.bytes(8).hex()}
             row = {
                 "case": f"BDMAP_{case:08d}",
+                "source": f"BDMAP_{case:08d}",
                 "phase": "portal",
                 "versions": versions(),
                 "index": attempt,

@@ -34,7 +34,7 @@ from synthoma.synthesis.tumor import Generator, TumorPlan
 from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
-_FORMAT = 1  # raise it when organ models or their tables change: cached ones are then made anew
+_FORMAT = 2  # raise it when organ models or their tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
 _ORGANS, _DRAWN = 8, 128
 
@@ -170,7 +170,9 @@ class Online:
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The tumors of a manifest, the same in every epoch: the offline twin. Nothing is drawn and nothing rejected.
+    """The tumors of a manifest: the offline twin. Nothing is drawn and nothing rejected.
+
+    Every epoch has the same tumors; of a case with copies in the manifest, those of another copy in turn.
 
     manifest: a file, the output folder of a synthesis, or what was read from it. allow_modules: generators of the form
     `module:Class` that its plans may name.
@@ -178,6 +180,7 @@ class Fixed:
 
     manifest: Path | str | Manifest
     allow_modules: tuple[str, ...] = ()
+    _copies: _Recent[list[Any]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
     _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -195,30 +198,34 @@ class Fixed:
         return _name("fixed", disk.digest(self.path))
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
-        """The plans of a case, and the noise at their reference sites; nothing if it has none.
+        """The plans of a case and its copies, and the noise at their reference sites; nothing if it has none.
 
         Raises `CaseError` if the plans were made on another scan.
         """
         del masks
         manifest = _manifest(self.path)
-        plans = manifest.plans(case.id) if case.id in manifest else []
-        if not plans:
+        copies = [manifest.plans(copy) for copy in manifest.copies(case.id)]
+        if not any(copies):
             return {"plans": pack([])}
-        require_scan(case.read_image(), manifest.rows(case.id)[0]["scan_digest"], case.id)
-        places = list(dict.fromkeys(plan.noise_from_mm for plan in plans))
+        for copy in manifest.copies(case.id):
+            require_scan(case.read_image(), manifest.rows(copy)[0]["scan_digest"], copy)
+        places = list(dict.fromkeys(plan.noise_from_mm for plans in copies for plan in plans))
         return {
-            "plans": pack([[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans]),
+            "plans": pack([[[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans] for plans in copies]),
             "noises": np.array([Noise.at(ct, place).sample for place in places]),
         }
 
     def draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
-        """The tumors of a case, whatever the epoch; () if the manifest has none for it."""
-        del epoch
-        return self._drawn.get(entry, 0, lambda: self._read(entry))
+        """The tumors of a case, of its copies in turn by epoch; () if the manifest has none for it."""
+        copies = self._copies.get(entry, 0, lambda: unpack(entry.tables(self.name)["plans"]))
+        if not copies:
+            return ()
+        number = epoch % len(copies)
+        return self._drawn.get(entry, number, lambda: self._read(entry, copies[number]))
 
-    def _read(self, entry: Entry) -> tuple[DrawnTumor, ...]:
+    def _read(self, entry: Entry, copy: Sequence[tuple[Any, int]]) -> tuple[DrawnTumor, ...]:
         tables = entry.tables(self.name)
-        plans = [(TumorPlan.from_dict(plan), place) for plan, place in unpack(tables["plans"])]
+        plans = [(TumorPlan.from_dict(plan), place) for plan, place in copy]
         known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
         noises = [Noise(sample) for sample in tables["noises"]] if plans else []
         return tuple(

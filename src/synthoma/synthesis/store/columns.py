@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from synthoma.synthesis.generators.rules.details import read_first_format
 
-# One attempt as JSON data, as a worker reports it: case, scan_digest, phase, versions, index, number, accepted,
-# reason, digest, plan (`TumorPlan.as_dict`) and scores. A case without any attempt has one row without a plan.
+# One attempt as JSON data, as a worker reports it: case, source (the case of the data set that it was made from),
+# scan_digest, phase, versions, index, number, accepted, reason, digest, plan (`TumorPlan.as_dict`) and scores. A case
+# without any attempt has one row without a plan.
 Row = dict[str, Any]
 
 # Columns of a row itself; those of the plan follow, then what was measured as `measured_NAME`.
 _OWN = {
     "case": "string",
+    "source": "string",
     "scan_digest": "string",
     "phase": "string",
     "versions": "string",
@@ -67,7 +69,8 @@ def column_types(rows: Sequence[Row]) -> dict[str, str]:
     kinds: dict[str, set[type]] = {}
     for row in rows:
         for name, value in (row["plan"] or {}).get(_DETAILS, {}).items():
-            kinds.setdefault(name, set()).add(type(value))
+            fits = not isinstance(value, int) or abs(value) < 2**63
+            kinds.setdefault(name, set()).add(type(value) if fits else object)
     simple = {
         f"{_DETAIL}{name}": _SIMPLE[next(iter(found))]
         for name, found in sorted(kinds.items())
@@ -99,7 +102,8 @@ def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
 
 def deep(columns: Mapping[str, Any]) -> Row:
     """The row that `flat` took apart, of any format that is read."""
-    row: Row = {name: columns[name] for name in _OWN}
+    row: Row = {name: columns[name] for name in _OWN if name in columns}
+    row.setdefault("source", row["case"])
     if columns["organ"] is None:
         return row | {"plan": None, "scores": {}}
     first = "form" in columns
@@ -108,9 +112,9 @@ def deep(columns: Mapping[str, Any]) -> Row:
         if kind in _VECTORS:
             plan[name] = [columns[f"{name}_{part}"] for part in kind]
         else:
-            plan[name] = json.loads(columns[name]) if kind == "json" else columns[name]
+            plan[name] = read_json_text(columns[name]) if kind == "json" else columns[name]
     if not first:
-        details = json.loads(columns[_DETAILS]) if columns[_DETAILS] else {}
+        details = read_json_text(columns[_DETAILS]) if columns[_DETAILS] else {}
         for name, value in columns.items():
             if name.startswith(_DETAIL) and value is not None:
                 details[name.removeprefix(_DETAIL)] = value
@@ -123,6 +127,22 @@ def deep(columns: Mapping[str, Any]) -> Row:
     return row | {"plan": read_first_format(plan).as_dict() if first else plan, "scores": scores}
 
 
+def read_json_text(text: str) -> Any:
+    """The data of a JSON text; `ValueError` if it is none, or nested deeper than it can be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("text nested too deep") from None
+
+
+def columns_of(names: Collection[str]) -> dict[str, str]:
+    """Column -> type of all that a table with these columns should have, in the format that it is in."""
+    first = "form" in names
+    measured = {name: "double" for name in names if name.startswith(_MEASURED)}
+    own = {name: kind for name, kind in _OWN.items() if not (first and name == "source")}
+    return own | _plan_columns(_FIRST_PLAN if first else _PLAN | {_DETAILS: "string"}) | measured
+
+
 def _plan_columns(plan: Mapping[str, str]) -> dict[str, str]:
     """Column -> type of a plan's fields."""
     columns: dict[str, str] = {}
@@ -130,5 +150,5 @@ def _plan_columns(plan: Mapping[str, str]) -> dict[str, str]:
         if kind in _VECTORS:
             columns |= {f"{name}_{part}": "double" for part in kind}
         else:
-            columns[name] = kind
+            columns[name] = "string" if kind == "json" else kind
     return columns

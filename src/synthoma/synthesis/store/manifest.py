@@ -16,27 +16,33 @@ from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, FileError, SynthomaError
+from synthoma.names import require_plain
 from synthoma.synthesis.insertion.insertion import Attempt, Inserted
 from synthoma.synthesis.pipeline import Synthesis
 from synthoma.synthesis.store import columns
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.copies import as_copy
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 MANIFEST = "manifest.parquet"
 FORMAT, READABLE = 2, ("1", "2")
-
+# The largest table that is read: 30,000 scans with a hundred attempts each.
+_MOST_ROWS, _MOST_COLUMNS, _MOST_BYTES = 3_000_000, 1_000, 1 << 30
 
 _NO_ATTEMPT = "no tumor was planned"
 
 
-def rows_of(synthesis: Synthesis, organs: Sequence[str]) -> list[Row]:
+def rows_of(synthesis: Synthesis, organs: Sequence[str], source: str = "") -> list[Row]:
     """The rows of one case: by organ in the order of `organs`, then by tumor, then by attempt.
+
+    source: the case of the data set that it is a copy of; itself unless told.
 
     The accepted ones are thus in the order of insertion. Scores that are undefined are None.
     """
     common = {
         "case": synthesis.case,
+        "source": source or synthesis.case,
         "scan_digest": synthesis.scan_digest,
         "phase": synthesis.phase,
         "versions": versions(),
@@ -79,7 +85,8 @@ def write_manifest(rows: Iterable[Row], path: Path | str) -> None:
 def read_manifest(path: Path | str) -> Manifest:
     """The manifest in a file, or in the output folder of a synthesis.
 
-    Raises `FileError` if there is none, if it is something else, or of a format that this version does not know.
+    Raises `FileError` if there is none, if it is something else, damaged, larger than any synthesis, or of a format
+    that this version does not know.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -89,8 +96,10 @@ def read_manifest(path: Path | str) -> Manifest:
     if not path.is_file():
         raise FileError(f"no manifest {path}", expected=f"the {MANIFEST} that a finished synthesis leaves")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            _require_size(path, file.metadata)
+            table = file.read()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is no Parquet file", found=str(error), fix="copy it again") from error
     about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     found = about.get("synthoma.manifest")
@@ -103,6 +112,7 @@ def read_manifest(path: Path | str) -> Manifest:
             expected=f"format {' or '.join(READABLE)}, which {versions()} reads",
             fix="replay it with the version that wrote it",
         )
+    _require_columns(path, table)
     return Manifest(path, table)
 
 
@@ -143,7 +153,7 @@ class Manifest:
         start, count = self._spans[case]
         try:
             return [columns.deep(flat) for flat in self.table.slice(start, count).to_pylist()]
-        except (CaseError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, CaseError, LookupError, TypeError, ValueError) as error:
             what = error.what if isinstance(error, CaseError) else repr(error)
             raise FileError(
                 f"{self.path} is damaged, or was changed by hand", found=f"in case {case}, {what}", fix="copy it again"
@@ -166,12 +176,36 @@ class Manifest:
                     count[case] += 1
                     yield Listed(case, count[case], organ, diameter_mm)
 
+    def source(self, case: str) -> str:
+        """The case of the data set that a case was made from; itself for one that the manifest does not know."""
+        if "source" not in self.table.column_names or case not in self._spans:
+            return case
+        return self.table["source"][self._spans[case][0]].as_py() or case
+
+    def copies(self, source: str) -> tuple[str, ...]:
+        """The cases that were made from a case of the data set, in the manifest's order; () for none."""
+        return self._copies.get(source, ())
+
     def cases_in(self, dataset: Dataset) -> list[Case]:
         """The cases of the manifest as the data set has them, in the manifest's order.
 
         One that is missing or broken there is a stand-in whose scan, when read, is the error that says so.
         """
-        return [_case_in(dataset, case) for case in self.cases]
+        return [self.case_in(dataset, case) for case in self.cases]
+
+    def case_in(self, dataset: Dataset, case: str) -> Case:
+        """One of them."""
+        source = self.source(case)
+        found = _case_in(dataset, source)
+        return found if source == case else as_copy(found, case)
+
+    @cached_property
+    def _copies(self) -> dict[str, tuple[str, ...]]:
+        copies: dict[str, tuple[str, ...]] = {}
+        for case in self.cases:
+            source = self.source(case)
+            copies[source] = (*copies.get(source, ()), case)
+        return copies
 
     @cached_property
     def _spans(self) -> dict[str, tuple[int, int]]:
@@ -208,6 +242,47 @@ def _case_in(dataset: Dataset, case: str) -> Case:
     except SynthomaError as fault:
         error = fault
     return Case(case, Refusal(error))
+
+
+def _require_size(path: Path, about: Any) -> None:
+    """`FileError` for a table that is larger than any synthesis, told from its footer before its rows are read."""
+    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    if about.num_rows > _MOST_ROWS or about.num_columns > _MOST_COLUMNS or size > _MOST_BYTES:
+        raise FileError(
+            f"{path} is too large for a manifest",
+            found=f"{about.num_rows:,} rows, {about.num_columns:,} columns, {size:,} bytes",
+            expected=f"at most {_MOST_ROWS:,} rows, {_MOST_COLUMNS:,} columns, {_MOST_BYTES:,} bytes",
+            fix="split the data set, and synthesize each part into a folder of its own",
+        )
+
+
+def _require_columns(path: Path, table: Any) -> None:
+    """`FileError` unless the table has the columns of its format, each of its type, and plain names as cases."""
+    import pyarrow as pa
+
+    is_kind = {
+        "string": pa.types.is_string,
+        "bool": pa.types.is_boolean,
+        "double": pa.types.is_floating,
+        "int32": pa.types.is_integer,
+        "int64": pa.types.is_integer,
+    }
+    for name, kind in columns.columns_of(table.column_names).items():
+        count = table.column_names.count(name)
+        found = str(table.schema.field(name).type) if count == 1 else f"{count} columns of that name"
+        if count != 1 or not (is_kind[kind](table.schema.field(name).type) or found == "null"):
+            raise FileError(
+                f"{path} is damaged, or was changed by hand", found=f"column {name}: {found}", expected=kind,
+                fix="copy it again",
+            )  # fmt: skip
+    try:
+        names = ["case", "source"] if "source" in table.column_names else ["case"]
+        for name in names:
+            for case in table[name].unique().to_pylist():
+                require_plain(case, "the id of a case")
+        _case_spans(table)
+    except ValueError as error:
+        raise FileError(f"{path} is damaged, or was changed by hand", found=str(error), fix="copy it again") from error
 
 
 def _row(attempt: Attempt) -> Row:

@@ -21,6 +21,7 @@ from synthoma.names import file_name
 from synthoma.synthesis.pipeline import Synthesis, synthesize
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.copies import source_of
 from synthoma.synthesis.store.manifest import (
     MANIFEST,
     Manifest,
@@ -65,21 +66,27 @@ def synthesize_case(
     """
     with _result_folder(case, out, write, maps) as folder:
         synthesis = synthesize(case, recipe, seed)
-        rows = rows_of(synthesis, recipe.organs)
+        rows = rows_of(synthesis, recipe.organs, source_of(case))
         notes = [*synthesis.notes, *_write(case, synthesis, rows, folder, write, maps)]
     return {"rows": rows, "notes": notes}
 
 
 def replay_case(
-    case: Case, manifest: Manifest, out: Path | str, write: str = "full", maps: Sequence[str] = ()
+    case: Case,
+    manifest: Manifest,
+    out: Path | str,
+    write: str = "full",
+    maps: Sequence[str] = (),
+    allow_modules: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The same case again from the manifest, written as by `synthesize_case`: the same bytes.
 
-    Raises `CaseError` if the scan is not the one that the plans were made on, or if a tumor comes out otherwise.
+    allow_modules: generators of the form `module:Class` that the manifest may name. Raises `CaseError` if the scan is
+    not the one that the plans were made on, or if a tumor comes out otherwise.
     """
     with _result_folder(case, out, write, maps) as folder:
         rows = manifest.rows(case.id)
-        synthesis = replay_rows(case, rows)
+        synthesis = replay_rows(case, rows, allow_modules)
         notes = _write(case, synthesis, rows, folder, write, maps)
     return {"rows": rows, "notes": notes}
 
@@ -93,7 +100,7 @@ def finish_synthesis(records: Iterable[CaseRecord], out: Path | str, data: Path 
     rows = [row for record in records for row in record.result.get("rows", ())]
     write_manifest(rows, out / MANIFEST)
     here, there = os.path.abspath(out), os.path.abspath(data)
-    place = {"relative": os.path.relpath(there, here), "absolute": there}
+    place = {"relative": Path(os.path.relpath(there, here)).as_posix()}
     disk.write_json(out / RECORD, {"format": FORMAT, "versions": versions(), "write": write, "data": place})
     tumors = Counter(row["plan"]["organ"] for row in accepted(rows))
     rejected = sum(not row["accepted"] and row["plan"] is not None for row in rows)

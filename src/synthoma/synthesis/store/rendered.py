@@ -61,13 +61,15 @@ def synthetic_case(healthy: Case, image: Source, masks: Mapping[str, Source], da
 class Rendering:
     """What a case of an output folder is made from: the healthy case, and its tumors in the folder's manifest.
 
-    overlay: the file that holds its voxels; None to replay the plans. Of each process the last case rendered stays
+    overlay: the file that holds its voxels; None to replay the plans. allow_modules: generators of the form
+    `module:Class` that the plans may name. Of each process the last case rendered stays
     in memory, so that its scan and masks are made once.
     """
 
     healthy: Case
     manifest: Path
     overlay: Path | None
+    allow_modules: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[Row]:
@@ -123,7 +125,7 @@ def _rendered(rendering: Rendering) -> Synthesis:
     with healthy.named():
         if rendering.overlay is not None:
             return lay_over(healthy.read_image(), rendering.overlay, healthy.id)
-        return replay_rows(healthy, rendering.rows)
+        return replay_rows(healthy, rendering.rows, rendering.allow_modules)
 
 
 @lru_cache(maxsize=2)
