@@ -136,7 +136,7 @@ def test_a_scan_without_voxels_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mask_on_another_grid_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(GeometryError, match="one: the mask of spleen's grid differs"):
+    with pytest.raises(GeometryError, match="one: the spleen mask's grid differs"):
         show_case(case_on(THICK, spleen=ball(GRIDS["oblique"], (0.5,) * 3, 0.2)), tmp_path / "case.png")
     assert not list(tmp_path.iterdir())
 

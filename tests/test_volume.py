@@ -134,7 +134,7 @@ def test_equal_grids_hash_alike_and_differ_from_others() -> None:
 
 def test_grids_that_differ_are_named_with_their_distance() -> None:
     ct, mask = hu(ANISOTROPIC), Volume(np.zeros((9, 7, 5), bool), Geometry.of((9, 7, 5), (0.7, 0.9, 3)))
-    with pytest.raises(GeometryError, match=r"liver's grid differs; found .* RAS, expected .* LPS .*resample"):
+    with pytest.raises(GeometryError, match=r"liver's grid differs; found .* RAS, .* expected .* LPS, .*resample"):
         ct.require_same_grid(mask, "liver")
 
 
@@ -146,3 +146,76 @@ def test_boxes_are_shifted_joined_and_compared() -> None:
     assert other.meets(one)
     assert not one.meets(other.shift((1, 0, 0)))  # side by side
     assert not one.meets(Box((1, 3, 5), (1, 4, 6)))  # no voxel at all
+
+
+@given(geometries(shear=True), AXES)
+def test_the_same_voxels_in_another_order_of_axes_come_back_exactly(geometry: Geometry, axes: str) -> None:
+    ct = hu(geometry)
+    found = ct.reorient(axes).on(geometry)
+    assert np.array_equal(found.data, ct.data)
+    assert found.geometry == geometry
+    assert np.shares_memory(found.data, ct.data)
+
+
+@given(geometries(), AXES, st.data())
+def test_a_box_names_the_same_voxels_in_another_order_of_axes(
+    geometry: Geometry, axes: str, data: st.DataObject
+) -> None:
+    ct = hu(geometry)
+    lower = tuple(data.draw(st.integers(0, n - 1)) for n in geometry.shape)
+    box = Box(lower, tuple(data.draw(st.integers(low + 1, n)) for low, n in zip(lower, geometry.shape, strict=True)))
+    turned = ct.reorient(axes)
+    part = turned.crop(geometry.box_on(turned.geometry, box))
+    assert np.array_equal(part.on(geometry.crop(box)).data, ct.crop(box).data)
+
+
+def test_a_grid_turned_by_half_a_right_angle_has_no_letters_to_go_by_but_is_still_the_same() -> None:
+    turn = np.array([[1, -1, 0], [1, 1, 0], [0, 0, np.sqrt(2)]]) / np.sqrt(2)
+    affine = np.eye(4)
+    affine[:3, :3] = turn
+    geometry = Geometry((4, 5, 6), affine)
+    swapped = Geometry((5, 4, 6), affine[:, [1, 0, 2, 3]])
+    ct = hu(geometry)
+    assert np.array_equal(Volume(ct.data.transpose(1, 0, 2), swapped).on(geometry).data, ct.data)
+
+
+def test_a_part_of_a_grid_is_placed_in_it_and_what_reaches_out_is_left_out() -> None:
+    mask = Volume(np.ones((3, 2, 4), np.uint8), ANISOTROPIC.crop(Box((7, 1, 2), (10, 3, 6))))
+    found = mask.reorient("RAS").on(ANISOTROPIC, partly=True)
+    expected = np.zeros(ANISOTROPIC.shape, np.uint8)
+    expected[7:, 1:3, 2:] = 1
+    assert np.array_equal(found.data, expected)
+    with pytest.raises(GeometryError, match="grid differs"):
+        mask.on(ANISOTROPIC)
+
+
+@pytest.mark.parametrize("by", [0.3, 0.35, 0.7, 2.0])
+def test_voxels_that_would_have_to_move_are_not_on_the_grid(by: float) -> None:
+    affine = ANISOTROPIC.affine.copy()
+    affine[0, 3] += by
+    moved = Volume(np.zeros(ANISOTROPIC.shape, bool), Geometry(ANISOTROPIC.shape, affine))
+    with pytest.raises(GeometryError, match=f"found the same voxels, but corners up to {by:g} mm apart"):
+        moved.on(ANISOTROPIC)
+
+
+def test_a_twin_grid_is_told_by_its_distance_and_never_as_found_x_expected_x() -> None:
+    affine = ANISOTROPIC.affine.copy()
+    affine[:3, 3] += (2, 2, 2.5)
+    with pytest.raises(GeometryError, match=r"found the same voxels, but corners up to 3.77 mm apart"):
+        ANISOTROPIC.require_same(Geometry(ANISOTROPIC.shape, affine))
+
+
+def test_numpy_takes_a_volume_for_its_voxels() -> None:
+    ct = hu(ANISOTROPIC)
+    assert np.shares_memory(np.asarray(ct), ct.data)
+    assert np.array(ct, np.float32).dtype == np.float32
+    assert not np.shares_memory(np.array(ct), ct.data)
+    assert float(np.mean(ct)) == float(ct.data.mean())
+
+
+def test_a_repr_fits_a_line_and_tells_shape_spacing_axes_and_kind() -> None:
+    ct = hu(ANISOTROPIC)
+    assert repr(ct) == "Volume(9x7x5 at 0.7x0.9x3 mm LPS, HU int16)"
+    assert repr(ct.geometry) == "Geometry(9x7x5 at 0.7x0.9x3 mm LPS)"
+    assert repr(Volume(ct.data > 0, ct.geometry)) == "Volume(9x7x5 at 0.7x0.9x3 mm LPS, mask bool)"
+    assert repr(Volume(ct.data.astype(np.uint16), ct.geometry)).endswith("labels uint16)")

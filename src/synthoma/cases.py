@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,15 @@ class Case:
                 return files.read_geometry(self.image)
         return self.read_image().geometry
 
+    @cached_property
+    def _scan_grid(self) -> Geometry | None:
+        """The scan's grid, where its header or memory tells it; None if a function makes the scan, or it is gone."""
+        if isinstance(self.image, Volume):
+            return self.image.geometry
+        if isinstance(self.image, Path) and self.image.exists():
+            return files.read_geometry(self.image)
+        return None
+
     def read_mask(self, structure: str, box: Box | None = None) -> Volume:
         """One structure as a bool mask, or a box of it; `CaseError` if it is not annotated."""
         return self.read_masks([structure], box)[structure]
@@ -83,7 +93,9 @@ class Case:
     ) -> Iterator[tuple[str, Volume]]:
         """The same, one after the other in the order asked for, so that thirty masks need the memory of one.
 
-        Structures of one label map that follow each other are read from it at once.
+        Structures of one label map that follow each other are read from it at once. A mask whose file orders or
+        turns the axes of the scan's grid otherwise comes on the scan's grid; `GeometryError`, before its voxels are
+        read, for one on any other grid. box: in voxels of the scan.
         """
         wanted = list(self.masks) if structures is None else list(structures)
         path: Path | None = None
@@ -94,15 +106,30 @@ class Case:
                     raise CaseError(f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}")
                 if isinstance(source, Label):
                     if source.path != path:
-                        labels, path = files.read_labels(source.path, box), source.path
+                        labels, path = self._read_labels(source.path, name, box), source.path
                     mask = Volume(_where(labels.data, source.values), labels.geometry)
                 elif isinstance(source, Path):
-                    mask = files.read_labels(source, box)
+                    mask = self._read_labels(source, name, box)
                 else:
-                    whole = source if isinstance(source, Volume) else source()
-                    mask = whole if box is None else whole.crop(box)
+                    mask = source if isinstance(source, Volume) else source()
+                    if self._scan_grid is not None:
+                        mask = mask.on(self._scan_grid, f"{name} mask")
+                    mask = mask if box is None else mask.crop(box)
                 mask = Volume(_as_bool(mask.data), mask.geometry)
             yield name, mask
+
+    def _read_labels(self, path: Path, name: str, box: Box | None) -> Volume:
+        """A mask or label map on the scan's grid, or a box of it."""
+        scan = self._scan_grid
+        if scan is None:
+            return files.read_labels(path, box)
+        stored = files.read_geometry(path)
+        turn = scan.alignment(stored)
+        if turn is None or turn.lower != (0, 0, 0) or sorted(scan.shape) != sorted(stored.shape):
+            scan.require_same(stored, f"{name} mask")
+            return files.read_labels(path, box)
+        labels = files.read_labels(path, box and scan.box_on(stored, box))
+        return labels.on(scan if box is None else scan.crop(box))
 
     def has_organ(self, organ: str) -> bool:
         """Whether any part of the organ is annotated."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthoma import resampling
 from synthoma.errors import GeometryError
+from synthoma.orientation import Alignment, alignment, axis_names, directions, moves
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -133,7 +134,7 @@ class Geometry:
         spacing = np.broadcast_to(np.asarray(spacing_mm, float), (3,))
         affine = np.eye(4)
         affine[:3, :3] = 0
-        for axis, (world, sign) in enumerate(_directions(axes)):
+        for axis, (world, sign) in enumerate(directions(axes)):
             affine[world, axis] = sign * spacing[axis]
         return cls(triple(shape), affine)
 
@@ -154,18 +155,7 @@ class Geometry:
     @cached_property
     def axes(self) -> str:
         """Where each index axis points, nearest letters: `RAS`, `LPS`, ..."""
-        cosines = self.affine[:3, :3] / np.asarray(self.spacing_mm)
-        letters = ["?"] * 3
-        free_axes, free_worlds = {0, 1, 2}, {0, 1, 2}
-        while free_axes:
-            axis, world = max(
-                ((a, w) for a in free_axes for w in free_worlds),
-                key=lambda pair: abs(cosines[pair[1], pair[0]]),
-            )
-            letters[axis] = ("LR", "PA", "IS")[world][int(cosines[world, axis] > 0)]
-            free_axes.remove(axis)
-            free_worlds.remove(world)
-        return "".join(letters)
+        return axis_names(self.affine[:3, :3] / np.asarray(self.spacing_mm))
 
     def to_mm(self, ijk: ArrayLike) -> Array:
         """RAS+ positions (..., 3) of voxel indices (..., 3); whole numbers are voxel centers."""
@@ -194,7 +184,7 @@ class Geometry:
 
     def reoriented(self, axes: str) -> Geometry:
         """The same voxels with index axes ordered and pointing as named, as near as the grid allows."""
-        order, flips = _moves(self.axes, axes)
+        order, flips = moves(self.axes, axes)
         affine = self.affine[:, [*order, 3]].copy()
         shape = triple([self.shape[axis] for axis in order])
         for axis, flip in enumerate(flips):
@@ -205,7 +195,7 @@ class Geometry:
 
     def turned_box(self, box: Box, axes: str) -> Box:
         """A box of this grid as a box of `reoriented(axes)`: the same voxels."""
-        order, flips = _moves(self.axes, axes)
+        order, flips = moves(self.axes, axes)
         lower, upper = [], []
         for axis, flip in zip(order, flips, strict=True):
             low, high, size = box.lower[axis], box.upper[axis], self.shape[axis]
@@ -232,12 +222,31 @@ class Geometry:
     def require_same(self, other: Geometry, what: str = "mask") -> None:
         """`GeometryError` unless `other`, the grid of `what`, is this grid."""
         if not self.matches(other):
+            apart = self.corner_distance_mm(other)
+            near = "the same voxels, but " if str(self) == str(other) else f"{other}, "
             raise GeometryError(
                 f"the {what}'s grid differs",
-                found=str(other),
-                expected=f"{self} ({self.corner_distance_mm(other):.2f} mm apart)",
-                fix="resample with .to(ct.geometry)",
+                found=f"{near}corners up to {apart:.3g} mm apart",
+                expected=f"{self}, within 0.1 mm",
+                fix="if only its header is wrong, give it the scan's; else resample it (in Python: .to(ct.geometry))",
             )
+
+    def alignment(self, other: Geometry, tolerance_mm: float = 0.1) -> Alignment | None:
+        """How an array on `other` goes onto this grid exactly, its axes swapped and turned round; None if it cannot.
+
+        It may cover a part of this grid only, or reach out of it: see `lower` of the result.
+        """
+        return alignment(self.affine, other.affine, other.shape, tolerance_mm, most_voxels=2.0**31)
+
+    def box_on(self, other: Geometry, box: Box) -> Box:
+        """A box of this grid as a box of `other`, which is this grid with its axes in another order."""
+        order, flips = self.alignment(other)[:2]  # type: ignore[index]  # None breaks the promise above
+        lower, upper = [0, 0, 0], [0, 0, 0]
+        for axis, (theirs, flip) in enumerate(zip(order, flips, strict=True)):
+            size = self.shape[axis]
+            low, high = box.lower[axis], box.upper[axis]
+            lower[theirs], upper[theirs] = (size - high, size - low) if flip else (low, high)
+        return Box(triple(lower), triple(upper))
 
     def corner_distance_mm(self, other: Geometry) -> float:
         """The largest distance between corresponding outer corners of two grids, in mm."""
@@ -257,6 +266,9 @@ class Geometry:
     def __str__(self) -> str:
         size = "x".join(str(n) for n in self.shape)
         return f"{size} at {'x'.join(f'{s:.3g}' for s in self.spacing_mm)} mm {self.axes}"
+
+    def __repr__(self) -> str:
+        return f"Geometry({self})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +298,16 @@ class Volume:
         """True for HU, False for a mask or labels."""
         return self.data.dtype in IMAGE_TYPES
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The voxels, so that `np.asarray(volume)` and plotting work; read-only unless copied."""
+        if copy:
+            return np.array(self.data, dtype)
+        return np.asarray(self.data, dtype)
+
+    def __repr__(self) -> str:
+        kind = "HU" if self.is_image else "mask" if self.data.dtype == bool else "labels"
+        return f"Volume({self.geometry}, {kind} {self.data.dtype})"
+
     def crop(self, box: Box) -> Volume:
         """A view of a box, which must lie inside."""
         if box.clip(self.data.shape) != box:
@@ -294,10 +316,31 @@ class Volume:
 
     def reorient(self, axes: str) -> Volume:
         """A view with index axes ordered and pointing as named; no voxel changes its mm."""
-        order, flips = _moves(self.geometry.axes, axes)
+        order, flips = moves(self.geometry.axes, axes)
         data = self.data.transpose(order)
         data = data[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
         return Volume(data, self.geometry.reoriented(axes))
+
+    def on(self, geometry: Geometry, what: str = "mask", partly: bool = False) -> Volume:
+        """The same voxels on a grid that is their own up to the order and direction of axes: a view, no resampling.
+
+        partly: they may be a part of that grid, or reach out of it; the rest is -1024 HU or label 0. Raises
+        `GeometryError` for any other grid.
+        """
+        found = geometry.alignment(self.geometry)
+        if found is None:
+            geometry.require_same(self.geometry, what)
+            return Volume(self.data, geometry)
+        data = found.turn(self.data)
+        if data.shape == geometry.shape and found.lower == (0, 0, 0):
+            return Volume(data, geometry)
+        if not partly:
+            geometry.require_same(self.geometry, what)
+        whole = np.full(geometry.shape, PADDING_HU if self.is_image else 0, data.dtype, order="F")
+        shared = Box.whole(geometry.shape).overlap(Box.whole(data.shape).shift(found.lower))
+        if shared:
+            whole[shared[0]] = data[shared[1]]
+        return Volume(whole, geometry)
 
     def to(
         self,
@@ -332,25 +375,3 @@ def triple(values: Iterable[int] | Array) -> Triple:
     """Three whole numbers, whatever they come in."""
     i, j, k = (int(value) for value in values)
     return i, j, k
-
-
-def _directions(axes: str) -> Iterator[tuple[int, int]]:
-    """World axis and sign of each letter."""
-    pairs = ("LR", "PA", "IS")
-    found = [
-        (world, 1 if letter == pair[1] else -1) for letter in axes for world, pair in enumerate(pairs) if letter in pair
-    ]
-    if len(axes) != 3 or sorted(world for world, _ in found) != [0, 1, 2]:
-        raise ValueError(f"axes are three of R/L, A/P, S/I, such as RAS; got {axes!r}")
-    yield from found
-
-
-def _moves(now: str, then: str) -> tuple[list[int], list[bool]]:
-    """Which present axis goes to each place, and whether it turns round."""
-    present = list(_directions(now))
-    order, flips = [], []
-    for world, sign in _directions(then):
-        axis = next(a for a, (w, _) in enumerate(present) if w == world)
-        order.append(axis)
-        flips.append(present[axis][1] != sign)
-    return order, flips

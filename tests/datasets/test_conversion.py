@@ -124,7 +124,7 @@ def test_a_label_map_on_another_grid_is_refused(tmp_path: Path) -> None:
     lits(tmp_path / "in", [patient(GRID, "volume-0")])
     path = tmp_path / "in" / "segmentation-0.nii"
     files.write_volume(Volume(files.read_labels(path).data, Geometry.of(SHAPE, 1.0)), path)
-    with pytest.raises(GeometryError, match=r"volume-0: the liver's grid differs"):
+    with pytest.raises(GeometryError, match=r"volume-0: the liver mask's grid differs"):
         convert(tmp_path / "in", "msd", tmp_path / "out")
 
 

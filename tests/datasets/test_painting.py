@@ -89,5 +89,5 @@ def test_a_map_of_nothing_annotated_is_refused() -> None:
 
 def test_a_mask_on_another_grid_is_refused_by_name() -> None:
     other = Volume(MASKS["liver"], Geometry.of(SHAPE, 2.0))
-    with pytest.raises(GeometryError, match="p1: the liver's grid differs"):
+    with pytest.raises(GeometryError, match="p1: the liver mask's grid differs"):
         paint(Case("p1", CASE.image, {"liver": other}), {"liver": 1}, GRID)

@@ -98,11 +98,16 @@ def test_the_row_is_the_one_describe_case_gives() -> None:
 
 
 def test_every_fault_says_what_was_found_and_the_way_out() -> None:
-    elsewhere = Volume(BODY.masks["liver"].data, CT.geometry.reoriented("RAS"))
+    elsewhere = Volume(BODY.masks["liver"].data, Geometry(CT.geometry.shape, CT.geometry.affine * 1.01))
     (fault,) = check_case(with_masks(liver=elsewhere, liver_lesion=None, spleen=None))["faults"]
     assert (fault["code"], fault["severity"], fault["structure"]) == ("mask_elsewhere", "fault", "liver")
     assert fault["found"].endswith("mm apart")
     assert all(fault[key] for key in ("expected", "fix"))
+
+
+def test_masks_on_the_scans_grid_with_other_axes_are_the_same_masks() -> None:
+    turned = {name: mask.reorient("SRP") for name, mask in BODY.masks.items()}
+    assert check_case(with_masks(**turned)) == check_case(with_masks())
 
 
 def test_grids_that_differ_are_told_apart() -> None:

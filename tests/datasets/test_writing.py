@@ -78,7 +78,7 @@ def test_the_same_case_gives_the_same_bytes_and_their_digests(tmp_path: Path) ->
 def test_a_mask_on_another_grid_leaves_no_record(tmp_path: Path) -> None:
     scan = patient(GRIDS[0], "s1").image
     case = Case("s1", scan, {"liver": Volume(np.ones(SHAPE, bool), Geometry.of(SHAPE, 2.0))})
-    with pytest.raises(GeometryError, match="s1: the liver's grid differs"):
+    with pytest.raises(GeometryError, match="s1: the liver mask's grid differs"):
         write_case(case, tmp_path)
     assert not (tmp_path / "case.json").exists()
 

@@ -156,7 +156,7 @@ def test_bad_masks_and_phases_are_sentences() -> None:
     assert bad({"liver": Volume(np.zeros((30, 30, 30), bool), fine(30))}).startswith(
         "p1: the mask of the liver is empty"
     )
-    assert "resample with .to(ct.geometry)" in bad({"liver": Volume(np.ones((6, 8, 3), bool), clinical((4, 5, 15)))})
+    assert "in Python: .to(ct.geometry)" in bad({"liver": Volume(np.ones((6, 8, 3), bool), clinical((4, 5, 15)))})
     assert bad({"liver": ball}, "venous") == (
         "p1: the contrast phase is unknown; found venous, expected one of unenhanced, arterial, portal; "
         "set phase in the recipe or the catalog"

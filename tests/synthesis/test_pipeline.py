@@ -245,7 +245,7 @@ def test_bad_cases_are_sentences_that_name_the_case() -> None:
     assert refused(case, SynthesisRecipe(organs=("uterus",))).startswith("abdomen: the uterus is not annotated")
     assert refused(replace(case, masks={"liver": empty})).startswith("abdomen: the mask of the liver is empty")
     assert "abdomen" in refused(replace(case, masks={**case.masks, "spleen": other}))
-    assert "resample with .to(ct.geometry)" in refused(replace(case, masks={"liver": other}))
+    assert "in Python: .to(ct.geometry)" in refused(replace(case, masks={"liver": other}))
     assert "phase is unknown; found lunar, expected" in refused(replace(case, attributes={"phase": "lunar"}))
     small = ellipsoid_case(fine(40), (6, 6, 6))
     assert "tumor" in refused_or_rejected(small, SynthesisRecipe(diameter_mm=(60, 60), lesions=(1, 1)))

@@ -93,7 +93,7 @@ def inspect_case(case: Case) -> Inspection:
         return result
     for source, members in sources:
         try:
-            labels = _labels(source)
+            labels = _on_scan(_labels(source), scan)
         except SynthomaError as error:
             result.failed.update(dict.fromkeys(members, error))
             continue
@@ -148,6 +148,14 @@ def _labels(source: Source) -> Volume:
     if isinstance(source, Label):
         return files.read_labels(source.path)
     return files.read_labels(source) if isinstance(source, Path) else source()
+
+
+def _on_scan(mask: Volume, scan: Scan | None) -> Volume:
+    """The mask with the scan's axes, if it lies on the scan's grid but for their order and direction."""
+    turn = scan.geometry.alignment(mask.geometry) if scan else None
+    if scan is None or turn is None or turn.changes_nothing or turn.lower != (0, 0, 0):
+        return mask
+    return mask.on(scan.geometry) if sorted(mask.data.shape) == sorted(scan.geometry.shape) else mask
 
 
 def _alone(mask: Volume, name: str) -> Iterator[tuple[Structure, Part | None]]:
