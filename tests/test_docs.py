@@ -107,7 +107,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md"])
+@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md", "synthesis.md"])
 def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
