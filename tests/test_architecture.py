@@ -25,7 +25,7 @@ FLOORS = {
     "synthesis": 9, "segmentation": 9, "evaluation": 9,
     "reading": 10,
     "training": 11,
-    "scaling": 12,
+    "scaling": 12, "review": 12,
     "cli": 13, "__main__": 14,
 }  # fmt: skip
 GROUND = 0  # its rooms may use each other, without cycles
@@ -34,7 +34,9 @@ ROOMS = {
     "monai": ("learning", "segmentation", "synthesis.generators"),
     "dask": ("engine.clusters",),
     "distributed": ("engine.clusters",),
-    "fastapi": ("review",),
+    "starlette": ("review",),
+    "uvicorn": ("review",),
+    "jinja2": ("review",),
     "pydicom": ("formats",),
     "highdicom": ("formats",),
     "SimpleITK": ("formats",),

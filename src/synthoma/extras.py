@@ -16,6 +16,7 @@ EXTRAS = {
     "kubernetes": "dask_kubernetes",
     "train": "torch",
     "export": "onnx",
+    "review": "starlette",
 }
 
 
