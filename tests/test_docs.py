@@ -21,6 +21,7 @@ from synthoma.learning.patches import PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import Recipe, read_recipe
+from synthoma.review.recipes import AnnotateRecipe, Stage
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
@@ -48,6 +49,8 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (StudyRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),
     (Hospital, "datasets.md"),
+    (AnnotateRecipe, "review.md"),
+    (Stage, "review.md"),
 ]
 
 

@@ -91,9 +91,8 @@ class Review:
             return self.page("message", 403, sentence="This link is wrong, or has been used. Ask for a new one.")
         self.kind.store.note(reader.id, "enter", {})
         response = RedirectResponse("/", 303)
-        response.set_cookie(
-            self.doors.cookie, self.doors.pass_token(reader), httponly=True, samesite="lax", secure=self.secure, path="/"
-        )  # fmt: skip
+        value = self.doors.pass_token(reader)
+        response.set_cookie(self.doors.cookie, value, httponly=True, samesite="lax", secure=self.secure, path="/")
         return response
 
     def home(self, request: Request, reader: Reader) -> Response:

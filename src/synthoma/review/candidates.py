@@ -15,6 +15,7 @@ from synthoma.cases import Case, Lesion, label_lesions
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, RunError, SynthomaError
 from synthoma.evaluation.outputs import KIND, SUMMARY
+from synthoma.names import file_name
 from synthoma.runs import read_run
 from synthoma.volume import Array, Geometry, Volume
 
@@ -47,7 +48,7 @@ def find_candidates(
     if proposals is None or case.id not in proposals:
         return Candidates(empty, ())
     proposal = proposals[case.id]
-    scores = _scores(proposals.root / case.id / SCORES / f"{structure}.nii.gz", geometry, case.id)
+    scores = _scores(proposals.root / file_name(case.id) / SCORES / f"{structure}.nii.gz", geometry, case.id)
     if scores is not None:
         mask = Volume(scores.data >= max(least_score, 1e-6), geometry)
     elif structure in proposal.masks:
@@ -101,7 +102,9 @@ def threshold_of(run: Path, structure: str, sensitivity: float) -> float:
             found=", ".join(curves) or "no curve",
             fix="evaluate predictions with probabilities, or say --set least_score=0.5",
         )
-    points = [(point["threshold"], point["sensitivity"]) for point in curve if point["sensitivity"] is not None]
+    points: list[tuple[float, float]] = [
+        (point["threshold"], point["sensitivity"]) for point in curve if point["sensitivity"] is not None
+    ]
     enough = [threshold for threshold, reached in points if reached >= sensitivity]
     if not enough:
         raise RunError(

@@ -22,12 +22,17 @@ class View:
 class Kind(Protocol):
     """A kind of study: what readers see of an item, and which answers count.
 
-    page: the name of its page. Every method may raise `SynthomaError`, whose sentence is for the operator's terminal
+    Every method may raise `SynthomaError`, whose sentence is for the operator's terminal
     only: it may name files.
     """
 
-    page: str
-    store: Store
+    @property
+    def page(self) -> str:
+        """The name of its page."""
+
+    @property
+    def store(self) -> Store:
+        """The study's answers."""
 
     def settings(self, reader: Reader) -> dict[str, Any]:
         """What the page is told about the study."""

@@ -15,10 +15,14 @@ from synthoma import disk, runs
 from synthoma.errors import FileError, RunError
 from synthoma.extras import need
 from synthoma.recipe import Recipe
+from synthoma.review.kinds import Kind
 from synthoma.review.store import DATABASE, Store
 
 PLACE = "server.json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+Tell = Callable[[Sequence[tuple[str, str]]], None]
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,11 @@ def bind(address: Address) -> socket.socket:
     return listening
 
 
-def serve(
-    kind: Any, folder: Path, address: Address, once: bool, tell: Callable[[Sequence[tuple[str, str]]], None]
-) -> None:
-    """Serves a study until it is interrupted. once: links work a single time. tell: gets each reader's name and link."""
+def serve(kind: Kind, folder: Path, address: Address, once: bool, tell: Tell) -> None:
+    """Serves a study until it is interrupted.
+
+    once: links work a single time. tell: gets each reader's name and link.
+    """
     need("starlette", extra="review")
     uvicorn = need("uvicorn", extra="review")
     from synthoma.review.access import Doorkeeper
@@ -116,4 +121,5 @@ def serve(
         ws="none", proxy_headers=False, timeout_graceful_shutdown=2, log_config=None,
         ssl_certfile=address.certificate, ssl_keyfile=address.key,
     )  # fmt: skip
-    uvicorn.Server(settings).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # how a reading session ends
+        uvicorn.Server(settings).run(sockets=[listening])

@@ -185,12 +185,12 @@ class Store:
     def items(self) -> list[Item]:
         """All items, in the order they were added."""
         rows = self._rows("SELECT id, case_id, structure, arm, facts FROM items ORDER BY id")
-        return [Item(*row[:4], json.loads(row[4])) for row in rows]
+        return [_item(row) for row in rows]
 
     def item(self, number: int) -> Item:
         """The item of this id, which exists."""
         row = self._rows("SELECT id, case_id, structure, arm, facts FROM items WHERE id = ?", [number])[0]
-        return Item(*row[:4], json.loads(row[4]))
+        return _item(row)
 
     def add_task(self, reader: int, item: int, stage: int = 0, position: int = 0, repeat: int = 0) -> None:
         """Puts an item before a reader, under a random name; nothing if it already is."""
@@ -284,6 +284,10 @@ class Store:
         rows = self._rows("SELECT time, reader, task, action, detail FROM audit ORDER BY id")
         names = ("time", "reader", "task", "action")
         return [dict(zip(names, row[:4], strict=True)) | {"detail": json.loads(row[4])} for row in rows]
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    return Item(row[0], row[1], row[2], row[3], json.loads(row[4]))
 
 
 def now() -> str:

@@ -84,6 +84,7 @@ export async function showSolid(dialog, viewer) {
   }
   solid.setSliceType(SLICE_TYPE.RENDER);
   solid.setRadiologicalConvention(true);
+  solid.setRenderAzimuthElevation(0, 10); // from the front
   solid.drawScene();
   dialog.dataset.shown = "yes";
 }
