@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class Case:
     dataset: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
+    draw: ClassVar[Callable[[Case], bytes] | None] = None  # how a notebook shows a case; `reading` sets it
+
     def __post_init__(self) -> None:
         names.require_plain(self.id, "the id of a case")
         if isinstance(self.masks, dict):  # others read their structures from a file when they are asked
@@ -53,6 +55,9 @@ class Case:
                 names.require_plain(structure, "the name of a structure", self.id)
         if not self.patient:
             object.__setattr__(self, "patient", self.id)
+
+    def _repr_png_(self) -> bytes | None:
+        return None if Case.draw is None else Case.draw(self)
 
     def read_image(self, box: Box | None = None) -> Volume:
         """The scan in HU, or a box of it."""

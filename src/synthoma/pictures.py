@@ -8,10 +8,12 @@ only, given one matplotlib.
 
 from __future__ import annotations
 
+import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,11 +61,12 @@ LESION_PANEL, GALLERY_PANEL = 300, 220  # px
 GALLERY_COLUMNS = 8
 
 
+Place = Path | str | BinaryIO  # where a picture goes: a file, or a stream of bytes
 Item = tuple[str, Volume, Volume, Volume]  # title, before, after, mask
 Rows = dict[str, tuple[Volume, tuple[Outline, ...]]]  # what a row of a grid is called -> what it shows
 
 
-def show_case(case: Case, path: Path | str, window: Window = SOFT_TISSUE) -> None:
+def show_case(case: Case, path: Place, window: Window = SOFT_TISSUE) -> None:
     """Three planes through a case, as a PNG: organs in thin muted lines, tumors in red.
 
     The planes meet in the center of the largest tumor; without tumors they are those that cut the organs best,
@@ -101,7 +104,7 @@ def show_case(case: Case, path: Path | str, window: Window = SOFT_TISSUE) -> Non
 
 
 def show_lesion(
-    before: Volume, after: Volume, mask: Volume, path: Path | str, caption: str = "", window: Window | None = None
+    before: Volume, after: Volume, mask: Volume, path: Place, caption: str = "", window: Window | None = None
 ) -> None:
     """A lesion in three planes, as a PNG: the scan before, after, and after with the mask's border in red.
 
@@ -117,7 +120,7 @@ def show_lesion(
     _save_grid(path, columns, LESION_PANEL, captions)
 
 
-def show_gallery(items: Sequence[Item], path: Path | str, caption: str = "", window: Window | None = None) -> None:
+def show_gallery(items: Sequence[Item], path: Place, caption: str = "", window: Window | None = None) -> None:
     """Lesions in the axial plane, as a PNG: for each the scan before, after, and after with its border in red.
 
     items: title, before, after, mask; as in `show_lesion`. They stand side by side, `GALLERY_COLUMNS` in a row; each
@@ -135,7 +138,7 @@ def show_gallery(items: Sequence[Item], path: Path | str, caption: str = "", win
     _save_grid(path, columns, GALLERY_PANEL, [caption] * bool(caption) + [line], len(windows) > 0)
 
 
-def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Path | str) -> None:
+def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Place) -> None:
     """Training patches side by side, as a PNG: each alone, with the truth in green, with the prediction in red.
 
     items: title, image, true mask, predicted mask on one grid each. The axial slice with most of the truth shows, or
@@ -151,6 +154,13 @@ def show_patches(items: Sequence[tuple[str, Volume, Volume, Volume]], path: Path
         rows: Rows = {"patch": (image, ()), "truth": (image, (wanted,)), "prediction": (image, (given,))}
         columns.append(_Column(title, "axial", view, rows, SOFT_TISSUE))
     _save_grid(path, columns, GALLERY_PANEL, [f"axial   {SOFT_TISSUE}"])
+
+
+def as_png(show: Callable[[BinaryIO], None]) -> bytes:
+    """The bytes of a picture, as a notebook shows it: `as_png(lambda file: show_case(case, file))`."""
+    file = io.BytesIO()
+    show(file)
+    return file.getvalue()
 
 
 def _outlines(case: Case, image: Volume) -> list[Outline]:
@@ -266,7 +276,7 @@ class _Column(NamedTuple):
 
 
 def _save_grid(
-    path: Path | str, columns: Sequence[_Column], panel: int, captions: list[str], name_windows: bool = False
+    path: Place, columns: Sequence[_Column], panel: int, captions: list[str], name_windows: bool = False
 ) -> None:
     """Columns side by side, all with the same rows, in square panels of `panel` px; a block below for further columns.
 
@@ -319,8 +329,8 @@ def _facts(what: str, geometry: Geometry, window: Window) -> list[str]:
     return [f"{what}   {geometry}   {window}"] + [note] * (tilt >= 0.5)
 
 
-def _require_png(path: Path | str) -> None:
-    if Path(path).suffix.lower() != ".png":
+def _require_png(path: Place) -> None:
+    if isinstance(path, Path | str) and Path(path).suffix.lower() != ".png":
         raise FileError(f"pictures are PNG, not {path}", fix="let the name end in .png")
 
 
@@ -353,10 +363,10 @@ class _Sheet:
         )
         self.write(x + 26, y, outline.name, TEXT if cut else FAINT)
 
-    def save(self, path: Path | str) -> None:
-        """The figure as PNG, whole or not at all."""
+    def save(self, path: Place) -> None:
+        """The figure as PNG; a file is whole or not at all."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        with atomic(path) as part:
+        with atomic(path) if isinstance(path, Path | str) else nullcontext(path) as part:
             # without `Software` the bytes do not name the matplotlib that made them
             FigureCanvasAgg(self.figure).print_png(part, metadata={"Software": None})  # type: ignore[no-untyped-call]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts import opening
@@ -22,9 +20,8 @@ from synthoma.synthesis.store.manifest import MANIFEST, Listed, read_manifest, v
 from synthoma.synthesis.store.outputs import FORMAT, RECORD, WRITES
 from synthoma.synthesis.store.overlay import OVERLAY
 from synthoma.synthesis.store.rendered import Rendering
+from synthoma.synthesis.view import TumorView
 from synthoma.volume import Volume
-
-_MARGIN_MM = 30.0  # around a tumor, and as much again as it is long
 
 
 def is_synthesis(folder: Path | str) -> bool:
@@ -81,50 +78,18 @@ def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:
     return {"data": str(dataset.root), "scans": digest.hexdigest(), **others}
 
 
-@dataclass(frozen=True, eq=False)
-class TumorView:
-    """A tumor that was put in: the scan around it before and after, its mask, and a line about it."""
-
-    before: Volume
-    after: Volume
-    mask: Volume
-    caption: str
-
-
 def read_lesion(
     path: Path | str, number: int, data: Path | str | None = None, allow_modules: Sequence[str] = ()
 ) -> TumorView:
     """Tumor 1, 2, ... of a case of a synthesis, in the order they were put in, with its surroundings.
 
-    path: the output folder and the case's id. before: the healthy scan. Raises `CaseError` for a number that there
-    is none of.
+    path: the output folder and the case's id. Raises `CaseError` for a number that there is none of.
     """
     path = _absolute(path)
     if not is_synthesis(path.parent):
         raise LayoutError(f"{path.parent} is no output of a synthesis", expected=f"a {RECORD} in it")
     rendering = _rendering(path.parent, name_of_file(path.name), data, allow_modules)
-    synthesis = rendering.synthesis()
-    if not 1 <= number <= len(synthesis.inserted):
-        raise CaseError(
-            f"no tumor {number}", case=path.name, expected=f"1 to {len(synthesis.inserted)}, the tumors put in"
-        )
-    tumor = synthesis.inserted[number - 1]
-    geometry = synthesis.geometry
-    longest = max(n * spacing for n, spacing in zip(tumor.box.shape, geometry.spacing_mm, strict=True))
-    margin = [round((_MARGIN_MM + longest) / spacing) for spacing in geometry.spacing_mm]
-    box = tumor.box.grow(margin).clip(geometry.shape)
-    mask = np.zeros(geometry.shape, bool)
-    mask[tumor.box.slices] = tumor.mask
-    scores, plan = tumor.verdict.scores, tumor.plan
-    caption = (
-        f"{path.name}: tumor {number}, {plan.organ}, {synthesis.phase} phase,"
-        f" planned {plan.equivalent_diameter_mm:.0f} mm and {plan.contrast_hu:+.0f} HU,"
-        f" drawn {scores['equivalent_diameter_mm']:.1f} mm and {scores['contrast_hu']:+.0f} HU"
-    )
-    crop = Volume(np.ascontiguousarray(mask[box.slices]), geometry.crop(box))
-    stored = synthesis.stored_box(box)
-    before = rendering.healthy.read_image(stored).reorient(synthesis.frame)
-    return TumorView(before, synthesis.ct.crop(stored).reorient(synthesis.frame), crop, caption)
+    return rendering.synthesis().view(number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +116,7 @@ def find_gallery(
     chosen = _evenly(tumors, most)
     views: dict[Listed, TumorView] = {}
     for tumor in sorted(chosen, key=lambda tumor: tumor.case):  # a case after the other: each is rendered once
-        views[tumor] = read_lesion(folder / tumor.case, tumor.number, data, allow_modules)
+        views[tumor] = read_lesion(folder / file_name(tumor.case), tumor.number, data, allow_modules)
     items = []
     for tumor in chosen:
         title = f"{tumor.organ}, {tumor.equivalent_diameter_mm:.0f} mm"
@@ -224,3 +189,12 @@ def _data(folder: Path, data: Path | str | None) -> Path:
 
 def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(path))
+
+
+def _case_png(case: Case) -> bytes:
+    from synthoma.pictures import as_png, show_case
+
+    return as_png(lambda file: show_case(case, file))
+
+
+Case.draw = staticmethod(_case_png)  # pictures stand above cases, so the door hands their function down

@@ -22,6 +22,7 @@ from synthoma.synthesis.plan import draw_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import PHASE_ORGANS, contrast_phase, scanner_blur_mm
 from synthoma.synthesis.tumor import Critic, TumorPlan
+from synthoma.synthesis.view import TumorView, view_tumor
 from synthoma.volume import Box, Geometry, Volume
 
 
@@ -74,6 +75,28 @@ class Synthesis:
         """The displacements around the tumors that have one, in the order they happened."""
         found = (mass_effect.displacement(tumor.plan, self.geometry) for tumor in self.inserted)
         return tuple(displacement for displacement in found if displacement is not None)
+
+    def view(self, number: int) -> TumorView:
+        """Tumor 1, 2, ... to look at, before and after; `CaseError` for a number that there is none of."""
+        return view_tumor(self, number)
+
+    def __repr__(self) -> str:
+        counts = Counter(tumor.plan.organ for tumor in self.inserted)
+        tumors = ", ".join(f"{organ} {count}" for organ, count in counts.items()) or "none"
+        rejected = f"{len(self.rejected)} plans rejected"
+        return f"<Synthesis {self.case}: tumors {tumors}; {rejected}; {self.phase}; {self.ct.geometry}>"
+
+    def _repr_png_(self) -> bytes | None:
+        if not self.inserted:
+            return None
+        from synthoma.pictures import GALLERY_COLUMNS, as_png, show_gallery
+
+        views = [self.view(number) for number in range(1, min(len(self.inserted), GALLERY_COLUMNS) + 1)]
+        items = [
+            (f"{number}: {tumor.plan.organ}", view.before, view.after, view.mask)
+            for number, (tumor, view) in enumerate(zip(self.inserted, views, strict=False), start=1)
+        ]
+        return as_png(lambda file: show_gallery(items, file, f"{self.case}: {len(self.inserted)} tumors"))
 
     def moved(self, mask: Volume) -> Volume:
         """A mask of the healthy scan after the tumors' mass effect; the same object if none reaches it."""
