@@ -115,7 +115,7 @@ def test_nan_is_kept_in_float_images(tmp_path: Path) -> None:
     ("name", "told"),
     [
         ("absent.nii.gz", "no file"),
-        ("report.pdf", r"found the suffix .pdf, expected .nii.gz, .nii, .nrrd, .mha, .mhd or a folder"),
+        ("report.pdf", r"found the suffix .pdf, expected .nii.gz, .nii, .seg.nrrd, .nrrd, .mha, .mhd or a folder"),
         ("scan.hdr", "convert the pair"),
         ("empty.nii.gz", "is empty; found 0 bytes"),
         ("empty.nrrd", "is empty; found 0 bytes"),

@@ -13,6 +13,7 @@ import numpy as np
 
 from synthoma import anatomy, files, names
 from synthoma.errors import CaseError, SynthomaError
+from synthoma.formats.segments import Segment
 from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 
@@ -24,8 +25,8 @@ class Label:
     values: tuple[int, ...]
 
 
-# Where voxels come from: a mask or image file, a label map, memory, or a function (which must pickle).
-Source = Path | Label | Volume | Callable[[], Volume]
+# Where voxels come from: a mask or image file, a label map, a named segment, memory, or a function (which must pickle).
+Source = Path | Label | Segment | Volume | Callable[[], Volume]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +104,18 @@ class Case:
         read, for one on any other grid. box: in voxels of the scan.
         """
         wanted = list(self.masks) if structures is None else list(structures)
-        path: Path | None = None
+        held: tuple[Path, int | None] | None = None
         for name in wanted:
             with self.named():
                 source = self.masks.get(name)
                 if source is None:
                     raise CaseError(f"{name} is not annotated", expected=f"one of {', '.join(self.masks) or 'none'}")
-                if isinstance(source, Label):
-                    if source.path != path:
-                        labels, path = self._read_labels(source.path, name, box), source.path
-                    mask = Volume(_where(labels.data, source.values), labels.geometry)
+                if isinstance(source, Label | Segment):
+                    layer = source.layer if isinstance(source, Segment) else None
+                    if held != (source.path, layer):
+                        labels, held = self._read_labels(source.path, name, box, layer), (source.path, layer)
+                    values = (source.value,) if isinstance(source, Segment) else source.values
+                    mask = Volume(_where(labels.data, values), labels.geometry)
                 elif isinstance(source, Path):
                     mask = self._read_labels(source, name, box)
                 else:
@@ -123,12 +126,15 @@ class Case:
                 mask = Volume(_as_bool(mask.data), mask.geometry)
             yield name, mask
 
-    def _read_labels(self, path: Path, name: str, box: Box | None) -> Volume:
-        """A mask or label map on the scan's grid, or a box of it."""
+    def _read_labels(self, path: Path, name: str, box: Box | None, layer: int | None = None) -> Volume:
+        """A mask, label map or layer of segments on the scan's grid, or a box of it."""
         scan = self._scan_grid
-        if scan is None:
-            return files.read_labels(path, box)
-        stored = files.read_geometry(path)
+        segments = files.suffix_of(path) == files.SEGMENTS_SUFFIX
+        if scan is None or segments:
+            labels = files.read_labels(path, layer=layer)
+            labels = labels if scan is None else labels.on(scan, f"{name} mask", partly=segments)
+            return labels if box is None else labels.crop(box)
+        stored = files.read_geometry(path, labels=True)
         turn = scan.alignment(stored)
         if turn is None or turn.lower != (0, 0, 0) or sorted(scan.shape) != sorted(stored.shape):
             scan.require_same(stored, f"{name} mask")

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from synthoma.errors import FileError
-from synthoma.formats import nifti
+from synthoma.formats import nifti, segments
+from synthoma.formats.segments import Segment
 from synthoma.formats.stored import Stored
 from synthoma.volume import Box, Geometry, Volume
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+SEGMENTS_SUFFIX = segments.SUFFIX
+ITK_SUFFIXES = (SEGMENTS_SUFFIX, ".nrrd", ".mha", ".mhd")
 SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
 
@@ -27,22 +29,36 @@ def read_image(path: Path | str, box: Box | None = None) -> Volume:
     return _stored(Path(path)).image(box)
 
 
-def read_labels(path: Path | str, box: Box | None = None) -> Volume:
+def read_labels(path: Path | str, box: Box | None = None, layer: int | None = None) -> Volume:
     """A mask or label map, uint8 or uint16, or a box of it.
 
-    Signed and floating types are fine as long as every value is a whole number from 0 to 65535, else
-    `FileError`.
+    Signed, floating and scaled types are fine as long as every value is a whole number from 0 to 65535, else
+    `FileError`. layer: of a `.seg.nrrd` in which segments overlap, see `list_segments`.
     """
-    return _stored(Path(path), labels=True).labels(box)
+    path = Path(path)
+    if layer is not None and _kind(path) in ITK_SUFFIXES:
+        return segments.read_layer(path, layer, box)
+    return _stored(path, labels=True).labels(box)
 
 
-def read_geometry(path: Path | str) -> Geometry:
-    """Where the voxels lie, from the header alone."""
+def read_geometry(path: Path | str, labels: bool = False) -> Geometry:
+    """Where the voxels lie, from the header alone. labels: a folder may hold masks, of any modality."""
     path = Path(path)
     kind = _kind(path)
     if kind in NIFTI_SUFFIXES:
         return nifti.geometry(nifti.read_header(path))
-    return _stored(path).geometry
+    if kind == SEGMENTS_SUFFIX:
+        return segments.read_grid(path)
+    return _stored(path, labels).geometry
+
+
+def list_segments(path: Path | str) -> list[Segment]:
+    """The structures that a `.seg.nrrd` names, each a source of masks for a `Case`; none for any other file.
+
+    Layers that overlap are told apart, and a file that covers a part of the scan only is placed in it by the case.
+    """
+    path = Path(path)
+    return segments.list_segments(path) if _kind(path) == segments.SUFFIX else []
 
 
 def affine_doubts(path: Path | str) -> list[str]:

@@ -227,7 +227,16 @@ def test_affines_that_disagree_are_reported_with_their_distance(tmp_path: Path) 
     assert files.affine_doubts(moved) == [f"sform and qform are {apart:.1f} mm apart; the sform is used"]
     assert files.read_geometry(moved).matches(oblique(1), 1e-3)
     unusable = edit(tmp_path / "ct.nii.gz", quatern_b=9.0)
-    assert "inf mm apart" in files.affine_doubts(unusable)[0]
+    assert files.affine_doubts(unusable) == ["the qform cannot be one; the sform is used"]
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+def test_a_handedness_of_zero_is_read_as_one_without_a_doubt(tmp_path: Path, sform_code: int) -> None:
+    grid = Geometry.of((9, 7, 5), (0.7, 0.9, 3.0), "LPS")
+    files.write_volume(hu(grid), tmp_path / "ct.nii")
+    path = edit(tmp_path / "ct.nii", pixdim=[0, 0.7, 0.9, 3.0, 1, 1, 1, 1], sform_code=sform_code)
+    assert files.read_geometry(path).matches(grid, 1e-3)
+    assert files.affine_doubts(path) == []
 
 
 def test_a_header_without_any_affine_is_a_guess_and_says_so(tmp_path: Path) -> None:

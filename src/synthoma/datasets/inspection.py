@@ -17,6 +17,7 @@ from synthoma.cases import Case, Label, Lesion, Source, find_lesions
 from synthoma.datasets.fingerprint import fingerprint
 from synthoma.datasets.labels import used_values
 from synthoma.errors import SynthomaError
+from synthoma.formats.segments import Segment
 from synthoma.volume import Array, Box, Geometry, Volume
 
 SAMPLES = 100_000  # voxels for statistics of HU
@@ -93,7 +94,7 @@ def inspect_case(case: Case) -> Inspection:
         return result
     for source, members in sources:
         try:
-            labels = _on_scan(_labels(source), scan)
+            labels = _on_scan(_labels(source), source, scan)
         except SynthomaError as error:
             result.failed.update(dict.fromkeys(members, error))
             continue
@@ -150,12 +151,15 @@ def _labels(source: Source) -> Volume:
     return files.read_labels(source) if isinstance(source, Path) else source()
 
 
-def _on_scan(mask: Volume, scan: Scan | None) -> Volume:
+def _on_scan(mask: Volume, source: Source, scan: Scan | None) -> Volume:
     """The mask with the scan's axes, if it lies on the scan's grid but for their order and direction."""
     turn = scan.geometry.alignment(mask.geometry) if scan else None
-    if scan is None or turn is None or turn.changes_nothing or turn.lower != (0, 0, 0):
+    if scan is None or turn is None or (turn.changes_nothing and mask.data.shape == scan.geometry.shape):
         return mask
-    return mask.on(scan.geometry) if sorted(mask.data.shape) == sorted(scan.geometry.shape) else mask
+    if isinstance(source, Segment) or (isinstance(source, Path) and files.suffix_of(source) == files.SEGMENTS_SUFFIX):
+        return mask.on(scan.geometry, partly=True)
+    same = turn.lower == (0, 0, 0) and sorted(mask.data.shape) == sorted(scan.geometry.shape)
+    return mask.on(scan.geometry) if same else mask
 
 
 def _alone(mask: Volume, name: str) -> Iterator[tuple[Structure, Part | None]]:

@@ -11,6 +11,7 @@ import numpy as np
 from synthoma import disk
 from synthoma.errors import FileError
 from synthoma.extras import need
+from synthoma.formats.limits import require_room
 from synthoma.formats.stored import Stored, geometry_of
 from synthoma.volume import Array, Box, Volume
 
@@ -18,23 +19,24 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DEFLATE_RATIO = 1032  # no packed file grows by more
 
 
-def stored(path: Path) -> Stored:
-    """The file's voxels, ready to be read; `FileError` unless it holds one volume of numbers."""
+def stored(path: Path, layer: int | None = None) -> Stored:
+    """The file's voxels, ready to be read; `FileError` unless it holds one volume of numbers.
+
+    layer: which number of every voxel, where a file holds several.
+    """
     sitk = need("SimpleITK", extra="itk")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise FileError(f"{path} cannot be read", found=_reason(error)) from error
-    size = reader.GetSize()
+    reader, _ = _header(path)
+    size, numbers = reader.GetSize(), reader.GetNumberOfComponents()
     if len(size) == 4 and size[3] == 1:
         size = size[:3]
-    if len(size) != 3 or reader.GetNumberOfComponents() != 1:
+    if len(size) != 3 or (numbers != 1 if layer is None else layer >= numbers):
         raise FileError(
             f"{path} does not hold one volume of numbers",
-            found=f"shape {size}, {reader.GetNumberOfComponents()} numbers a voxel",
-            expected="three axes, one number a voxel",
+            found=f"shape {size}, {numbers} numbers a voxel",
+            expected="three axes, one number a voxel" if layer is None else f"three axes, a layer {layer}",
+            fix="it holds segments that overlap: files.list_segments names them"
+            if _is_layered(path, numbers)
+            else None,
         )
     dimensions = len(reader.GetSize())
     direction = np.reshape(reader.GetDirection(), (dimensions, dimensions))[:3, :3]
@@ -42,9 +44,36 @@ def stored(path: Path) -> Stored:
     affine[:3, :3] = direction * reader.GetSpacing()[:3]
     affine[:3, 3] = reader.GetOrigin()[:3]
     dtype = _numpy_type(sitk, path, reader.GetPixelID())
-    _refuse_short(path, size, dtype)
+    _refuse_short(path, (*size, numbers), dtype)
     geometry = geometry_of(path, size, _LPS_TO_RAS @ affine)
-    return Stored(path, geometry, dtype, lambda box: _slabs(path, box))
+
+    def slabs(box: Box) -> Iterator[Array]:
+        require_room(path, (*size, numbers), dtype.itemsize)  # of a packed file ITK reads all, whatever the box
+        return _slabs(path, box, layer if numbers > 1 else None)
+
+    return Stored(path, geometry, dtype, slabs)
+
+
+def metadata(path: Path) -> tuple[dict[str, str], int]:
+    """The words of a header by their keys, and how many numbers each voxel has."""
+    reader, told = _header(path)
+    return told, reader.GetNumberOfComponents()
+
+
+def _header(path: Path) -> tuple[Any, dict[str, str]]:
+    """A reader that has read the header of the file, and its words."""
+    sitk = need("SimpleITK", extra="itk")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        return reader, {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    except (RuntimeError, UnicodeError) as error:
+        raise FileError(f"{path} cannot be read", found=_reason(error)) from error
+
+
+def _is_layered(path: Path, numbers: int) -> bool:
+    return numbers > 1 and path.name.lower().endswith(".seg.nrrd")
 
 
 def write(volume: Volume, path: Path) -> None:
@@ -70,17 +99,17 @@ def write(volume: Volume, path: Path) -> None:
             named.unlink(missing_ok=True)
 
 
-def _slabs(path: Path, box: Box) -> Iterator[Array]:
+def _slabs(path: Path, box: Box, layer: int | None) -> Iterator[Array]:
     """The box in one piece; ITK leaves out the rest of the file where the format allows it."""
     sitk = need("SimpleITK", extra="itk")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader, _ = _header(path)
     try:
-        reader.ReadImageInformation()
         more = len(reader.GetSize()) - 3
         reader.SetExtractIndex([*box.lower, *[0] * more])
         reader.SetExtractSize([*box.shape, *[0] * more])
         image = reader.Execute()
+        if layer is not None:
+            image = sitk.VectorIndexSelectionCast(image, layer)
     except RuntimeError as error:
         raise FileError(f"{path} cannot be read", found=_reason(error)) from error
     yield sitk.GetArrayViewFromImage(image).T
@@ -88,20 +117,13 @@ def _slabs(path: Path, box: Box) -> Iterator[Array]:
 
 def _numpy_type(sitk: Any, path: Path, pixel: int) -> np.dtype[np.generic]:
     types = {
-        sitk.sitkInt8: np.int8,
-        sitk.sitkUInt8: np.uint8,
-        sitk.sitkInt16: np.int16,
-        sitk.sitkUInt16: np.uint16,
-        sitk.sitkInt32: np.int32,
-        sitk.sitkUInt32: np.uint32,
-        sitk.sitkInt64: np.int64,
-        sitk.sitkUInt64: np.uint64,
-        sitk.sitkFloat32: np.float32,
-        sitk.sitkFloat64: np.float64,
+        getattr(sitk, f"sitk{vector}{name}"): np.dtype(name.lower())
+        for name in ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
+        for vector in ("", "Vector")
     }
     if pixel not in types:
         raise FileError(f"{path} does not hold numbers", found=sitk.GetPixelIDValueAsString(pixel))
-    return np.dtype(types[pixel])
+    return types[pixel]
 
 
 def _refuse_short(path: Path, size: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
@@ -116,7 +138,7 @@ def _refuse_short(path: Path, size: tuple[int, ...], dtype: np.dtype[np.generic]
         )
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The last line of an ITK message, which names the fault."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"

@@ -68,6 +68,8 @@ def read_header(path: Path) -> Header:
     offset = offset or first
     if offset < first:
         raise FileError(f"{path}: voxels inside the header", found=offset, expected=f"{first} or more")
+    if raw["pixdim"][0] == 0:  # the standard: read as 1
+        raw["pixdim"][0] = 1
     size = _single_volume(path, shape)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise FileError(f"{path}: colors or complex numbers", found=dtype, expected="one number a voxel")
@@ -112,7 +114,9 @@ def affine_doubts(path: Path) -> list[str]:
     if qform <= 0 and sform <= 0:
         doubts.append("neither sform nor qform is set: orientation and position are a guess")
     apart = affine_conflict_mm(header)
-    if not apart <= _AGREE_MM:
+    if apart == np.inf:
+        doubts.append("the qform cannot be one; the sform is used")
+    elif not apart <= _AGREE_MM:
         doubts.append(f"sform and qform are {apart:.1f} mm apart; the sform is used")
     unit = _ODD_UNITS.get(int(raw["xyzt_units"]) & 7)
     if unit:

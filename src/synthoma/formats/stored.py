@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synthoma.errors import FileError, GeometryError
+from synthoma.formats.limits import require_room
 from synthoma.volume import Array, Box, Geometry, Volume
 
 _INT16 = np.iinfo(np.int16)
@@ -33,10 +34,15 @@ class Stored:
     intercept: float = 0.0
 
     def image(self, box: Box | None = None) -> Volume:
-        """HU in Fortran order: int16 where the values are whole and fit, else float32; NaN is kept."""
+        """HU in Fortran order: int16 if whole numbers are stored and scaled by whole numbers and all fit, else float32.
+
+        NaN is kept. Raises `FileError` before reading if the voxels take more memory than `limits` allows.
+        """
         box = self._inside(box)
         whole = self.dtype.kind in "iu" and self.slope.is_integer() and self.intercept.is_integer()
-        data = np.empty(box.shape, np.int16 if whole else np.float32, order="F")
+        kind = np.dtype(np.int16 if whole else np.float32)
+        require_room(self.path, box.shape, kind.itemsize)
+        data = np.empty(box.shape, kind, order="F")
         for start, slab in self._values(box):
             if data.dtype == np.int16 and not _fits_int16(slab):
                 data = data.astype(np.float32, order="F")
@@ -47,10 +53,13 @@ class Stored:
     def labels(self, box: Box | None = None) -> Volume:
         """Labels in Fortran order: uint8, or uint16 where stored so or needed.
 
-        Raises `FileError` naming the first value that is negative, above 65535 or not whole.
+        Raises `FileError` naming the first value that is negative, above 65535 or not whole, and before reading if
+        the voxels take more memory than `limits` allows.
         """
         box = self._inside(box)
-        data = np.empty(box.shape, np.uint16 if self.dtype == np.uint16 else np.uint8, order="F")
+        kind = np.dtype(np.uint16 if self.dtype == np.uint16 else np.uint8)
+        require_room(self.path, box.shape, kind.itemsize)
+        data = np.empty(box.shape, kind, order="F")
         for start, slab in self._values(box):
             if slab.dtype not in _LABEL_TYPES:
                 self._refuse_unless_labels(slab)
