@@ -16,7 +16,7 @@ FLOORS = {
     "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "names": 0, "recipe": 0, "resampling": 0, "volume": 0,
     "orientation": 0, "hounsfield": 0,
     "formats": 1, "anatomy": 1, "tables": 1,
-    "files": 2, "runs": 2, "statistics": 2, "degradation": 2,
+    "files": 2, "runs": 2, "inputs": 2, "statistics": 2, "degradation": 2,
     "cases": 3,
     "slices": 4, "pictures": 5,
     "engine": 6,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,6 +15,7 @@ import numpy as np
 from synthoma import anatomy, files, names
 from synthoma.errors import CaseError, SynthomaError
 from synthoma.formats.segments import Segment
+from synthoma.inputs import Reads
 from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 
@@ -142,6 +144,23 @@ class Case:
         labels = files.read_labels(path, box and scan.box_on(stored, box))
         return labels.on(scan if box is None else scan.crop(box))
 
+    def reads(self) -> Reads:
+        """What the case is made from: what is known of it, and every file behind its scan and its masks.
+
+        Reads no voxels. Masks that are made when asked for tell by a `reads` of their own what they are made from, or
+        by their fields; of other functions nothing is known.
+        """
+        known = [self.id, self.patient, self.dataset, dict(self.attributes)]
+        tells = getattr(self.masks, "reads", None)
+        if tells is not None:
+            return Reads([known, _without_file(self.image)], _files_of(self.image)) + tells()
+        sources = {"": self.image, **self.masks}
+        places = {
+            path: number for number, path in enumerate(dict.fromkeys(p for s in sources.values() for p in _files_of(s)))
+        }
+        facts = [[name, _without_file(s), [places[path] for path in _files_of(s)]] for name, s in sources.items()]
+        return Reads([known, facts], tuple(places))
+
     def has_organ(self, organ: str) -> bool:
         """Whether any part of the organ is annotated."""
         return any(part in self.masks for part in anatomy.organ(organ).structures)
@@ -181,6 +200,28 @@ class _CaseNamed:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SynthomaError) and error.case is None:
             raise error.of_case(self.case) from error
+
+
+def _files_of(source: Any) -> tuple[Path, ...]:
+    """The files behind a source; of a function with fields (a dataclass), those among its fields."""
+    if isinstance(source, Path):
+        return (source,)
+    if isinstance(source, tuple):
+        return tuple(path for part in source for path in _files_of(part))
+    if is_dataclass(source) and not isinstance(source, Volume | Case):
+        return tuple(path for own in fields(source) for path in _files_of(getattr(source, own.name)))
+    return ()
+
+
+def _without_file(source: Source) -> Any:
+    """What tells a source beside its file: the values of a label map, the voxels of one in memory."""
+    if isinstance(source, Label):
+        return list(source.values)
+    if isinstance(source, Volume):
+        digest = hashlib.blake2b(repr((source.data.shape, source.geometry.affine.tolist())).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(source.data).tobytes())
+        return digest.hexdigest()
+    return "file" if isinstance(source, Path) else "made"
 
 
 def _as_bool(data: Array) -> Array:

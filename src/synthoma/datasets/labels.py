@@ -13,6 +13,7 @@ import numpy as np
 from synthoma import anatomy, files, names
 from synthoma.cases import Case, Label
 from synthoma.errors import LayoutError, SynthomaError
+from synthoma.inputs import Reads
 from synthoma.volume import Array
 
 Values = Mapping[str, tuple[int, ...]]
@@ -123,6 +124,10 @@ class PresentLabels(Mapping[str, Label]):
             for name, own in self.classes.items()
             if name in self.certain or present.intersection(own)
         }
+
+    def reads(self) -> Reads:
+        """What the masks are made from; the map is not read for it."""
+        return Reads({name: list(values) for name, values in self.classes.items()}, (self.path,))
 
     def __getitem__(self, structure: str) -> Label:
         return self._sources[structure]

@@ -26,12 +26,13 @@ Result = TypeVar("Result")
 CONNECT_S = 20.0
 REFRESH_S = 1.0
 WARN_S = 60.0
+RESTART_S = 60.0
 
 SUBMIT_COMMANDS = {"slurm": "sbatch", "pbs": "qsub"}
 log = logging.getLogger(__name__)
 
 _QUEUED = ("queue", "account", "walltime", "workers_per_job", "interface", "directives", "prologue")
-# kind -> the settings that mean something to it, besides workers and memory_gb
+# kind -> the settings that mean something to it, besides workers, memory_gb and timeout_s
 SETTINGS = {
     "local": (),
     "slurm": _QUEUED,
@@ -43,7 +44,8 @@ SETTINGS = {
 class ClusterRecipe(Recipe):
     """Workers on another machine, or on many; each is one process that runs one case at a time with one thread.
 
-    memory_gb: of one worker; one that exceeds it is killed and replaced. directives: lines for the scheduler
+    memory_gb: of one worker; one that exceeds it is killed and replaced. timeout_s: seconds that a case may take, as
+    `--timeout` says it. directives: lines for the scheduler
     (`--gres=gpu:1`); prologue: shell lines before a worker starts (`source .venv/bin/activate`). interface: the
     network that nodes share (`ib0`). image: a container that holds synthoma. volume_claim, mount: the claim with
     the data and where it appears in a worker. Folders must have the same path on every worker.
@@ -52,6 +54,7 @@ class ClusterRecipe(Recipe):
     kind: Literal["local", "slurm", "pbs", "kubernetes"] = "local"
     workers: int = Field(2, ge=1)
     memory_gb: float = Field(4.0, gt=0)
+    timeout_s: float | None = Field(None, gt=0)
     queue: str | None = None
     account: str | None = None
     walltime: str = "24:00:00"
@@ -66,7 +69,7 @@ class ClusterRecipe(Recipe):
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Self:
-        known = {"kind", "workers", "memory_gb", *SETTINGS[self.kind]}
+        known = {"kind", "workers", "memory_gb", "timeout_s", *SETTINGS[self.kind]}
         idle = sorted(self.model_fields_set - known)
         if idle:
             raise ValueError(f"{', '.join(idle)} mean nothing to kind = {self.kind!r}")
@@ -80,38 +83,50 @@ def run_on_cluster(
     items: Sequence[Item],
     cluster: str | ClusterRecipe,
     lost: Callable[[Item, str, str], Result],
+    timeout_s: float | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
     """The index and the result of every item, as they finish, from a Dask cluster.
 
     cluster: the address of a scheduler (`tcp://host:8786`), or a recipe for a cluster that lives as long as this
     call. One item per worker thread is submitted at a time, so that the scheduler stays small with a million of
     them. Dask blames every item on a worker that dies, so one that is blamed for three deaths is tried once more,
-    alone, before it is `lost` (see `processes.run_on_processes`). Raises `RunError` if there is no scheduler, or
+    alone, before it is `lost` (see `processes.run_on_processes`). timeout_s, or else the recipe's: an item that a
+    worker has had for longer (to the second) is lost, and the worker is restarted, if it has a nanny. Raises `RunError` if there is no scheduler, or
     it goes away. No items start no cluster.
     """
     if not items:
         return
+    least = 1
+    if isinstance(cluster, ClusterRecipe):
+        least, timeout_s = cluster.workers, timeout_s or cluster.timeout_s
     with _connect(cluster) as client:
-        least = 1 if isinstance(cluster, str) else cluster.workers
         suspects = []
-        for index, future in _finished(client, task, items, range(len(items)), least):
-            if _blamed(future):
+        for index, future in _finished(client, task, items, range(len(items)), least, timeout_s):
+            if future is None:
+                yield index, lost(items[index], f"ended after {timeout_s:g} s, the time a case has (--timeout)", "")
+            elif _blamed(future):
                 suspects.append(index)
             else:
                 yield index, _outcome(future, items[index], lost)
         for suspect in suspects:
-            for index, future in _finished(client, task, items, [suspect], least):
+            for index, future in _finished(client, task, items, [suspect], least, None):
                 yield index, _outcome(future, items[index], lost)
 
 
 def _finished(
-    client: Any, task: Callable[[Item], Result], items: Sequence[Item], indices: Iterable[int], least: int
+    client: Any,
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    indices: Iterable[int],
+    least: int,
+    timeout_s: float | None,
 ) -> Iterator[tuple[int, Any]]:
-    """Each index and its finished future; never more submitted than the workers' threads, or `least`."""
+    """Each index and its finished future, None if its time ran out; as many submitted as workers' threads, or `least`."""
     finished: SimpleQueue[Any] = SimpleQueue()
     submitted: dict[Any, int] = {}
     indices = iter(indices)
     room, looked, warned = least, -REFRESH_S, time.monotonic()
+    begun: dict[str, float] = {}
     while True:
         if time.monotonic() - looked >= REFRESH_S:
             threads, looked = sum(client.nthreads().values()), time.monotonic()
@@ -119,6 +134,9 @@ def _finished(
             if not threads and looked - warned >= WARN_S:
                 warned = looked
                 log.warning("the cluster has no worker; its queue and the logs of its jobs may say why")
+            if timeout_s is not None:
+                for future in _end_overdue(client, submitted, begun, timeout_s):
+                    yield submitted.pop(future), None
         for index in islice(indices, max(room - len(submitted), 0)):
             future = client.submit(task, items[index], pure=False)
             submitted[future] = index
@@ -127,7 +145,24 @@ def _finished(
             return
         with suppress(Empty):  # after a second without news, look whether workers have joined
             future = finished.get(timeout=REFRESH_S)
-            yield submitted.pop(future), future
+            if future in submitted:  # what was ended for its time finishes as well, canceled
+                yield submitted.pop(future), future
+
+
+def _end_overdue(client: Any, submitted: Iterable[Any], begun: dict[str, float], timeout_s: float) -> list[Any]:
+    """The futures whose worker has had them for too long, canceled, their workers restarted; notes in `begun` since when."""
+    now = time.monotonic()
+    workers = {str(key): worker for worker, keys in client.processing().items() for key in keys}
+    for key in workers:
+        begun.setdefault(key, now)
+    over = [future for future in submitted if str(future.key) in workers and now - begun[str(future.key)] >= timeout_s]
+    client.cancel(over)
+    stuck = sorted({workers[str(future.key)] for future in over})
+    if stuck:
+        answers = client.restart_workers(stuck, timeout=RESTART_S, raise_for_error=False)
+        for worker in (worker for worker, answer in answers.items() if answer != "OK"):
+            log.warning("%s cannot be restarted and stays with its case; start workers with a nanny", worker)
+    return over
 
 
 def _blamed(future: Any) -> bool:

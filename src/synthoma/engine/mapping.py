@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pickle
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
+from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
 from synthoma.errors import RunError
+from synthoma.inputs import Reads
 from synthoma.recipe import read_recipe
-from synthoma.runs import Journal, Run
+from synthoma.runs import Run
 
-# A case as it travels: its id and itself. What comes back is its record as one line of JSON.
-Item = tuple[str, Any]
+BEGUN = ".begun"  # in the run folder: the case that this process works on
 
+# A record as a line of JSON, and the stamp of the files that it was made from.
+Outcome = tuple[str, str]
 
-@dataclass(frozen=True)
-class CaseRecord:
-    """What became of one case.
-
-    result: what the function returned, as JSON data; empty if it failed. error: one sentence, the type and the
-    message; traceback: the whole of it, from the process that ran the case. Both empty if it is done.
-    """
-
-    case: str
-    status: Literal["done", "failed"]
-    result: dict[str, Any]
-    error: str = ""
-    traceback: str = ""
+log = logging.getLogger(__name__)
 
 
 def map_cases(
@@ -45,69 +39,107 @@ def map_cases(
     run: Run | None = None,
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
+    timeout_s: float | None = None,
     title: str = "",
     key: Callable[[Any], str] = attrgetter("id"),
     journal: str = "records",
+    reads: Callable[[Any], Reads] | None = None,
 ) -> list[CaseRecord]:
     """The record of every case, in the order of `cases`, wherever and in whatever order they were done.
 
     function: case -> JSON data; what it writes it writes atomically and under fixed names, so that doing a case
-    again writes the same bytes. A case that raises, or kills three workers, is a failed record; the others go on.
-    run: records are kept in its `JOURNAL.jsonl` as they come; cases done there before are not done again, failed
-    ones are. Without a run nothing is kept. No cases give no records.
+    again writes the same bytes. A case that raises, kills three workers, or runs out of time is a failed record; the
+    others go on. run: records are kept in its `JOURNAL.jsonl` as they come; cases done there before are not done
+    again unless their files have changed, failed ones are. Without a run nothing is kept. No cases give no records.
     workers: 0 or 1 works in this process, more in as many processes of one thread each; function and cases must
     then pickle. cluster: the address of a Dask scheduler (`tcp://...`), the path of a cluster recipe, or the recipe.
-    title: names the progress on stderr; without it there is none. key: case -> id, unique among `cases`.
+    timeout_s: seconds that a case may take, None for any; its process is then ended, so with no workers the cases run
+    in one. title: names the progress on stderr; without it there is none. key: case -> id, unique among `cases`.
+    reads: case -> what it is made from, kept as a digest in its record; None if a case is made from nothing but itself.
     """
-    items: list[Item] = [(key(case), case) for case in cases]
-    _refuse_duplicates(items)
-    log = run.journal(journal) if run else None
-    records = _done_before(log, items) if log else {}
-    todo = [item for item in items if item[0] not in records]
-    outcomes = _start(partial(attempt, function), todo, workers, cluster)
-    with closing(outcomes), show_progress(title, len(items), len(records)) as advance:
-        for _, line in outcomes:
-            if log:
-                log.append(line)
+    pairs = [(key(case), case) for case in cases]
+    _refuse_duplicates(pairs)
+    written = run.journal(journal) if run else None
+    stamped = run.journal(f".{journal}.stamps") if run and reads else None
+    records: dict[str, CaseRecord] = {}
+    stamps: dict[str, str] = read_stamps(stamped) if stamped else {}
+    todo = [Item(name, case) for name, case in pairs]
+    if written:
+        before = read_records(written)
+        refuse_strangers(written, before, pairs)
+        records, todo = sort_out(pairs, before, stamps, reads)
+    mark = run.folder / BEGUN if run else None
+    outcomes = _start(partial(attempt, function, reads), todo, workers, cluster, timeout_s, mark)
+    with closing(outcomes), show_progress(title, len(pairs), len(records)) as advance:
+        for _, (line, stamp) in outcomes:
             record = CaseRecord(**json.loads(line))
+            if written and record != before.get(record.case):
+                written.append(line)
+            if stamped and stamp:
+                stamps[record.case] = stamp
+                stamped.append(stamp_line(record.case, stamp))
             records[record.case] = record
             advance(record.status == "failed")
-    ordered = [records[case] for case, _ in items]
-    if run and log:
-        log.replace(_line(record) for record in ordered)
+    ordered = [records[name] for name, _ in pairs]
+    if run and written:
+        _tell_changed(todo, records)
+        written.replace(record.line() for record in ordered)
+        if stamped:
+            stamped.replace(stamp_line(name, stamps[name]) for name, _ in pairs if name in stamps)
         run.note(cases=len(ordered), failed=sum(record.status == "failed" for record in ordered))
     return ordered
 
 
-def exit_code(records: Iterable[CaseRecord]) -> int:
-    """1 if any case failed, else 0."""
-    return int(any(record.status == "failed" for record in records))
+def exit_code(records: Iterable[CaseRecord], allow_failures: int = 0) -> int:
+    """1 if more cases failed than are allowed to, else 0."""
+    return int(sum(record.status == "failed" for record in records) > allow_failures)
 
 
-def attempt(function: Callable[[Any], dict[str, Any]], item: Item) -> str:
-    """The record of one case as a line of JSON; whatever the function raises becomes a failed record."""
-    case_id, case = item
+def attempt(function: Callable[[Any], dict[str, Any]], reads: Callable[[Any], Reads] | None, item: Item) -> Outcome:
+    """The record of one case as a line of JSON, and the stamp of its files; whatever is raised is a failed record.
+
+    A case whose record of an earlier start is from the same files keeps it, and the function is not called.
+    """
+    stamp = inputs = ""
     try:
-        result = function(case)
+        if reads is not None:
+            made_from = reads(item.case)
+            stamp, inputs = made_from.stamp(), made_from.digest()  # before they are read: a later change is seen
+            if item.before is not None and item.before.inputs == inputs:
+                return item.before.line(), stamp
+        result = function(item.case)
         if not isinstance(result, dict):
             raise TypeError(f"returned {type(result).__name__}, expected a dict of JSON data")
-        return _line(CaseRecord(case_id, "done", result))
+        return CaseRecord(item.id, "done", result, inputs=inputs).line(), stamp
     except (Exception, SystemExit) as error:  # noqa: BLE001 (recorded with its traceback: the other cases go on)
         sentence = _one_line(f"{type(error).__name__}: {error}")
-        return _line(CaseRecord(case_id, "failed", {}, sentence, traceback.format_exc()))
+        return CaseRecord(item.id, "failed", {}, sentence, traceback.format_exc(), inputs).line(), ""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many there are beside them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _tell_changed(todo: Iterable[Item], records: Mapping[str, CaseRecord]) -> None:
+    changed = [item.id for item in todo if item.before is not None and records[item.id].inputs != item.before.inputs]
+    if changed:
+        log.warning("%d cases are done again, as their files have changed: %s", len(changed), listed(changed))
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _line(record: CaseRecord) -> str:
-    return json.dumps(vars(record), allow_nan=False)
-
-
 def _start(
-    task: Callable[[Item], str], items: Sequence[Item], workers: int, cluster: str | ClusterRecipe | None
-) -> Generator[tuple[int, str], None, None]:
+    task: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    workers: int,
+    cluster: str | ClusterRecipe | None,
+    timeout_s: float | None,
+    mark: Path | None,
+) -> Generator[tuple[int, Outcome], None, None]:
     if cluster is not None:
         if workers:
             raise RunError(
@@ -115,33 +147,59 @@ def _start(
             )
         if isinstance(cluster, str) and "://" not in cluster:
             cluster = read_recipe(ClusterRecipe, cluster)
-        return run_on_cluster(task, items, cluster, _lost)
+        return run_on_cluster(task, items, cluster, _lost, timeout_s)
     if workers < 0:
         raise ValueError(f"{workers} workers, expected 0 or more")
-    if workers > 1:
-        return run_on_processes(task, items, workers, _lost)
-    return ((index, task(item)) for index, item in enumerate(items))
+    if workers > 1 or timeout_s is not None:
+        if mark:
+            mark.unlink(missing_ok=True)  # a worker may die at any case
+        return run_on_processes(task, items, max(workers, 1), _lost, timeout_s, _tell_slow)
+    return _in_this_process(task, items, mark)
 
 
-def _lost(item: Item, sentence: str, trace: str) -> str:
-    return _line(CaseRecord(item[0], "failed", {}, _one_line(sentence), trace))
+def _in_this_process(
+    task: Callable[[Item], Outcome], items: Sequence[Item], mark: Path | None
+) -> Generator[tuple[int, Outcome], None, None]:
+    """One case after the other; the one at which an earlier process died is tried in a process of its own.
+
+    mark: the file that names the case that is worked on, so that a crash in native code leaves its name.
+    """
+    fatal = mark.read_bytes() if mark and mark.exists() else None
+    for index, item in enumerate(items):
+        if fatal == os.fsencode(item.id) and _travels(task, item):
+            log.warning("%s: an earlier start ended at this case, so it is tried in a process of its own", item.id)
+            yield from ((index, outcome) for _, outcome in run_on_processes(task, [item], 1, _lost))
+            continue
+        if mark:
+            mark.write_bytes(os.fsencode(item.id))
+        try:
+            outcome = task(item)
+        except BaseException:  # Ctrl-C: no fault of the case
+            if mark:
+                mark.unlink(missing_ok=True)
+            raise
+        yield index, outcome
+    if mark:
+        mark.unlink(missing_ok=True)
 
 
-def _refuse_duplicates(items: Sequence[Item]) -> None:
-    twice = [case for case, count in Counter(case for case, _ in items).items() if count > 1]
+def _travels(task: Callable[[Item], Outcome], item: Item) -> bool:
+    try:
+        pickle.dumps((task, item))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def _tell_slow(item: Item, seconds: float) -> None:
+    log.warning("%s has been worked on for %.0f s; --timeout SECONDS ends such a case", item.id, seconds)
+
+
+def _lost(item: Item, sentence: str, trace: str) -> Outcome:
+    return CaseRecord(item.id, "failed", {}, _one_line(sentence), trace).line(), ""
+
+
+def _refuse_duplicates(pairs: Sequence[tuple[str, Any]]) -> None:
+    twice = [case for case, count in Counter(case for case, _ in pairs).items() if count > 1]
     if twice:
         raise RunError(f"{len(twice)} case ids are used more than once", found=", ".join(twice[:5]), fix="rename them")
-
-
-def _done_before(journal: Journal, items: Sequence[Item]) -> dict[str, CaseRecord]:
-    """The records of the cases already done; failed ones are tried again, and the last record of a case counts."""
-    asked = {case for case, _ in items}
-    records = {entry["case"]: entry for entry in journal.read()}
-    strangers = [case for case in records if case not in asked]
-    if strangers:
-        raise RunError(
-            f"{journal.path} has records of {len(strangers)} cases that are not asked for",
-            found=", ".join(strangers[:5]),
-            fix="choose another --out, or ask for those cases as well",
-        )
-    return {case: CaseRecord(**entry) for case, entry in records.items() if entry["status"] == "done"}

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +25,8 @@ Result = TypeVar("Result")
 
 MAX_DEATHS = 3
 GRACE_S = 5.0
+LOOK_S = 5.0  # between looks at what runs long
+SLOW_S = 60.0
 
 # Libraries read these when they load, so they are set before a worker starts. Threads of many workers would fight
 # for the cores, and may sum in another order than one thread does.
@@ -43,22 +46,28 @@ def run_on_processes(
     items: Sequence[Item],
     workers: int,
     lost: Callable[[Item, str, str], Result],
+    timeout_s: float | None = None,
+    slow: Callable[[Item, float], None] | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
     """The index and the result of every item, as they finish, from `workers` processes of one thread each.
 
     task: importable by name; it is sent once to each worker. lost(item, sentence, traceback): what to yield for
-    an item whose workers died three times (each time a new one tries), that cannot be pickled, or whose task
-    raises. Processes are spawned, so a script that calls this needs `if __name__ == "__main__":`. Closing the
+    an item whose workers died three times (each time a new one tries), whose time ran out, that cannot be pickled, or
+    whose task raises. timeout_s: seconds that an item may take; its worker is killed then. slow(item, seconds) is
+    called for an item that runs for a minute and ten times as long as any before it, and at each doubling.
+    Processes are spawned, so a script that calls this needs `if __name__ == "__main__":`. Closing the
     generator kills them, and they end when this process is killed. Raises `RunError` if they cannot start.
     """
     payload = _pickled_task(task)
     waiting = deque(range(len(items)))
     deaths: Counter[int] = Counter()
+    clock = _Clock(timeout_s)
     pool: list[_Worker] = []
     try:
         pool.extend(_Worker(payload) for _ in range(min(workers, len(items))))
         while waiting or any(worker.index is not None for worker in pool):
-            for worker in _with_news(pool):
+            for worker in _with_news(pool, clock.next_look_s(pool)):
+                took_s = worker.busy_s()
                 index, reply = worker.receive()
                 if isinstance(reply, _Death):
                     pool.remove(worker)
@@ -72,7 +81,19 @@ def run_on_processes(
                     following = waiting.popleft()
                     worker.give(following, items[following])
                 if index is not None:
+                    clock.count(took_s)
                     yield index, lost(items[index], *reply) if isinstance(reply, _Fault) else reply
+            for worker in clock.overdue(pool):
+                index = worker.index
+                pool.remove(worker)
+                worker.end()
+                if waiting:
+                    pool.append(_Worker(payload))
+                if index is not None:
+                    yield index, lost(items[index], f"ended after {timeout_s:g} s, the time a case has (--timeout)", "")
+            for worker in clock.slow(pool):
+                if slow is not None and worker.index is not None:
+                    slow(items[worker.index], worker.busy_s())
         for worker in pool:
             worker.dismiss()
         for worker in pool:
@@ -92,17 +113,58 @@ class _Death(NamedTuple):
     started: bool
 
 
+class _Clock:
+    """How long items may take, and how long they usually do."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self.timeout_s = timeout_s
+        self._longest_s = 0.0
+
+    def count(self, took_s: float) -> None:
+        self._longest_s = max(self._longest_s, took_s)
+
+    def next_look_s(self, pool: Sequence[_Worker]) -> float:
+        """Seconds until some worker's time is up, at most a few: somebody may have become slow."""
+        if self.timeout_s is None:
+            return LOOK_S
+        left = [self.timeout_s - worker.busy_s() for worker in pool if worker.index is not None]
+        return max(min([LOOK_S, *left]), 0.0)
+
+    def overdue(self, pool: Sequence[_Worker]) -> list[_Worker]:
+        """Workers that have had their item for too long, and have not answered in this moment."""
+        if self.timeout_s is None:
+            return []
+        return [
+            worker
+            for worker in pool
+            if worker.index is not None and worker.busy_s() >= self.timeout_s and not worker.pipe.poll()
+        ]
+
+    def slow(self, pool: Sequence[_Worker]) -> list[_Worker]:
+        """Workers whose item runs unusually long; each is named again when its time has doubled."""
+        found = []
+        for worker in pool:
+            if worker.index is not None and worker.busy_s() >= max(SLOW_S, 10 * self._longest_s, 2 * worker.named_s):
+                worker.named_s = worker.busy_s()
+                found.append(worker)
+        return found
+
+
 class _Worker:
-    """One process and our end of its pipe; index: of the item it has, None while it has none."""
+    """One process and our end of its pipe; index: of the item it has, None while it has none.
+
+    named_s: for how long it had its item when it was last called slow.
+    """
 
     def __init__(self, payload: bytes) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), name="synthoma-worker")
         self.index: int | None = None
-        self._started = False
+        self.named_s = 0.0
+        self._started, self._given = False, 0.0
         try:
-            with _environment(ONE_THREAD):
+            with _environment(ONE_THREAD), _uninterrupted():
                 self.process.start()
         except OSError as error:
             raise RunError("cannot start a worker", found=error.strerror, fix="fewer --workers") from error
@@ -116,8 +178,12 @@ class _Worker:
             message = pickle.dumps(
                 _Fault(f"{type(error).__name__}: what goes to a worker must pickle; {error}", traceback.format_exc())
             )
-        self.index = index
+        self.index, self.named_s, self._given = index, 0.0, time.monotonic()
         self._send(message)
+
+    def busy_s(self) -> float:
+        """Seconds since it was given its item; 0 if it has none."""
+        return 0.0 if self.index is None else time.monotonic() - self._given
 
     def receive(self) -> tuple[int | None, Any]:
         """The index of its item (None: it has just started, or died idle) and what it answered."""
@@ -150,9 +216,9 @@ class _Worker:
             self.pipe.send_bytes(message)
 
 
-def _with_news(pool: Sequence[_Worker]) -> list[_Worker]:
+def _with_news(pool: Sequence[_Worker], most_s: float) -> list[_Worker]:
     by_pipe = {worker.pipe: worker for worker in pool}
-    return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+    return [by_pipe[pipe] for pipe in wait(list(by_pipe), most_s) if isinstance(pipe, Connection)]
 
 
 def _verdict(index: int | None, death: _Death, deaths: Counter[int]) -> _Fault | None:
@@ -178,6 +244,19 @@ def _pickled_task(task: Callable[[Item], Result]) -> bytes:
         return pickle.dumps(task)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(f"workers import the function by its name, so it cannot be local: {error}") from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process started in this block never sees Ctrl-C, from its first moment on; ours waits for the block's end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -223,5 +302,5 @@ def _listen(pipe: Connection, inbox: SimpleQueue[bytes]) -> None:
 def _attempt(function: Callable[[Any], Any], argument: Any) -> Any:
     try:
         return function(argument)
-    except Exception as error:  # noqa: BLE001 (sent to the parent with its traceback)
+    except BaseException as error:  # noqa: BLE001 (sent to the parent; nobody interrupts a worker but its own code)
         return _Fault(f"{type(error).__name__}: {error}", traceback.format_exc())

@@ -18,6 +18,7 @@ from synthoma.datasets.layouts.nnunet import label_values
 from synthoma.datasets.layouts.opening import Dataset, detect, open_dataset
 from synthoma.errors import CaseError, LayoutError, SynthomaError
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
+from synthoma.inputs import Reads
 
 SCORES = "scores"  # beside `segmentations`: maps whose voxels of at least 0.5 are the mask, read in its place
 
@@ -33,6 +34,10 @@ class Pair:
     def id(self) -> str:
         """The case's."""
         return self.truth.id
+
+    def reads(self) -> Reads:
+        """What the scores are made from: both cases."""
+        return self.truth.reads() + (self.predicted.reads() if self.predicted else Reads())
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from synthoma import anatomy
 from synthoma.cases import Case, Source
+from synthoma.inputs import Reads
 from synthoma.synthesis.pipeline import Synthesis, replay
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest
@@ -106,6 +107,11 @@ class RenderedMasks(Mapping[str, Source]):
         rows = accepted(self.rendering.rows)
         displaced = any(row["plan"]["displacement_mm"] for row in rows)
         return dict.fromkeys(self.rendering.healthy.masks, displaced) | dict.fromkeys(lesions_of(rows), True)
+
+    def reads(self) -> Reads:
+        """What the case is made from: the healthy one, its rows in the manifest, and the overlay if there is one."""
+        made = Reads(self.rendering.rows, (self.rendering.overlay,) if self.rendering.overlay else ())
+        return self.rendering.healthy.reads() + made
 
     def __getitem__(self, structure: str) -> Source:
         if self._changed[structure]:

@@ -1,0 +1,103 @@
+"""One record per case: what became of it, from which files, and which records of an earlier start still hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+from synthoma.errors import RunError
+from synthoma.inputs import Reads
+from synthoma.runs import Journal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What became of one case.
+
+    result: what the function returned, as JSON data; empty if it failed. error: one sentence, the type and the
+    message; traceback: the whole of it, from the process that ran the case. Both empty if it is done.
+    inputs: digest of all that the case was made from (`inputs.Reads`); empty where nothing was asked to be digested.
+    """
+
+    case: str
+    status: Literal["done", "failed"]
+    result: dict[str, Any]
+    error: str = ""
+    traceback: str = ""
+    inputs: str = ""
+
+    def line(self) -> str:
+        """The record as one line of JSON."""
+        return json.dumps(vars(self), allow_nan=False)
+
+
+class Item(NamedTuple):
+    """A case as it travels to where it is done. before: its record from an earlier start, if that may still hold."""
+
+    id: str
+    case: Any
+    before: CaseRecord | None = None
+
+
+def read_records(journal: Journal) -> dict[str, CaseRecord]:
+    """The last record of every case; what is no record is dropped with a warning, so that its case is done again."""
+    known = {own.name for own in fields(CaseRecord)}
+    records = {}
+    for number, entry in enumerate(journal.read(), 1):
+        whole = isinstance(entry, dict) and {"case", "status", "result"} <= set(entry) <= known
+        if whole and isinstance(entry["case"], str) and isinstance(entry["result"], dict):
+            records[entry["case"]] = CaseRecord(**entry)
+        else:
+            log.warning("%s: line %d is no record of a case and is dropped", journal.path, number)
+    return records
+
+
+def stamp_line(case: str, stamp: str) -> str:
+    """A line of the journal of stamps."""
+    return json.dumps({"case": case, "stamp": stamp})
+
+
+def read_stamps(journal: Journal) -> dict[str, str]:
+    """Case -> the stamp of its files when their digest was taken; what cannot be read is left out."""
+    entries = [entry for entry in journal.read() if isinstance(entry, dict)]
+    return {str(entry.get("case")): str(entry.get("stamp", "")) for entry in entries}
+
+
+def sort_out(
+    cases: Sequence[tuple[str, Any]],
+    records: Mapping[str, CaseRecord],
+    stamps: Mapping[str, str],
+    reads: Callable[[Any], Reads] | None,
+) -> tuple[dict[str, CaseRecord], list[Item]]:
+    """The records that hold as they are, and the cases that have to be looked at or done.
+
+    A done case whose files have the sizes, times and inodes that they had is left alone without reading them.
+    Where they have not, its record travels along: if the digest turns out the same, the record holds after all.
+    """
+    kept, todo = {}, []
+    for name, case in cases:
+        before = records.get(name)
+        if before is None or before.status == "failed":
+            todo.append(Item(name, case))
+        elif reads is None or (stamps.get(name) and stamps[name] == reads(case).stamp()):
+            kept[name] = before
+        else:
+            todo.append(Item(name, case, before))
+    return kept, todo
+
+
+def refuse_strangers(journal: Journal, records: Mapping[str, CaseRecord], cases: Sequence[tuple[str, Any]]) -> None:
+    """`RunError` if the journal has records of cases that are not asked for."""
+    asked = {name for name, _ in cases}
+    strangers = [name for name in records if name not in asked]
+    if strangers:
+        raise RunError(
+            f"{journal.path} has records of {len(strangers)} cases that are not asked for",
+            found=", ".join(strangers[:5]),
+            fix="choose another --out, or ask for those cases as well",
+        )
