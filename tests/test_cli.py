@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from synthoma import files
 from synthoma.reading import open_dataset, read_case
 from synthoma.synthesis.store.manifest import read_manifest
+from synthoma.volume import Volume
 
 ROOT = Path(__file__).parents[1]
 
@@ -178,3 +180,27 @@ def test_predictions_are_scored_and_two_models_compared(work: Path) -> None:
     done("compare", "perfect", "replayed", "--out", "comparison", cwd=work)
     page = (work / "comparison/report.html").read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+
+
+def test_a_prediction_that_changed_is_scored_anew(work: Path) -> None:
+    folder = work / "predicted" / "insilico_0000" / "segmentations"
+    folder.mkdir(parents=True)
+    truth = read_case(work / "synthetic/insilico_0000").read_mask("liver_lesion")
+    asked = ("evaluate", "synthetic", "predicted", "--out", "scores", "--set", 'structures=["liver_lesion"]')
+    found = []
+    for data in (np.zeros_like(truth.data), truth.data):
+        files.write_volume(Volume(data, truth.geometry), folder / "liver_lesion.nii.gz")
+        done(*asked, cwd=work)
+        record = json.loads((work / "scores/records.jsonl").read_text())
+        found.append(record["result"]["rows"][0]["dsc"])
+    assert found == [0, 1]
+
+
+def test_a_mask_that_was_mended_is_valid_and_one_that_broke_since_is_not(work: Path) -> None:
+    shutil.copytree(work / "cohort", work / "hurt")
+    mask = work / "hurt/insilico_0000/segmentations/liver.nii.gz"
+    whole = mask.read_bytes()
+    for content, code in ((whole[:300], 1), (whole, 0), (whole[:300], 1)):
+        mask.write_bytes(content)
+        result = synthoma("validate", "hurt", "--out", "hurt_report", cwd=work)
+        assert result.returncode == code, result.stdout + result.stderr

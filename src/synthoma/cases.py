@@ -153,7 +153,8 @@ class Case:
         known = [self.id, self.patient, self.dataset, dict(self.attributes)]
         tells = getattr(self.masks, "reads", None)
         if tells is not None:
-            return Reads([known, _without_file(self.image)], _files_of(self.image)) + tells()
+            masks: Reads = tells()
+            return Reads([known, _without_file(self.image)], _files_of(self.image)) + masks
         sources = {"": self.image, **self.masks}
         places = {
             path: number for number, path in enumerate(dict.fromkeys(p for s in sources.values() for p in _files_of(s)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -72,3 +73,9 @@ class CaseError(SynthomaError):
 
 class MissingExtraError(SynthomaError):
     """An optional dependency that is not installed; the message is the install line."""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many there are beside them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -69,9 +69,9 @@ class Reads:
             if path.is_dir():
                 inner = (Path(at) / name for at, _, names in os.walk(path) for name in names)
                 yield from ((f"{number}/{file.relative_to(path)}", file) for file in sorted(inner))
-            elif path.suffix.lower() in _SIDECARS:
+            elif path.suffix.lower() in _SIDECARS and path.is_file():
                 beside = sorted(file for file in path.parent.iterdir() if file.stem == path.stem and file.is_file())
-                yield from ((f"{number}/{file.suffix}", file) for file in beside or [path])
+                yield from ((f"{number}/{file.suffix}", file) for file in beside)
             else:
                 yield str(number), path
 

@@ -18,7 +18,8 @@ from synthoma.cases import Case, Label
 from synthoma.datasets.catalog import describe_case, read_catalog, write_catalog
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.validation import CODES, ValidateRecipe, check_case, summarise
-from synthoma.engine.mapping import CaseRecord, map_cases
+from synthoma.engine.mapping import map_cases
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import LayoutError, RecipeError
 from synthoma.recipe import read_recipe
 from synthoma.volume import Geometry, Volume

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from synthoma.disk import write_text
-from synthoma.engine.mapping import CaseRecord, exit_code, map_cases
+from synthoma.engine.mapping import exit_code, map_cases
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import CaseError, RunError
+from synthoma.inputs import Reads
 from synthoma.recipe import Recipe
 from synthoma.runs import open_run, read_run
 from synthoma.seeds import rng_for
@@ -215,3 +217,117 @@ def test_ctrl_c_leaves_a_run_that_is_interrupted_and_resumes(tmp_path: Path) -> 
     assert not (tmp_path / ".lock").exists()
     draw_all(tmp_path, count=150)
     assert read_run(tmp_path).summary == {"cases": 150, "failed": 2}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case made from a file, whose measurement appends to a tally."""
+
+    id: str
+    path: Path
+    tally: Path
+
+    def reads(self) -> Reads:
+        return Reads(self.id, (self.path,))
+
+
+def measure(case: Measured) -> dict[str, Any]:
+    with case.tally.open("a") as file:
+        file.write(case.id)
+    return {"length": len(case.path.read_text())}
+
+
+def test_a_resumed_run_does_again_what_is_made_from_changed_files_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tally = tmp_path / "tally"
+    cases = [Measured(name, tmp_path / f"{name}.txt", tally) for name in "abc"]
+
+    def run_all(workers: int = 0) -> list[int]:
+        tally.write_text("")
+        with open_run(tmp_path / "out", "measure", Nothing()) as run:
+            records = map_cases(measure, cases, run=run, workers=workers, reads=Measured.reads)
+        return [record.result["length"] for record in records]
+
+    for case in cases:
+        case.path.write_text("four")
+    assert run_all() == [4, 4, 4]
+    assert run_all(workers=2) == [4, 4, 4]
+    assert tally.read_text() == ""
+    assert not caplog.records
+    cases[1].path.write_text("seven..")
+    assert run_all() == [4, 7, 4]
+    assert tally.read_text() == "b"
+    assert "1 cases are done again, as their files have changed: b" in caplog.text
+    cases[2].path.touch()  # another time, the same content
+    assert run_all() == [4, 7, 4]
+    assert tally.read_text() == ""
+
+
+def test_files_that_have_not_changed_are_not_read_again_to_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("four")
+    cases = [Measured("a", path, tmp_path / "tally")]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)  # so that the file is old
+    for attempt in range(2):
+        with open_run(tmp_path / "out", "measure", Nothing()) as run:
+            map_cases(measure, cases, run=run, reads=Measured.reads)
+        if attempt == 0:
+            monkeypatch.setattr(Reads, "digest", lambda self: pytest.fail("read again"))
+    assert (tmp_path / "tally").read_text() == "a"
+
+
+@pytest.mark.parametrize("line", ["[]", '{"case": "a"}', '{"case": 1, "status": "done", "result": {}}', '{"x": 1}'])
+def test_a_line_that_is_no_record_is_dropped_and_its_case_done_again(tmp_path: Path, line: str) -> None:
+    with open_run(tmp_path, "once", Nothing()) as run:
+        map_cases(lambda case: {}, "a", key=str, run=run)
+    (tmp_path / "records.jsonl").write_text(line + "\n")
+    with open_run(tmp_path, "once", Nothing()) as run:
+        (record,) = map_cases(lambda case: {"again": 1}, "a", key=str, run=run)
+    assert record.result == {"again": 1}
+
+
+def hang(job: Job) -> dict[str, Any]:
+    """`hang*` never returns, `abort` ends its process as a decoder does."""
+    if job.id.startswith("hang"):
+        time.sleep(1e6)
+    if job.id == "abort":
+        os.abort()
+    if job.id == "stop":
+        raise KeyboardInterrupt
+    return {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_case_that_takes_too_long_is_ended_and_the_others_are_done(tmp_path: Path, workers: int) -> None:
+    cases = [Job(name, tmp_path) for name in ("hang1", "hang2", "a", "b")]
+    records = {r.case: r for r in map_cases(hang, cases, workers=workers, timeout_s=0.5)}
+    assert [records[name].status for name in "ab"] == ["done", "done"]
+    for name in ("hang1", "hang2"):
+        assert records[name].error == "ended after 0.5 s, the time that a case has (--timeout)"
+
+
+def test_an_interrupt_inside_a_worker_fails_its_case_only(tmp_path: Path) -> None:
+    records = map_cases(hang, [Job("stop", tmp_path), Job("a", tmp_path), Job("b", tmp_path)], workers=2)
+    assert [record.status for record in records] == ["failed", "done", "done"]
+    assert "KeyboardInterrupt" in records[0].error
+
+
+def abort_all(folder: str) -> None:
+    with open_run(folder, "hang", Nothing()) as run:
+        map_cases(hang, [Job(name, Path(folder)) for name in ("a", "abort", "b")], run=run)
+
+
+def test_the_run_after_a_crash_in_native_code_records_its_case_and_goes_on(tmp_path: Path) -> None:
+    script = "import sys, test_mapping; test_mapping.abort_all(sys.argv[1])"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    where = Path(__file__).parent
+    assert subprocess.run(command, cwd=where, capture_output=True, check=False).returncode == -signal.SIGABRT
+    assert subprocess.run(command, cwd=where, capture_output=True, check=False).returncode == 0
+    records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [record["status"] for record in records] == ["done", "failed", "done"]
+    assert records[1]["error"] == "killed three workers, last exit code -6 (SIGABRT)"
+    assert not (tmp_path / ".begun").exists()

@@ -11,7 +11,8 @@ from synthesis.phantoms import FAT, KIDNEY, LIVER, grid, noise, rho
 from synthoma import disk, files
 from synthoma.cases import Case
 from synthoma.datasets.writing import write_case
-from synthoma.engine.mapping import CaseRecord, map_cases
+from synthoma.engine.mapping import map_cases
+from synthoma.engine.records import CaseRecord
 from synthoma.reading import open_dataset
 from synthoma.recipe import Recipe
 from synthoma.runs import open_run

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synthoma.errors import listed
+
 if TYPE_CHECKING:
     from synthoma.datasets.layouts.opening import Dataset
-    from synthoma.engine.mapping import CaseRecord
+    from synthoma.engine.records import CaseRecord
+    from synthoma.errors import SynthomaError
 
 INTERRUPTED = 130
 
@@ -34,6 +39,13 @@ AllowModules = Annotated[
 ]  # fmt: skip
 Workers = Annotated[int, typer.Option("--workers", help="Processes on this machine; 0 works in this one.")]
 Cluster = Annotated[str | None, typer.Option("--cluster", help="Dask scheduler (tcp://...), or a cluster recipe.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0.001, help="Seconds that a case may take; then it is ended and counts as failed."),
+]
+AllowFailures = Annotated[
+    int, typer.Option("--allow-failures", min=0, help="Exit with 0 though so many cases failed or were left out.")
+]
 RecipeName = Annotated[
     str, typer.Argument(help="Recipe: a TOML file, or the name of one that comes along.", metavar="RECIPE")
 ]
@@ -52,13 +64,35 @@ def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:
     return reading.input_facts(dataset, **others)
 
 
-def finish(records: list[CaseRecord], out: Path, faults: list[str] | None = None) -> None:
-    """What became of the cases, and the exit code: 1 if any failed."""
+def finish(
+    records: Sequence[CaseRecord], out: Path, faults: Sequence[SynthomaError] = (), allow_failures: int = 0
+) -> None:
+    """What became of the cases, and the exit code: 1 if more failed than may.
+
+    faults: what could not even be read as a case. Failures of one kind are one line with the number of their cases.
+    """
     failed = [record for record in records if record.status == "failed"]
-    for line in [f"{record.case}: {record.error}" for record in failed] + (faults or []):
-        typer.echo(line, err=True)
-    typer.echo(f"{len(records) - len(failed)} cases done, {len(failed) + len(faults or [])} failed: {out}")
-    raise typer.Exit(1 if failed or faults else 0)
+    told = [(record.case, record.error) for record in failed] + [(fault.case or "", str(fault)) for fault in faults]
+    say_once(told)
+    typer.echo(f"{len(records) - len(failed)} cases done, {len(told)} failed: {out}")
+    if told and failed:
+        typer.echo(f"Each failure with its traceback: {out / 'records.jsonl'}", err=True)
+    raise typer.Exit(1 if len(told) > allow_failures else 0)
+
+
+def say_once(told: Iterable[tuple[str, str]]) -> None:
+    """Lines on stderr about cases: those that differ in names and numbers only are one, with the number of cases."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for case, text in told:
+        plain = text.replace(case, "") if case else text
+        kinds.setdefault(re.sub(r"\d+(\.\d+)?", "0", plain), []).append((case, text))
+    for alike in kinds.values():
+        case, text = alike[0]
+        if len(alike) == 1:
+            typer.echo(text if not case or case in text else f"{case}: {text}", err=True)
+        else:
+            names = [case for case, _ in alike if case]
+            typer.echo(f"{len(alike)} cases ({listed(names)}): {text.replace(f'{case}: ', '', 1)}", err=True)
 
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

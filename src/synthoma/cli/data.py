@@ -9,7 +9,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Out, Overrides, RecipeName, Workers, app, finish, input_facts, table
+from synthoma.cli.app import (
+    AllowFailures,
+    Cluster,
+    Out,
+    Overrides,
+    RecipeName,
+    Timeout,
+    Workers,
+    app,
+    finish,
+    input_facts,
+    table,
+)
 
 
 @app.command()
@@ -45,11 +57,13 @@ def validate(
     changes: Overrides = [],  # noqa: B006 (typer reads the default, nobody writes it)
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
 ) -> None:
     """Check geometry, HU, labels and duplicates of every case; exit 1 if any is at fault."""
     from functools import partial
 
     from synthoma import disk, runs
+    from synthoma.cases import Case
     from synthoma.datasets.catalog import write_catalog
     from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
     from synthoma.engine import mapping
@@ -62,7 +76,7 @@ def validate(
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
         records = mapping.map_cases(
             partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
-            title="validate",
+            timeout_s=timeout, title="validate", reads=Case.reads,
         )  # fmt: skip
         report = summarise(records, settings, dataset.faults)
         disk.write_json(folder / "report.json", report.as_dict())
@@ -86,11 +100,14 @@ def convert(
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Write a data set in another layout; the input is never written to."""
     from functools import partial
 
     from synthoma import runs
+    from synthoma.cases import Case
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
@@ -102,17 +119,23 @@ def convert(
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to)) as run:
         records = mapping.map_cases(
             partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
-            title="convert",
+            timeout_s=timeout, title="convert", reads=Case.reads,
         )  # fmt: skip
         finish_conversion(conversion, [record.result for record in records if record.status == "done"])
         run.note(faults=[str(fault) for fault in dataset.faults])
-    finish(records, out, [str(fault) for fault in dataset.faults])
+    finish(records, out, dataset.faults, allow_failures)
 
 
 @app.command()
 def cohort(
-    recipe: RecipeName, out: Out, changes: Overrides = [], workers: Workers = 0, cluster: Cluster = None  # noqa: B006
-) -> None:  # fmt: skip
+    recipe: RecipeName,
+    out: Out,
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
+) -> None:
     """Draw in-silico patients and write them as a data set."""
     from functools import partial
 
@@ -125,10 +148,10 @@ def cohort(
     with runs.open_run(out, "cohort", settings, seed=settings.seed) as run:
         records = mapping.map_cases(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,
-            cluster=cluster, title="cohort", key=settings.case_id,
+            cluster=cluster, timeout_s=timeout, title="cohort", key=settings.case_id,
         )  # fmt: skip
         run.note(**finish_cohort(records, settings, out))
-    finish(records, out)
+    finish(records, out, allow_failures=allow_failures)
 
 
 @app.command()

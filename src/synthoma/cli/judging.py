@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import Cluster, Out, Overrides, Workers, app, finish, input_facts
+from synthoma.cli.app import AllowFailures, Cluster, Out, Overrides, Timeout, Workers, app, finish, input_facts
 
 
 @app.command()
@@ -20,6 +20,8 @@ def evaluate(
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Score predictions: voxel, surface, lesion and patient, with intervals; tables and one HTML page."""
     from functools import partial
@@ -27,7 +29,7 @@ def evaluate(
     from synthoma import runs
     from synthoma.engine import mapping
     from synthoma.evaluation.outputs import KIND, finish_evaluation
-    from synthoma.evaluation.pairing import pair_cases, score_pair
+    from synthoma.evaluation.pairing import Pair, pair_cases, score_pair
     from synthoma.evaluation.scoring import EvaluateRecipe
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
@@ -38,10 +40,10 @@ def evaluate(
     with runs.open_run(out, KIND, settings, seed, input_facts(dataset, predictions=str(predictions.resolve()))) as run:
         records = mapping.map_cases(
             partial(score_pair, structures=pairs.structures, recipe=settings), pairs.pairs, run=run, workers=workers,
-            cluster=cluster, title="evaluate",
+            cluster=cluster, timeout_s=timeout, title="evaluate", reads=Pair.reads,
         )  # fmt: skip
         run.note(**finish_evaluation(records, pairs, out, settings, seed))
-    finish(records, out, [str(fault) for fault in pairs.faults])
+    finish(records, out, pairs.faults, allow_failures)
 
 
 @app.command()

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Cluster, Out, Overrides, RecipeName, Workers, app, finish, input_facts
+from synthoma.cli.app import (
+    AllowFailures,
+    Cluster,
+    Out,
+    Overrides,
+    RecipeName,
+    Timeout,
+    Workers,
+    app,
+    finish,
+    input_facts,
+    say_once,
+)
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
@@ -59,11 +71,14 @@ def segment(
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Segment organs and tumors, on exactly the scans' grids."""
     from functools import partial
 
     from synthoma import disk, runs
+    from synthoma.cases import Case
     from synthoma.engine import mapping
     from synthoma.extras import need
     from synthoma.reading import open_dataset
@@ -85,12 +100,11 @@ def segment(
     with runs.open_run(out, "segment", settings, inputs=facts) as run:
         records = mapping.map_cases(
             partial(segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities),
-            dataset.cases, run=run, workers=workers, cluster=cluster, title="segment",
+            dataset.cases, run=run, workers=workers, cluster=cluster, timeout_s=timeout, title="segment",
+            reads=Case.reads,
         )  # fmt: skip
-    for record in records:
-        for note in record.result.get("notes", ()):
-            typer.echo(f"{record.case}: {note}", err=True)
-    finish(records, out, [str(fault) for fault in dataset.faults])
+    say_once((record.case, note) for record in records for note in record.result.get("notes", ()))
+    finish(records, out, dataset.faults, allow_failures)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish, input_facts
+from synthoma.cli.app import AllowFailures, Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish, input_facts
 
 
 @app.command()
@@ -21,6 +21,7 @@ def scale(
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
     from synthoma import runs
@@ -38,7 +39,7 @@ def scale(
     )  # fmt: skip
     typer.echo(runs.read_run(out).summary.get("answer", "No point is done, so there is no answer."))
     typer.echo(f"report: {out / REPORT}")
-    finish(records, out, [str(fault) for fault in dataset.faults])
+    finish(records, out, dataset.faults, allow_failures)
 
 
 @app.command()

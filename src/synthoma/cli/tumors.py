@@ -9,20 +9,23 @@ import typer
 
 from synthoma.cli.app import (
     AllowModules,
+    AllowFailures,
     Cluster,
     Data,
     Maps,
     Out,
     Overrides,
     RecipeName,
+    Timeout,
     Workers,
     app,
     finish,
     input_facts,
+    say_once,
 )
 
 if TYPE_CHECKING:
-    from synthoma.engine.mapping import CaseRecord
+    from synthoma.engine.records import CaseRecord
 
 
 @app.command()
@@ -42,11 +45,14 @@ def synthesize(
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Put tumors into the cases of a data set; the manifest can replay every one of them."""
     from functools import partial
 
     from synthoma import runs
+    from synthoma.cases import Case
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
@@ -62,12 +68,12 @@ def synthesize(
     ) as run:
         records = mapping.map_cases(
             partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps), cases,
-            run=run, workers=workers, cluster=cluster, title="synthesize",
+            run=run, workers=workers, cluster=cluster, timeout_s=timeout, title="synthesize", reads=Case.reads,
         )  # fmt: skip
         made = finish_synthesis(records, out, dataset.root, write)
         run.note(**made)
     tell(records, made)
-    finish(records, out, [str(fault) for fault in dataset.faults])
+    finish(records, out, dataset.faults, allow_failures)
 
 
 @app.command()
@@ -80,11 +86,14 @@ def replay(
     allow_modules: AllowModules = [],  # noqa: B006
     workers: Workers = 0,
     cluster: Cluster = None,
+    timeout: Timeout = None,
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
     from functools import partial
 
     from synthoma import disk, runs
+    from synthoma.cases import Case
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
     from synthoma.recipe import Recipe
@@ -97,18 +106,15 @@ def replay(
     with runs.open_run(out, "replay", Recipe(), inputs=inputs) as run:
         records = mapping.map_cases(
             partial(replay_case, manifest=table, out=out, write=write, maps=maps, allow_modules=allow_modules),
-            table.cases_in(dataset), run=run, workers=workers, cluster=cluster, title="replay",
+            table.cases_in(dataset), run=run, workers=workers, cluster=cluster, timeout_s=timeout, title="replay",
+            reads=Case.reads,
         )  # fmt: skip
         run.note(**finish_synthesis(records, out, dataset.root, write))
-    finish(records, out)
+    finish(records, out, allow_failures=allow_failures)
 
 
-def tell(records: list[CaseRecord], made: dict[str, Any], most: int = 10) -> None:
+def tell(records: list[CaseRecord], made: dict[str, Any]) -> None:
     """How many tumors of each organ, and what was asked for and left out."""
     tumors = ", ".join(f"{organ} {count}" for organ, count in made["tumors"].items()) or "none"
     typer.echo(f"tumors: {tumors}; {made['rejected']} plans rejected")
-    notes = [f"{record.case}: {note}" for record in records for note in record.result.get("notes", ())]
-    for note in notes[:most]:
-        typer.echo(note, err=True)
-    if len(notes) > most:
-        typer.echo(f"and {len(notes) - most} more notes in records.jsonl", err=True)
+    say_once((record.case, note) for record in records for note in record.result.get("notes", ()))

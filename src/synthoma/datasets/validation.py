@@ -21,7 +21,7 @@ from synthoma.datasets import fingerprint
 from synthoma.datasets.catalog import Row, row_of
 from synthoma.datasets.fingerprint import Duplicate, find_duplicates
 from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
-from synthoma.engine.mapping import CaseRecord
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import GeometryError, SynthomaError
 from synthoma.recipe import Recipe
 from synthoma.volume import Array

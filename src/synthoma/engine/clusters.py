@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from synthoma.engine.processes import MAX_DEATHS, ONE_THREAD
+from synthoma.engine.processes import MAX_DEATHS, ONE_THREAD, TOO_LONG
 from synthoma.errors import RunError
 from synthoma.extras import need
 from synthoma.recipe import Recipe
@@ -91,8 +91,8 @@ def run_on_cluster(
     call. One item per worker thread is submitted at a time, so that the scheduler stays small with a million of
     them. Dask blames every item on a worker that dies, so one that is blamed for three deaths is tried once more,
     alone, before it is `lost` (see `processes.run_on_processes`). timeout_s, or else the recipe's: an item that a
-    worker has had for longer (to the second) is lost, and the worker is restarted, if it has a nanny. Raises `RunError` if there is no scheduler, or
-    it goes away. No items start no cluster.
+    worker has had for longer (to the second) is lost, and the worker is restarted, if it has a nanny. Raises
+    `RunError` if there is no scheduler, or it goes away. No items start no cluster.
     """
     if not items:
         return
@@ -103,7 +103,7 @@ def run_on_cluster(
         suspects = []
         for index, future in _finished(client, task, items, range(len(items)), least, timeout_s):
             if future is None:
-                yield index, lost(items[index], f"ended after {timeout_s:g} s, the time a case has (--timeout)", "")
+                yield index, lost(items[index], TOO_LONG.format(timeout_s), "")
             elif _blamed(future):
                 suspects.append(index)
             else:
@@ -121,7 +121,7 @@ def _finished(
     least: int,
     timeout_s: float | None,
 ) -> Iterator[tuple[int, Any]]:
-    """Each index and its finished future, None if its time ran out; as many submitted as workers' threads, or `least`."""
+    """Each index and its finished future, None if its time ran out; as many submitted as threads, or `least`."""
     finished: SimpleQueue[Any] = SimpleQueue()
     submitted: dict[Any, int] = {}
     indices = iter(indices)
@@ -150,7 +150,7 @@ def _finished(
 
 
 def _end_overdue(client: Any, submitted: Iterable[Any], begun: dict[str, float], timeout_s: float) -> list[Any]:
-    """The futures whose worker has had them for too long, canceled, their workers restarted; notes in `begun` since when."""
+    """The futures that a worker has had for too long, canceled, the worker restarted. begun: key -> since when."""
     now = time.monotonic()
     workers = {str(key): worker for worker, keys in client.processing().items() for key in keys}
     for key in workers:

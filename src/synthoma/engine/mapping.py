@@ -19,7 +19,7 @@ from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
 from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
-from synthoma.errors import RunError
+from synthoma.errors import RunError, listed
 from synthoma.inputs import Reads
 from synthoma.recipe import read_recipe
 from synthoma.runs import Run
@@ -114,12 +114,6 @@ def attempt(function: Callable[[Any], dict[str, Any]], reads: Callable[[Any], Re
     except (Exception, SystemExit) as error:  # noqa: BLE001 (recorded with its traceback: the other cases go on)
         sentence = _one_line(f"{type(error).__name__}: {error}")
         return CaseRecord(item.id, "failed", {}, sentence, traceback.format_exc(), inputs).line(), ""
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many there are beside them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _tell_changed(todo: Iterable[Item], records: Mapping[str, CaseRecord]) -> None:

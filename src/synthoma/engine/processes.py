@@ -39,6 +39,7 @@ ONE_THREAD = {
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 STOP = b""
+TOO_LONG = "ended after {:g} s, the time that a case has (--timeout)"
 
 
 def run_on_processes(
@@ -90,7 +91,7 @@ def run_on_processes(
                 if waiting:
                     pool.append(_Worker(payload))
                 if index is not None:
-                    yield index, lost(items[index], f"ended after {timeout_s:g} s, the time a case has (--timeout)", "")
+                    yield index, lost(items[index], TOO_LONG.format(timeout_s), "")
             for worker in clock.slow(pool):
                 if slow is not None and worker.index is not None:
                     slow(items[worker.index], worker.busy_s())

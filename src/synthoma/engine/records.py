@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
-from synthoma.errors import RunError
+from synthoma.errors import RunError, listed
 from synthoma.inputs import Reads
-from synthoma.runs import Journal
+from synthoma.runs import Journal, Run
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,31 @@ def sort_out(
         else:
             todo.append(Item(name, case, before))
     return kept, todo
+
+
+def require_unchanged(run: Run, cases: Iterable[Any], reads: Callable[[Any], Reads]) -> None:
+    """Note what a run that is one piece (a training) is made from; `RunError` if it was begun with anything else.
+
+    cases: those that take part, each with an `id`; what they are made from is in `inputs.jsonl` of the run folder.
+    """
+    journal, stamped = run.journal("inputs"), run.journal(".inputs.stamps")
+    before = {entry["case"]: entry["inputs"] for entry in journal.read() if isinstance(entry, dict)}
+    stamps, found = read_stamps(stamped), {}
+    for case in cases:
+        made_from = reads(case)
+        stamp = made_from.stamp()
+        same = stamp and stamps.get(case.id) == stamp and case.id in before
+        found[case.id] = before[case.id] if same else made_from.digest()
+        stamps[case.id] = stamp
+    differing = [name for name in {**before, **found} if before.get(name) != found.get(name)] if before else []
+    if differing:
+        raise RunError(
+            f"{run.folder} was begun with other cases, or their files have changed since",
+            found=listed(differing),
+            fix="choose another --out; what was trained on the old files cannot go on with new ones",
+        )
+    journal.replace(json.dumps({"case": name, "inputs": digest}) for name, digest in found.items())
+    stamped.replace(stamp_line(name, stamps[name]) for name in found)
 
 
 def refuse_strangers(journal: Journal, records: Mapping[str, CaseRecord], cases: Sequence[tuple[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synthoma import disk
-from synthoma.engine.mapping import CaseRecord
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import RunError
 from synthoma.evaluation.comparison import Comparison, Model, compare
 from synthoma.evaluation.figures import Scored, structures_of

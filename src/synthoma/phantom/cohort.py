@@ -20,7 +20,7 @@ from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.layouts.opening import read_case
 from synthoma.datasets.splits import SplitRecipe, draw_splits, write_splits
 from synthoma.datasets.writing import write_case
-from synthoma.engine.mapping import CaseRecord
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import CaseError
 from synthoma.phantom.anatomy.abdomen import Abdomen, draw_abdomen
 from synthoma.phantom.anatomy.ageing import aged

@@ -9,7 +9,7 @@ from typing import Any
 
 from synthoma import disk, files
 from synthoma.cases import find_lesions
-from synthoma.engine.mapping import CaseRecord
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import FileError, RunError, SynthomaError
 from synthoma.evaluation.figures import Scored, ratios, size_bins
 from synthoma.evaluation.scoring import CaseScores

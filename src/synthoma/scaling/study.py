@@ -14,7 +14,8 @@ from synthoma import disk, files
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine.clusters import ClusterRecipe
-from synthoma.engine.mapping import CaseRecord, map_cases
+from synthoma.engine.mapping import map_cases
+from synthoma.engine.records import CaseRecord, require_unchanged
 from synthoma.runs import open_run
 from synthoma.scaling.outputs import DESIGN, KIND, finish_study
 from synthoma.scaling.point import EXAMPLES, Plan, Trainer, complete_training, run_point, train_network
@@ -52,6 +53,7 @@ def run_study(
     sides = find_sides(dataset, recipe, splits)
     facts = {"data": str(dataset.root), **(inputs or {}), "splits": sides.splits}
     with open_run(out, KIND, recipe, recipe.seed, facts) as run:
+        require_unchanged(run, _members(dataset, sides).values(), Case.reads)
         plan = Plan(out, recipe, _members(dataset, sides), sides, _keep_examples(dataset, sides, recipe, out), device,
                     loaders, trainer)  # fmt: skip
         tasks = list(recipe.points())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from synthoma import disk, reading
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
+from synthoma.engine.records import require_unchanged
 from synthoma.extras import need
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import open_run
@@ -65,6 +66,8 @@ def train(
         open_team(device) as team,
         open_run(out, KIND, settings, seed, facts) if team.is_rank_0 else nullcontext() as run,
     ):
+        if run:
+            require_unchanged(run, [*training, *validation], Case.reads)
         model = run_training(settings, material, run, team, seed=seed, workers=workers)
         if run:
             run.note(**model.record["figures"], steps=model.record["steps"])

@@ -15,7 +15,7 @@ from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.painting import label_map
 from synthoma.datasets.writing import write_files
-from synthoma.engine.mapping import CaseRecord
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import CaseError, RecipeError
 from synthoma.names import file_name
 from synthoma.synthesis.pipeline import Synthesis, synthesize
