@@ -214,15 +214,17 @@ def _files_of(source: Any) -> tuple[Path, ...]:
     return ()
 
 
-def _without_file(source: Source) -> Any:
-    """What tells a source beside its file: the values of a label map, the voxels of one in memory."""
-    if isinstance(source, Label):
-        return list(source.values)
+def _without_file(source: Any) -> Any:
+    """What tells a source beside its files: the values of a label map, the voxels of one in memory."""
     if isinstance(source, Volume):
         digest = hashlib.blake2b(repr((source.data.shape, source.geometry.affine.tolist())).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(source.data).tobytes())
         return digest.hexdigest()
-    return "file" if isinstance(source, Path) else "made"
+    if is_dataclass(source):
+        return {own.name: _without_file(getattr(source, own.name)) for own in fields(source)}
+    if isinstance(source, tuple):
+        return [_without_file(part) for part in source]
+    return source if isinstance(source, int | float | str) else ""
 
 
 def _as_bool(data: Array) -> Array:

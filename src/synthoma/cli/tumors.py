@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from synthoma.cli.app import (
-    AllowModules,
     AllowFailures,
+    AllowModules,
     Cluster,
     Data,
     Maps,
