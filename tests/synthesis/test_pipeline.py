@@ -167,6 +167,19 @@ def test_real_tumors_keep_their_voxels_and_their_label() -> None:
     assert placed > 8
 
 
+def test_what_nobody_annotated_is_no_place_for_a_tumor() -> None:
+    geometry = fine(70)
+    ignored = Volume(rho(geometry, (40, 14, 40), (0, 24, 0)) < 1, geometry)
+    case = ellipsoid_case(geometry, (30, 30, 30), ignore=ignored)
+    recipe = SynthesisRecipe(lesions=(4, 5), diameter_mm=(8, 14), mass_effect_share=1.0, displacement_mm=(2, 3))
+    free = ellipsoid_case(geometry, (30, 30, 30))
+    assert any(changed(free, synthesize(free, recipe, seed))[ignored.data].any() for seed in range(4))
+    for seed in range(4):
+        result = synthesize(case, recipe, seed)
+        assert result.inserted
+        assert not changed(case, result)[ignored.data].any()
+
+
 def test_tumors_do_not_grow_into_other_structures() -> None:
     geometry = fine((90, 64, 64))
     stomach = Volume(rho(geometry, (20, 26, 26), (28, 0, 0)) < 1, geometry)

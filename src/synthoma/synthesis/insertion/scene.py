@@ -20,6 +20,7 @@ FRAME = "RAS"  # the axes that tumors are put in along, however a file stores it
 # numbers in the map: `anatomy.STRUCTURES`' ids, whose last ones are tumors, then other tumors, then other structures
 _FIRST_TUMOR = min(number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name))
 _OTHER_TUMOR = 1 + max(anatomy.STRUCTURES.values())
+_IGNORED = 255  # voxels that nobody annotated, as untouchable as real tumors; the same in a training's label maps
 # tumors grow around these: lying on them is not lying in another organ
 _INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
 
@@ -68,10 +69,12 @@ class Scene:
         box = Box.around(mask.data)
         if box is not None:
             self.boxes[name] = box
-        tumor = anatomy.is_lesion(name)
-        next_free = max(_OTHER_TUMOR, *self.numbers.values(), 0) + 1
+        tumor = anatomy.is_lesion(name) or name == anatomy.IGNORE
+        next_free = 1 + max(_OTHER_TUMOR, *(number for number in self.numbers.values() if number != _IGNORED), 0)
         number = anatomy.STRUCTURES.get(name, _OTHER_TUMOR if tumor else next_free)
-        if name in _INFILTRATED or number > 255:
+        if name == anatomy.IGNORE:
+            number = _IGNORED
+        elif name in _INFILTRATED or number >= _IGNORED:
             return
         self.numbers[name] = number
         if box is None:
@@ -124,11 +127,11 @@ class Scene:
         return self._noises[center_mm]
 
     def holds_tumor(self, box: Box) -> bool:
-        """Whether any tumor, real or put in before, lies in a box."""
+        """Whether any tumor, real or put in before, or what nobody annotated, lies in a box."""
         if self.map is None:
             return False
         numbers = self.map[box.slices]
-        return bool(((numbers >= _FIRST_TUMOR) & (numbers <= _OTHER_TUMOR)).any())
+        return bool((((numbers >= _FIRST_TUMOR) & (numbers <= _OTHER_TUMOR)) | (numbers == _IGNORED)).any())
 
     def settle(
         self,
