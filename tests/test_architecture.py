@@ -30,7 +30,7 @@ FLOORS = {
 }  # fmt: skip
 GROUND = 0  # its rooms may use each other, without cycles
 ROOMS = {
-    "torch": ("learning", "segmentation", "synthesis.generators"),
+    "torch": ("learning", "segmentation", "synthesis.generators", "training"),
     "monai": ("learning", "segmentation", "synthesis.generators"),
     "dask": ("engine.clusters",),
     "distributed": ("engine.clusters",),

@@ -14,10 +14,12 @@ from synthoma.datasets.validation import CODES, ValidateRecipe
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
+from synthoma.learning.crops import CropRecipe
 from synthoma.learning.loop import OptimizerRecipe
 from synthoma.learning.losses import LossRecipe
 from synthoma.learning.networks import NetworkRecipe
 from synthoma.learning.patches import PatchRecipe
+from synthoma.learning.tissue import TissueNetworkRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import Recipe, read_recipe
@@ -27,6 +29,7 @@ from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
+from synthoma.training.recipe import DiffusionRecipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -51,6 +54,9 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (Hospital, "datasets.md"),
     (AnnotateRecipe, "review.md"),
     (Stage, "review.md"),
+    (CropRecipe, "generators.md"),
+    (TissueNetworkRecipe, "generators.md"),
+    (DiffusionRecipe, "generators.md"),
 ]
 
 
@@ -67,6 +73,7 @@ def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
         ("cluster", ClusterRecipe),
         ("train", TrainRecipe),
         ("scale", StudyRecipe),
+        ("generator", DiffusionRecipe),
     ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:

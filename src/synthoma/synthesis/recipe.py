@@ -44,7 +44,9 @@ class SynthesisRecipe(Recipe):
     sizes: weights of the size classes. diameter_mm: the range of diameters, instead. contrast_hu: the range of
     contrast to the organ. phase: instead of the scan's own. gap_mm: between the borders of two tumors.
     vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
-    neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, or `module:Class`.
+    neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, a model file, or
+    `module:Class`. as_learned: contrast as that of the lesions that a learned generator learned from, instead of the
+    prior.
     """
 
     organs: tuple[Organ, ...] = ("liver",)
@@ -61,6 +63,7 @@ class SynthesisRecipe(Recipe):
     retries: Annotated[int, Field(ge=0, le=50)] = 5
     judge: JudgeRecipe = JudgeRecipe()
     generator: str = "rules"
+    as_learned: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,0 +1,208 @@
+"""Networks that make the tissue of a lesion, adversarial or by diffusion, and their files.
+
+A network sees a crop in channels: noise (or what became of it so far), the lesion's alpha, and the scan around it. It
+is told how the lesion is to look, and gives HU around the lesion's mean. Noise of the scan is no part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
+from torch import nn
+
+from synthoma import disk
+from synthoma.errors import FileError, RecipeError
+from synthoma.learning.flow import LEVELS, follow, velocity
+from synthoma.learning.looks import CONDITION, Look
+from synthoma.learning.loop import read_tensors, write_tensors
+from synthoma.learning.models import distinct_tensors
+from synthoma.recipe import Recipe
+
+GENERATOR = "generator.safetensors"  # in a run folder
+FORMAT = "synthoma generator 1"
+TISSUE_HU = 20.0  # HU of a network's unit
+_AROUND_HU = 100.0  # of the scan around the lesion, less the organ's
+_NORM_GROUPS = 8
+_LOOKS = "looks"
+
+Kind = Literal["adversarial", "diffusion"]
+
+
+class TissueNetworkRecipe(Recipe):
+    """A U-Net told what to make. features: by level, multiples of 8. fold: voxels along each axis put into channels."""
+
+    features: tuple[int, ...] = (32, 64, 128)
+    fold: int = Field(2, ge=1, le=4)
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        if len(self.features) < 2 or any(count < 1 or count % _NORM_GROUPS for count in self.features):
+            raise ValueError(f"features needs two levels or more, multiples of {_NORM_GROUPS}")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """What each side of a crop must be a multiple of."""
+        return int(self.fold << (len(self.features) - 1))
+
+
+class GeneratorSpec(Recipe):
+    """What must be known to use a generator's network.
+
+    spacing_mm: of its voxels. size: sides of the crops it learned from. steps: of diffusion, when it is used.
+    limit_hu: how far from a lesion's mean an adversarial network can go. organs: those whose lesions it learned from.
+    """
+
+    kind: Kind
+    network: TissueNetworkRecipe = TissueNetworkRecipe()
+    spacing_mm: float = Field(1.5, gt=0)
+    size: int = Field(48, ge=8)
+    steps: int = Field(12, ge=1, le=LEVELS)
+    limit_hu: float = Field(120.0, gt=0)
+    organs: tuple[str, ...] = ()
+
+
+class TissueNetwork(nn.Module):
+    """MONAI's diffusion U-Net without attention; instead of a class it is told a condition (B, `CONDITION`)."""
+
+    def __init__(self, recipe: TissueNetworkRecipe) -> None:
+        super().__init__()
+        from monai.networks.nets import DiffusionModelUNet
+
+        self.fold = recipe.fold
+        voxels = recipe.fold**3
+        levels = len(recipe.features)
+        self.unet = DiffusionModelUNet(
+            spatial_dims=3,
+            in_channels=3 * voxels,
+            out_channels=voxels,
+            num_res_blocks=1,
+            channels=recipe.features,
+            attention_levels=(False,) * levels,
+            norm_num_groups=_NORM_GROUPS,
+            num_class_embeds=1,
+        )
+        width = 4 * recipe.features[0]  # of the embedding that MONAI adds to every block
+        self.unet.class_embedding = nn.Sequential(nn.Linear(CONDITION, width), nn.SiLU(), nn.Linear(width, width))
+        # its middle block has attention whatever it is told, which is the cost of large crops
+        self.unet.middle_block.attention = _Nothing()
+
+    def forward(self, images: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """(B, 3, S, S, S), (B,) and (B, `CONDITION`) -> (B, 1, S, S, S)."""
+        folded = self.unet(_fold(images, self.fold), times, class_labels=condition)
+        return _unfold(folded, self.fold)
+
+
+@dataclass(frozen=True, eq=False)
+class TissueModel:
+    """A generator's network, how to use it, and the looks of the lesions it learned from.
+
+    looks: float32 (lesions, numbers), rows of `Look.numbers`. record: recipe, data and figures, as JSON data. digest:
+    of its file; empty if it has none yet.
+    """
+
+    net: TissueNetwork
+    spec: GeneratorSpec
+    looks: NDArray[np.float32]
+    record: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+
+def tissue_field(
+    net: nn.Module, spec: GeneratorSpec, noise: torch.Tensor, alpha: torch.Tensor, around: torch.Tensor,
+    condition: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """HU around the lesion's mean, as the network has them; all (B, 1, S, S, S), condition (B, `CONDITION`).
+
+    noise: standard normal. around: `surroundings`. An adversarial network is asked once, a diffusion network
+    `spec.steps` times.
+    """
+    support = (alpha > 0).to(alpha.dtype)
+
+    def ask(at: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = net(torch.cat([at * support, alpha, around], 1), times, condition)
+        return made
+
+    if spec.kind == "diffusion":
+        return TISSUE_HU * follow(lambda at, times: velocity(ask(at, times), at, times), noise, spec.steps)
+    made = ask(noise, torch.zeros(len(noise), device=noise.device))
+    return spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu))
+
+
+def surroundings(hu: torch.Tensor, alpha: torch.Tensor, base_hu: torch.Tensor) -> torch.Tensor:
+    """The scan around a lesion as a network sees it, blank where the lesion is; base_hu (B,)."""
+    plain = (hu - base_hu.view(-1, 1, 1, 1, 1)) / _AROUND_HU
+    return plain.clamp(-3, 3) * (1 - alpha)
+
+
+def save_generator(path: Path | str, model: TissueModel, *, half: bool = False) -> None:
+    """The generator as one safetensors file, whole or not at all. half: weights as float16."""
+    tensors = {f"net.{name}": tensor for name, tensor in distinct_tensors(model.net).items()}
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    about = {"format": FORMAT, "spec": model.spec.as_dict(), "record": model.record}
+    tensors[_LOOKS] = torch.from_numpy(np.asarray(model.looks, np.float32))
+    write_tensors(path, tensors, {"synthoma": json.dumps(about, sort_keys=True)})
+
+
+def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TissueModel:
+    """The generator of a file: float32, in evaluation mode; `FileError` for anything else. Nothing is unpickled."""
+    tensors, strings = read_tensors(path)
+    try:
+        about = json.loads(strings.get("synthoma", "{}"))
+        if about.get("format") != FORMAT:
+            raise FileError(
+                f"{path} is no generator",
+                found=str(about.get("format", "a safetensors file without our header")),
+                expected=FORMAT,
+                fix="give a file that `synthoma train-generator` wrote",
+            )
+        spec = GeneratorSpec.model_validate(about["spec"])
+        net = TissueNetwork(spec.network)
+        net.load_state_dict({name.removeprefix("net."): t.float() for name, t in tensors.items() if name != _LOOKS})
+        looks = tensors[_LOOKS].numpy()
+    except (ValueError, KeyError, RuntimeError, RecipeError) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())[:200]
+        raise FileError(f"the generator {path} cannot be understood", found=fault) from error
+    return TissueModel(net.to(device).eval(), spec, looks, dict(about["record"]), disk.digest(Path(path)))
+
+
+def looks_of(model: TissueModel) -> list[Look]:
+    """The looks of the lesions that a generator learned from."""
+    return [Look.of_numbers(row) for row in model.looks.tolist()]
+
+
+def padded_side(extent: int, spec: GeneratorSpec) -> int:
+    """The side of a crop for a lesion of this many voxels: what the network takes, at least its training's."""
+    multiple = spec.network.multiple
+    return max(spec.size, multiple * math.ceil(extent / multiple))
+
+
+class _Nothing(nn.Module):
+    """In place of an attention block: gives back what it is given."""
+
+    def forward(self, hidden: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        del context
+        return hidden
+
+
+def _fold(images: torch.Tensor, fold: int) -> torch.Tensor:
+    """(B, C, I, J, K) -> (B, C fold^3, I/fold, J/fold, K/fold)."""
+    count, channels, i, j, k = images.shape
+    split = images.reshape(count, channels, i // fold, fold, j // fold, fold, k // fold, fold)
+    return split.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, -1, i // fold, j // fold, k // fold)
+
+
+def _unfold(images: torch.Tensor, fold: int) -> torch.Tensor:
+    """Undoes `_fold` of one channel."""
+    count, _, i, j, k = images.shape
+    split = images.reshape(count, fold, fold, fold, i, j, k)
+    return split.permute(0, 4, 1, 5, 2, 6, 3).reshape(count, 1, i * fold, j * fold, k * fold)

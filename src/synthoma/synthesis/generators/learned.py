@@ -1,0 +1,235 @@
+"""Tumors whose tissue a network makes, inside the body that rules draw: `adversarial` and `diffusion` models.
+
+Shape, place and contrast are drawn as by the rules, so masks are exact. The network sees the scan around the tumor on
+a grid of its own and gives HU around the tumor's mean; blending adds the scan's noise as for any tumor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from synthoma import disk
+from synthoma.errors import CaseError
+from synthoma.extras import need
+from synthoma.learning.looks import BINS, Look, choose_look
+from synthoma.seeds import rng_for
+from synthoma.synthesis import drawing
+from synthoma.synthesis.bodies.body import bounding_radius_mm, draw_surface, rounded_surface
+from synthoma.synthesis.bodies.forms import FORMS, BodyGenerator, form_of
+from synthoma.synthesis.drawing import rounded
+from synthoma.synthesis.location import OrganModel
+from synthoma.synthesis.tumor import HU, Request, Tumor, TumorPlan
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
+
+if TYPE_CHECKING:
+    from synthoma.learning.tissue import TissueModel
+
+_SAME_SPACING = 0.02  # relative difference up to which a scan's voxels are taken for the network's
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What only a plan of a learned generator holds.
+
+    model: digest of its file. phase: of the scan. rim_hu, core_hu, histogram: of the wanted look, see `learning.looks`.
+    """
+
+    model: str
+    phase: str = ""
+    rim_hu: HU = 0.0
+    core_hu: HU = 0.0
+    histogram: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=BINS, max_length=BINS)] = (
+        1 / BINS,
+    ) * BINS
+
+    def look(self, plan: TumorPlan) -> Look:
+        """What the network is asked for."""
+        diameter = plan.equivalent_diameter_mm
+        return Look(plan.organ, self.phase, diameter, plan.contrast_hu, self.rim_hu, self.core_hu, self.histogram)
+
+
+class LearnedGenerator(BodyGenerator):
+    """The generator of a model file. The file is read when the first tumor is drawn or rendered."""
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        super().__init__(device)
+        self.path = path
+
+    @cached_property
+    def model(self) -> TissueModel:
+        """The network and what it learned from; `MissingExtraError` without torch, `RunError` without the device."""
+        need("torch", extra="train")
+        from synthoma.learning.loop import choose_device
+        from synthoma.learning.tissue import load_generator
+
+        return load_generator(self.path, choose_device(self.device))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the file."""
+        return disk.digest(self.path)
+
+    @cached_property
+    def looks(self) -> list[Look]:
+        """Of the lesions that it learned from."""
+        from synthoma.learning.tissue import looks_of
+
+        return looks_of(self.model)
+
+    def draw(self, organ: OrganModel, request: Request, rng: np.random.Generator) -> TumorPlan:
+        """A plan with surface and place as real tumors have them, and the look of a lesion that it learned from.
+
+        The contrast is the recipe's or the prior's; with the recipe's `as_learned` it is that lesion's too.
+        """
+        surface = draw_surface(organ, request.diameter_mm, rng)
+        form = FORMS[surface.form]
+        placed = form.place(organ, request, surface, rng)
+        contrast = drawing.contrast_hu(organ, request.recipe, rng)
+        edge = drawing.edge_mm(organ, rng)
+        displaces = form.has_mass_effect and drawing.has_mass_effect(
+            organ, request, placed.center_mm, placed.axes_mm, rng
+        )
+        displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
+        as_learned = request.recipe.as_learned
+        wanted = None if as_learned else contrast
+        look = choose_look(self.looks, organ.organ, organ.phase, request.diameter_mm, wanted, rng)
+        axes, details = rounded(placed.axes_mm, 3), rounded_surface(surface)
+        w, *xyz = placed.orientation
+        details |= {
+            "model": self.digest,
+            "phase": organ.phase,
+            "rim_hu": round(look.rim_hu, 1),
+            "core_hu": round(look.core_hu, 1),
+            "histogram": [round(share, 3) for share in look.histogram],
+        }
+        return drawing.common_plan(
+            organ,
+            request,
+            placed.center_mm,
+            placed.axes_mm,
+            orientation=(round(w, 6), *rounded(xyz, 6)),
+            volume_mm3=form.volume_mm3(axes),
+            radius_mm=bounding_radius_mm(axes, details["roughness"]),
+            contrast_hu=round(look.contrast_hu, 1) if as_learned else contrast,
+            edge_mm=edge,
+            displacement_mm=displacement,
+            relaxed=placed.relaxed,
+            details=details,
+        )
+
+    def reach(self, plan: TumorPlan) -> float:
+        """The network sees the scan as far as its crop goes."""
+        spec = self.model.spec
+        extent_mm = 2 * super().reach(plan)
+        return max(super().reach(plan), _side(extent_mm, spec) * spec.spacing_mm / 2)
+
+    def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
+        """The tumor of `plan`; its mean away from the border is the planned one.
+
+        Raises `CaseError` for a plan of another model.
+        """
+        learned = plan.details_as(Learned)
+        if learned.model != self.digest:
+            raise CaseError(
+                "the tumor was planned with another model",
+                found=f"{self.path.name} with digest {self.digest}",
+                expected=learned.model,
+                fix="say --generator with the model of that digest, or synthesize anew",
+            )
+        form = form_of(plan)
+        body = form.make(plan, ct.geometry, organ, False)
+        side = _side(2 * super().reach(plan), self.model.spec)
+        grid = _NetworkGrid.around(plan, ct.geometry, self.model.spec.spacing_mm, side)
+        alpha = grid.sample(body.alpha, body.box)
+        field = self._field(learned.look(plan), alpha, grid.sample(ct.data, Box.whole(ct.data.shape), edge=True), plan)
+        hu = grid.back(field, body.box)
+        full = body.alpha > 0.95
+        values = hu[full if full.any() else body.alpha >= 0.5]
+        mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
+        hu += np.float32(plan.base_hu + plan.contrast_hu - mean)
+        return Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure).within(ct.data.shape)
+
+    def _field(self, look: Look, alpha: Floats, hu: Floats, plan: TumorPlan) -> Floats:
+        """HU around the tumor's mean on the network's grid."""
+        import torch
+
+        from synthoma.learning.tissue import surroundings, tissue_field
+
+        model = self.model
+        device = next(model.net.parameters()).device
+        noise = rng_for(plan.seed, "tissue").standard_normal(alpha.shape, np.float32)
+
+        def tensor(values: Array) -> Any:
+            # twice the same: torch's fast convolutions on a CPU begin at batches of 2
+            return torch.from_numpy(np.ascontiguousarray(values))[None].repeat(2, *[1] * values.ndim).to(device)
+
+        shares = tensor(alpha[None])
+        with torch.inference_mode():
+            around = surroundings(tensor(hu[None]), shares, torch.full((2,), plan.base_hu, device=device))
+            made = tissue_field(model.net, model.spec, tensor(noise[None]), shares, around, tensor(look.condition()))
+        return np.asarray(made[0, 0].cpu().numpy())
+
+
+def _side(extent_mm: float, spec: Any) -> int:
+    """Voxels along a side of the network's grid."""
+    from synthoma.learning.tissue import padded_side
+
+    return padded_side(int(np.ceil(extent_mm / spec.spacing_mm)), spec)
+
+
+@dataclass(frozen=True)
+class _NetworkGrid:
+    """A cube of a network's voxels around a voxel of a scan, along the scan's axes.
+
+    middle: that voxel. steps: the scan's voxels to a voxel of the network. Positions are told from the middle, so a
+    crop of the scan gives the same values as all of it.
+    """
+
+    middle: Triple
+    steps: tuple[float, ...]
+    side: int
+
+    @classmethod
+    def around(cls, plan: TumorPlan, scan: Geometry, spacing_mm: float, side: int) -> _NetworkGrid:
+        steps = [spacing_mm / own for own in scan.spacing_mm]
+        same = [1.0 if abs(step - 1) < _SAME_SPACING else step for step in steps]
+        return cls(triple(np.round(scan.to_ijk(plan.center_mm))), tuple(same), side)
+
+    def sample(self, data: Array, box: Box, edge: bool = False) -> Floats:
+        """Values of a box of the scan at the network's voxels; beyond the box 0, or with edge its outermost ones."""
+        values = data.astype(np.float32) if data.dtype != np.float32 else data
+        for axis in range(3):
+            at = (np.arange(self.side) - self.side // 2) * self.steps[axis]
+            first = self.middle[axis] - box.lower[axis]
+            values = _along(values, axis, first, at, edge)
+        return values
+
+    def back(self, values: Floats, box: Box) -> Floats:
+        """Values of the network's voxels in a box of the scan, in Fortran order."""
+        for axis in range(3):
+            start = box.lower[axis] - self.middle[axis]
+            at = (start + np.arange(box.shape[axis])) / self.steps[axis]
+            values = _along(values, axis, self.side // 2, at, edge=True)
+        return np.asfortranarray(values)
+
+
+def _along(values: Floats, axis: int, first: int, at: Array, edge: bool) -> Floats:
+    """Linear interpolation along an axis at `first + at`."""
+    low = np.floor(at).astype(np.intp)
+    share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    low += first
+    count = values.shape[axis]
+    parts = []
+    for index in (low, low + 1):
+        part = values.take(np.clip(index, 0, count - 1), axis)
+        if not edge:
+            outside = (index < 0) | (index >= count)
+            part = part * (~outside).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        parts.append(part)
+    return np.asarray(parts[0] + (parts[1] - parts[0]) * share, np.float32)

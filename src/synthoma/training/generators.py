@@ -1,0 +1,102 @@
+"""Train a generator on lesion crops: what `synthoma train-generator` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthoma import disk, reading
+from synthoma.cases import Case
+from synthoma.errors import RecipeError
+from synthoma.extras import need
+from synthoma.learning.crops import LesionCrops, build_crops
+from synthoma.recipe import find_recipe, read_recipe
+from synthoma.runs import open_run
+from synthoma.training.data import open_all
+
+if TYPE_CHECKING:
+    from synthoma.learning.tissue import TissueModel
+    from synthoma.training.recipe import DiffusionRecipe
+
+KIND = "train-generator"
+
+
+def train_generator(
+    recipe: DiffusionRecipe,
+    data: Sequence[Path | str],
+    out: Path | str,
+    *,
+    critic: Path | str | None = None,
+    seed: int = 0,
+    cache: Path | str | None = None,
+    device: str = "auto",
+    workers: int = 0,
+) -> TissueModel:
+    """The trained generator, also `generator.safetensors` in the run folder `out`; the same call again resumes.
+
+    data: folders of data sets; those with tumor labels are learned from, all of them can host fake tumors. critic: a
+    trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared by runs; a
+    folder `cache` beside `out` unless given. workers: processes that make crops. Raises `CaseError` if there is no
+    lesion to learn from.
+    """
+    need("torch", extra="train")
+    from synthoma.learning.loop import open_team
+    from synthoma.learning.tissue import GENERATOR, save_generator
+
+    out = Path(out).absolute()
+    place = Path(cache) if cache else out.parent / "cache"
+    dataset = open_all(data)
+    if critic is not None and recipe.kind == "diffusion":
+        raise RecipeError(
+            "a diffusion generator learns from lesions alone", found=f"--critic {critic}", fix="leave it out"
+        )
+    facts = reading.input_facts(dataset, critic=_digest(critic))
+    with open_team(device) as team, open_run(out, KIND, recipe, seed, facts) as run:
+        crops = build_crops(dataset.cases, place, recipe.crops, workers)
+        chosen, held = crops.side(recipe.validation, seed)
+        from synthoma.training.diffusion import train_diffusion
+
+        model = train_diffusion(recipe, crops, chosen or held, run, team, seed, workers)
+        record = {"recipe": recipe.as_dict(), "data": _described(crops, chosen, held, dataset.cases), "seed": seed}
+        model = dataclasses.replace(model, record=record)
+        save_generator(out / GENERATOR, model)
+        run.note(steps=recipe.steps, lesions=len(chosen))
+    return dataclasses.replace(model, digest=disk.digest(out / GENERATOR))
+
+
+def read_generator_recipe(recipe: Path | str, changes: Sequence[str] = ()) -> DiffusionRecipe:
+    """The recipe of this file, or of this name that comes along; its `kind` says which one it is."""
+    need("torch", extra="train")
+    from synthoma.training.recipe import DiffusionRecipe
+
+    path = find_recipe(recipe, "generator")
+    kinds = {"diffusion": DiffusionRecipe}
+    try:
+        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind", "")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML", found=str(error)) from error
+    if kind not in kinds:
+        raise RecipeError(f"{path}: no kind {kind!r} of generator", expected=f"kind = {' or '.join(kinds)}")
+    return read_recipe(kinds[kind], path, changes)
+
+
+def _digest(critic: Path | str | None) -> str:
+    if critic is None:
+        return ""
+    from synthoma.learning.models import find_model
+    from synthoma.segmentation.outputs import BOX
+
+    return disk.digest(find_model(critic, BOX))
+
+
+def _described(crops: LesionCrops, chosen: list[int], held: list[int], cases: Sequence[Case]) -> dict[str, object]:
+    """The data in a generator's record."""
+    organs = [crops.lesions[index][1].look.organ for index in chosen]
+    return {
+        "cases": sorted({case.id for case in cases}),
+        "held_back": sorted({crops.entries[crops.lesions[index][0]].case for index in held}),
+        "lesions": {organ: organs.count(organ) for organ in sorted(set(organs))},
+    }

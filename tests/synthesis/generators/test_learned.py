@@ -1,0 +1,108 @@
+"""Learned generators: exact masks, the contrast that was asked for, replay, crops like the whole scan, other models."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from generators.tiny import LOOKS, tiny_file, tiny_model
+from phantoms import GRIDS, ellipsoid_case, fine
+
+from synthoma.errors import CaseError, FileError, RecipeError
+from synthoma.learning.tissue import load_generator, looks_of, save_generator
+from synthoma.synthesis.bodies.forms import form_of
+from synthoma.synthesis.generators.loading import open_generator
+from synthoma.synthesis.pipeline import replay, synthesize
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.tumor import TumorPlan
+
+KINDS = ("adversarial", "diffusion")
+
+
+def recipe_of(generator: str, **changes: object) -> SynthesisRecipe:
+    plain = {"lesions": (2, 2), "diameter_mm": (12, 18), "contrast_hu": (-45, -35), "mass_effect_share": 0.0}
+    return SynthesisRecipe.model_validate({**plain, "generator": generator, **changes})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_masks_and_contrast_are_those_of_the_plan(kind: str, grid: str, tmp_path: Path) -> None:
+    case = ellipsoid_case(GRIDS[grid](90), (42, 42, 42))
+    made = synthesize(case, recipe_of(tiny_file(tmp_path, kind)), 3)  # type: ignore[arg-type]
+    assert len(made.inserted) == 2
+    before, after = (volume.reorient("RAS") for volume in (case.read_image(), made.ct))
+    may_change = np.zeros(before.data.shape, bool)
+    for tumor in made.inserted:
+        body = form_of(tumor.plan).make(tumor.plan, before.geometry, case.read_mask("liver").reorient("RAS"), False)
+        box = body.box.clip(before.data.shape)
+        may_change[box.slices] |= body.alpha[box.seen_from(body.box).slices] > 0
+        assert tumor.verdict.scores["contrast_hu"] == pytest.approx(tumor.plan.contrast_hu, rel=0.1, abs=2)
+        assert tumor.verdict.scores["volume_ratio"] == pytest.approx(1, abs=0.1)
+    assert np.array_equal(before.data[~may_change], after.data[~may_change])
+    assert (before.data != after.data)[may_change].mean() > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replay_gives_the_same_voxels_and_another_model_is_refused(kind: str, tmp_path: Path) -> None:
+    case = ellipsoid_case(fine(80), (38, 38, 38))
+    name = tiny_file(tmp_path, kind)  # type: ignore[arg-type]
+    made = synthesize(case, recipe_of(name), 1)
+    plans = [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in made.inserted]
+    assert np.array_equal(replay(case, plans).ct.data, made.ct.data)
+    other = tiny_file(tmp_path, kind, seed=1)  # type: ignore[arg-type]
+    moved = [dataclasses.replace(plan, generator=other) for plan in plans]
+    with pytest.raises(CaseError, match="planned with another model"):
+        replay(case, moved)
+
+
+def test_another_seed_gives_another_texture_in_the_same_body(tmp_path: Path) -> None:
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    generator = open_generator(tiny_file(tmp_path))
+    drawn = synthesize(case, recipe_of(tiny_file(tmp_path), lesions=(1, 1)), 1).inserted[0].plan
+    plan = dataclasses.replace(drawn, details={**drawn.details, "roughness": 0.0})
+    first, second = (
+        generator.render(case.read_image(), case.read_mask("liver"), dataclasses.replace(plan, seed=seed))
+        for seed in (1, 2)
+    )
+    assert np.array_equal(first.alpha, second.alpha)
+    assert np.abs(first.hu - second.hu)[first.alpha > 0.5].mean() > 0.5
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.5])
+def test_a_crop_of_the_scan_gives_the_same_tissue(spacing_mm: float, tmp_path: Path) -> None:
+    case = ellipsoid_case(GRIDS["oblique"](90), (42, 42, 42))
+    name = tiny_file(tmp_path, spacing_mm=spacing_mm)
+    generator = open_generator(name)
+    plan = synthesize(case, recipe_of(name, lesions=(1, 1)), 2).inserted[0].plan
+    ct, liver = case.read_image().reorient("RAS"), case.read_mask("liver").reorient("RAS")
+    whole = generator.render(ct, liver, plan)
+    box = ct.geometry.box_around(plan.center_mm, generator.reach(plan)).grow(1).clip(ct.data.shape)
+    crop = generator.render(ct.crop(box), liver.crop(box), plan)
+    assert box.shape != ct.data.shape
+    assert crop.box.shift(box.lower) == whole.box
+    assert np.array_equal(crop.hu[crop.alpha > 0], whole.hu[whole.alpha > 0])
+
+
+def test_a_model_file_gives_the_model_back(tmp_path: Path) -> None:
+    model = tiny_model("diffusion")
+    save_generator(tmp_path / "a.safetensors", model)
+    again = load_generator(tmp_path / "a.safetensors")
+    assert again.spec == model.spec
+    assert looks_of(again) == pytest.approx(LOOKS)
+    assert again.digest
+    for name, weight in model.net.state_dict().items():
+        assert torch.equal(weight, again.net.state_dict()[name])
+
+
+def test_files_that_are_no_generators_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"no safetensors at all")
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    with pytest.raises(FileError, match="not a whole safetensors file"):
+        synthesize(case, recipe_of(str(tmp_path / "weights.safetensors")), 1)
+    with pytest.raises(RecipeError, match=r"holds no generator\.safetensors"):
+        open_generator(str(tmp_path))
+    with pytest.raises(RecipeError, match="one of rules"):
+        open_generator("nobody")
