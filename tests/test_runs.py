@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from synthoma.disk import host_key
 from synthoma.errors import FileError, RunError
 from synthoma.recipe import Recipe
 from synthoma.runs import Journal, open_run, read_run
+
+DEAD = 2**22 + 1  # above the largest number that Linux gives a process
 
 
 class Size(Recipe):
@@ -91,7 +94,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_run_killed_in_its_first_moments_leaves_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text('{"id": "x", "host": "y", "pid": 1}\n')
-    (tmp_path / ".run.json.part").write_text("{")
+    (tmp_path / f".run.json.{host_key()}-{DEAD}.part").write_text("{")
     with open_run(tmp_path, "synthesize", Plan()):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.toml", "run.json"]

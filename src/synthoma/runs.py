@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from synthoma.disk import atomic, read_json, write_json, write_text
+from synthoma.disk import atomic, is_part, read_json, sweep, write_json, write_text
 from synthoma.errors import FileError, RunError
 from synthoma.recipe import Recipe
 
@@ -150,6 +150,7 @@ def open_run(
             status = "interrupted"
             raise
         finally:
+            sweep(folder)  # of workers that were killed
             _write(folder, replace(run.record, status=status, finished=_now()))
 
 
@@ -230,8 +231,8 @@ def _refuse_other_files(folder: Path) -> None:
         raise RunError(f"{folder} is a file", expected="a folder for the run", fix="choose another --out")
     if not folder.exists() or (folder / RECORD).exists():
         return
-    # What a run killed in its first moments leaves.
-    others = sorted({path.name for path in folder.iterdir()} - {LOCK, f".{RECORD}.part"})
+    # What a run killed in its first moments leaves is no obstacle.
+    others = sorted(path.name for path in folder.iterdir() if path.name != LOCK and not is_part(path.name))
     if others:
         raise RunError(
             f"{folder} holds files that are no run's",

@@ -331,3 +331,28 @@ def test_the_run_after_a_crash_in_native_code_records_its_case_and_goes_on(tmp_p
     assert [record["status"] for record in records] == ["done", "failed", "done"]
     assert records[1]["error"] == "killed three workers, last exit code -6 (SIGABRT)"
     assert not (tmp_path / ".begun").exists()
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+def no_locks(*_): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+fcntl.flock = no_locks
+import test_mapping
+test_mapping.main(sys.argv[1], sys.argv[2])
+"""
+
+
+def test_two_runs_in_one_folder_without_locks_do_the_same_work_twice(tmp_path: Path) -> None:
+    undisturbed, shared = tmp_path / "a" / "out", tmp_path / "b" / "out"
+    draw_all(undisturbed, count=150)
+    command = [sys.executable, "-c", WITHOUT_LOCKS, str(shared)]
+    where = Path(__file__).parent
+    both = [
+        subprocess.Popen([*command, workers], cwd=where, stderr=subprocess.PIPE, text=True) for workers in ("0", "2")
+    ]
+    for run in both:
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 0, errors
+        assert "no locks" in errors
+        assert "Traceback" not in errors
+    assert content(shared) == content(undisturbed)

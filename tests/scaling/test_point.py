@@ -111,3 +111,6 @@ def test_each_point_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
             assert {first, second} == {"cuda:0", "cuda:1"}
         with free_device("cuda", tmp_path) as third:
             assert third == second
+        monkeypatch.setattr("synthoma.scaling.point.host_key", lambda: "another")
+        with free_device("cuda", tmp_path) as elsewhere:
+            assert elsewhere == "cuda:0", "another machine of a shared folder has GPUs of its own"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from synthoma import disk
 from synthoma.errors import FileError, GeometryError
 from synthoma.extras import need
 from synthoma.volume import Array, Geometry, Volume
@@ -31,11 +32,10 @@ def write_series(
     folder = Path(folder)
     _require_right_angles(volume.geometry, folder)
     data = _whole_hu(volume.data, folder)
-    part = folder.with_name(f".{folder.name}.part")
+    part = disk.part_of(folder)
     try:
         if folder.is_dir() and any(folder.iterdir()):
             raise FileError(f"{folder} is not empty", expected="a new folder for the series")
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         common = _common(data, volume.geometry, patient, description, study)
         for index in range(data.shape[2]):

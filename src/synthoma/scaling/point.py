@@ -12,6 +12,8 @@ from typing import Any
 
 from synthoma import files
 from synthoma.cases import Case
+from synthoma.disk import host_key
+from synthoma.errors import RunError
 from synthoma.evaluation.scoring import CaseScores, score_case
 from synthoma.extras import need
 from synthoma.recipe import Recipe, make_recipe
@@ -155,11 +157,16 @@ def free_device(device: str, folder: Path) -> Iterator[str]:
         return
     while True:
         for index in range(count):
-            with (folder / f".gpu{index}").open("w") as lock:
+            with (folder / f".gpu-{host_key()}-{index}").open("w") as lock:  # each host has a GPU 0
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
+                except OSError as error:
+                    raise RunError(
+                        f"{folder} cannot be locked, so points cannot share the GPUs", found=error.strerror,
+                        fix="name one with --device cuda:0, or write to a file system with locks",
+                    ) from error  # fmt: skip
                 yield f"cuda:{index}"
                 return
         time.sleep(FREE_S)
