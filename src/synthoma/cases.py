@@ -27,6 +27,8 @@ class Label:
     values: tuple[int, ...]
 
 
+_SPECK = 64  # voxels in the box of a lesion that is small enough to be met again
+
 # Where voxels come from: a mask or image file, a label map, a named segment, memory, or a function (which must pickle).
 Source = Path | Label | Segment | Volume | Callable[[], Volume]
 
@@ -268,9 +270,12 @@ def find_lesions(mask: Volume, organ: str, case: str = "", synthetic: bool = Fal
     return _components(mask, organ, case, synthetic)[0]
 
 
-def label_lesions(mask: Volume, organ: str, case: str = "") -> tuple[list[Lesion], Array, Box]:
-    """The same, with each lesion's index in its voxels on the box of all of them; empty if the mask is."""
-    lesions, labels, order, box = _components(mask, organ, case, synthetic=False)
+def label_lesions(mask: Volume, organ: str, case: str = "", lengths: bool = True) -> tuple[list[Lesion], Array, Box]:
+    """The same, with each lesion's index in its voxels on the box of all of them; empty if the mask is.
+
+    lengths: whether `longest_axial_mm` is wanted, which costs most where there are many.
+    """
+    lesions, labels, order, box = _components(mask, organ, case, lengths=lengths)
     ranks = np.zeros(len(order) + 1, labels.dtype)
     ranks[order] = np.arange(1, len(order) + 1)
     return lesions, ranks[labels], box
@@ -288,7 +293,9 @@ def connected_components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> 
     return labels[1:-1, 1:-1, 1:-1]
 
 
-def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[list[Lesion], Array, Array, Box]:
+def _components(
+    mask: Volume, organ: str, case: str, synthetic: bool = False, lengths: bool = True
+) -> tuple[list[Lesion], Array, Array, Box]:
     """Lesions, largest first; the components as labeled, on their box; the label of each lesion."""
     import cc3d
 
@@ -299,6 +306,7 @@ def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[l
     table = cc3d.statistics(labels)
     order = np.argsort(-table["voxel_counts"][1:].astype(np.int64), kind="stable") + 1
     centers_mm = mask.geometry.to_mm(table["centroids"] + np.asarray(whole.lower))
+    length_mm = _length_of(mask.geometry) if lengths else lambda shape: math.nan
     lesions = []
     for index, label in enumerate(order.tolist(), start=1):
         voxels = int(table["voxel_counts"][label])
@@ -306,22 +314,25 @@ def _components(mask: Volume, organ: str, case: str, synthetic: bool) -> tuple[l
         part: tuple[slice, slice, slice] = table["bounding_boxes"][label]
         x, y, z = centers_mm[label].tolist()
         box = Box(triple([s.start for s in part]), triple([s.stop for s in part])).shift(whole.lower)
-        longest_mm = longest_axial_mm(labels[part] == label, mask.geometry)
-        lesions.append(
-            Lesion(
-                case,
-                organ,
-                index,
-                voxels,
-                mm3 / 1000,
-                equivalent_diameter_mm(mm3),
-                (x, y, z),
-                box,
-                synthetic,
-                longest_mm,
-            )
-        )
+        sizes = mm3 / 1000, equivalent_diameter_mm(mm3)
+        longest_mm = length_mm(labels[part] == label)
+        lesions.append(Lesion(case, organ, index, voxels, *sizes, (x, y, z), box, synthetic, longest_mm))
     return lesions, labels, order, whole
+
+
+def _length_of(geometry: Geometry) -> Callable[[Array], float]:
+    """`longest_axial_mm` that measures equal specks once: noise has thousands of them."""
+    known: dict[tuple[tuple[int, ...], bytes], float] = {}
+
+    def length_mm(shape: Array) -> float:
+        if shape.size > _SPECK:
+            return longest_axial_mm(shape, geometry)
+        key = shape.shape, shape.tobytes()
+        if key not in known:
+            known[key] = longest_axial_mm(shape, geometry)
+        return known[key]
+
+    return length_mm
 
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:

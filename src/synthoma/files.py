@@ -26,7 +26,7 @@ def read_image(path: Path | str, box: Box | None = None) -> Volume:
     only the box is read, of a packed one all up to the box's last slice.
     Raises `FileError` or `GeometryError` with the path, the value found and the way out.
     """
-    return _stored(Path(path)).image(box)
+    return open_stored(path).image(box)
 
 
 def read_labels(path: Path | str, box: Box | None = None, layer: int | None = None) -> Volume:
@@ -38,7 +38,7 @@ def read_labels(path: Path | str, box: Box | None = None, layer: int | None = No
     path = Path(path)
     if layer is not None and _kind(path) in ITK_SUFFIXES:
         return segments.read_layer(path, layer, box)
-    return _stored(path, labels=True).labels(box)
+    return open_stored(path, labels=True).labels(box)
 
 
 def read_geometry(path: Path | str, labels: bool = False) -> Geometry:
@@ -49,7 +49,7 @@ def read_geometry(path: Path | str, labels: bool = False) -> Geometry:
         return nifti.geometry(nifti.read_header(path))
     if kind == SEGMENTS_SUFFIX:
         return segments.read_grid(path)
-    return _stored(path, labels).geometry
+    return open_stored(path, labels).geometry
 
 
 def list_segments(path: Path | str) -> list[Segment]:
@@ -103,7 +103,12 @@ def is_image_file(path: Path | str) -> bool:
     return bool(suffix_of(path)) and not Path(path).name.startswith(".")
 
 
-def _stored(path: Path, labels: bool = False) -> Stored:
+def open_stored(path: Path | str, labels: bool = False) -> Stored:
+    """The file after a look at its header, to be read whole or slab by slab; errors as `read_image`.
+
+    labels: a folder of DICOM files may then be a segmentation.
+    """
+    path = Path(path)
     kind = _kind(path)
     if kind in NIFTI_SUFFIXES:
         return nifti.stored(path)

@@ -10,7 +10,7 @@ from masks import FLAT, balls, box, turned
 
 from synthoma.cases import find_lesions
 from synthoma.evaluation.lesion import Components, Matching, match_lesions
-from synthoma.evaluation.regions import region_of
+from synthoma.evaluation.planes import region_of
 from synthoma.volume import Geometry, Volume
 
 GRIDS = pytest.mark.parametrize("geometry", [FLAT, turned()], ids=["anisotropic", "oblique"])

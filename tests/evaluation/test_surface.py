@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from masks import FLAT, balls, blob_pair, box, turned
 
 from grids import geometries
-from synthoma.evaluation.regions import region_of
+from synthoma.evaluation.planes import region_of
 from synthoma.evaluation.surface import SurfaceScores, score_surfaces
 from synthoma.evaluation.surfels import areas_mm2, codes
 from synthoma.volume import Geometry, Volume

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from masks import FLAT, box, turned
 
-from synthoma.evaluation.regions import region_of
+from synthoma.evaluation.planes import region_of
 from synthoma.evaluation.voxel import score_voxels
 from synthoma.volume import Geometry, Volume
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from synthoma.cases import Lesion, label_lesions
-from synthoma.evaluation.regions import Region
+from synthoma.evaluation.regions import Boxes, Region
 from synthoma.volume import Array, Box, Geometry, Volume
 
 Rule = Literal["iou", "overlap", "center"]
@@ -50,29 +51,40 @@ def match_lesions(truth: Region, predicted: Region, organ: str, rule: Rule = "io
     rule: which pairs may be matched: those that share a voxel and whose IoU is above `least_iou` (`iou`), that share a
     voxel (`overlap`), or where the prediction's center lies in the true lesion (`center`).
     """
-    ours, theirs = Components.of(truth, organ), Components.of(predicted, organ)
+    return match_components(Components.of(truth, organ), Components.of(predicted, organ), rule, least_iou)
+
+
+def match_components(ours: Components, theirs: Components, rule: Rule = "iou", least_iou: float = 0.1) -> Matching:
+    """`match_lesions` of lesions that were found before."""
+    n, m = len(ours.lesions), len(theirs.lesions)
     shared = shared_voxels(ours, theirs)
     sizes = [np.array([lesion.voxels for lesion in side.lesions], float) for side in (ours, theirs)]
-    iou = shared / np.maximum(sizes[0][:, None] + sizes[1] - shared, 1)
-    allowed = shared > 0
-    if rule == "iou":
-        allowed &= iou > least_iou
-    elif rule == "center":
-        allowed = _centers_inside(ours, theirs, truth.geometry)
-    pairs = _assign(np.where(allowed, 1e-9 + iou, 0))
+    iou = shared.voxels / np.maximum(sizes[0][shared.first] + sizes[1][shared.second] - shared.voxels, 1)
+    if rule == "center":
+        allowed = _centers_inside(ours, theirs)
+        values = dict(zip(zip(shared.first.tolist(), shared.second.tolist(), strict=True), iou.tolist(), strict=True))
+        pairs = _assign(
+            allowed[0], allowed[1], np.array([values.get(pair, 0.0) for pair in zip(*allowed, strict=True)])
+        )
+    else:
+        kept = iou > least_iou if rule == "iou" else np.ones(len(iou), bool)
+        pairs = _assign(shared.first[kept], shared.second[kept], iou[kept])
     partner, back = dict(pairs), {p: t for t, p in pairs}
-    taken = shared * np.isin(np.arange(len(sizes[1])), list(back))
-    scores = {(t, p): (float(iou[t, p]), float(2 * shared[t, p] / (sizes[0][t] + sizes[1][p]))) for t, p in pairs}
+    scores = _pair_scores(pairs, shared, sizes)
+    merged, split = np.zeros(n, bool), np.zeros(m, bool)
+    taken = np.isin(shared.second, list(back)) & (shared.voxels >= MOST * sizes[0][shared.first])
+    merged[shared.first[taken]] = True
+    split = np.bincount(shared.second, shared.voxels, m) >= MOST * sizes[1]
     true_side = [
         _entry(lesion, "found", partner[t] + 1, scores[t, partner[t]])
         if t in partner
-        else _entry(lesion, "merged" if taken[t].max(initial=0) >= MOST * lesion.voxels else "missed")
+        else _entry(lesion, "merged" if merged[t] else "missed")
         for t, lesion in enumerate(ours.lesions)
     ]
     predicted_side = [
         _entry(lesion, "matched", back[p] + 1, scores[back[p], p])
         if p in back
-        else _entry(lesion, "split" if shared[:, p].sum() >= MOST * lesion.voxels else "false")
+        else _entry(lesion, "split" if split[p] else "false")
         for p, lesion in enumerate(theirs.lesions)
     ]
     return Matching(tuple(true_side), tuple(predicted_side))
@@ -82,63 +94,112 @@ def match_lesions(truth: Region, predicted: Region, organ: str, rule: Rule = "io
 class Components:
     """The lesions of a region, largest first, and where they lie: boxes with each lesion's index in its voxels."""
 
+    geometry: Geometry
     lesions: tuple[Lesion, ...]
     labels: tuple[tuple[Box, Array], ...]
 
     @classmethod
-    def of(cls, region: Region, organ: str) -> Components:
-        """Labels every block by itself: no lesion spans two."""
-        found: list[tuple[Lesion, int]] = []
+    def of(cls, region: Region, organ: str, lengths: bool = True) -> Components:
+        """Labels every block by itself: no lesion spans two. lengths: whether `longest_axial_mm` is wanted."""
+        found: list[tuple[Lesion, int, Box]] = []
         labels = []
         for number, block in enumerate(region.blocks):
-            lesions, marked, box = label_lesions(Volume(block.mask, region.geometry.crop(block.box)), organ)
+            mask = Volume(block.mask, region.geometry.crop(block.box))
+            lesions, marked, box = label_lesions(mask, organ, lengths=lengths)
             corner = block.box.lower
             labels.append((box.shift(corner), marked))
-            found += [(replace(lesion, box=lesion.box.shift(corner)), number) for lesion in lesions]
+            found += [(lesion, number, lesion.box.shift(corner)) for lesion in lesions]
         order = sorted(range(len(found)), key=lambda n: -found[n][0].voxels)
         ranks = [np.zeros(int(marked.max(initial=0)) + 1, np.int32) for _, marked in labels]
+        ranked = []
         for rank, n in enumerate(order, start=1):
-            lesion, number = found[n]
+            lesion, number, place = found[n]
             ranks[number][lesion.index] = rank
-        return cls(
-            tuple(replace(found[n][0], index=rank) for rank, n in enumerate(order, start=1)),
-            tuple((box, table[marked]) for (box, marked), table in zip(labels, ranks, strict=True)),
-        )
+            ranked.append(replace(lesion, index=rank, box=place))
+        tables = ((box, table[marked]) for (box, marked), table in zip(labels, ranks, strict=True))
+        return cls(region.geometry, tuple(ranked), tuple(tables))
 
 
-def shared_voxels(first: Components, second: Components) -> Array:
-    """How many voxels each lesion of the one shares with each of the other (n, m)."""
-    n, m = len(first.lesions), len(second.lesions)
-    table = np.zeros((n + 1) * (m + 1))
+class Shared(NamedTuple):
+    """Pairs of lesions that share a voxel: number of the first and of the second, from 0, and how many they share."""
+
+    first: Array
+    second: Array
+    voxels: Array
+
+
+def shared_voxels(first: Components, second: Components) -> Shared:
+    """How many voxels each lesion of the one shares with each of the other; pairs by number, those without left out."""
+    places = Boxes([box for box, _ in second.labels])
+    width = len(second.lesions) + 1
+    codes, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for box, labels in first.labels:
-        for other_box, other in second.labels:
+        for number in places.meeting(box):
+            other_box, other = second.labels[number]
             shared = box.overlap(other_box)
-            if shared is None:
-                continue
+            assert shared is not None
             mine, theirs = labels[shared[0]], other[shared[1]]
             both = (mine > 0) & (theirs > 0)
-            table += np.bincount(mine[both] * (m + 1) + theirs[both], minlength=table.size)
-    return table.reshape(n + 1, m + 1)[1:, 1:]
+            code, count = np.unique(mine[both].astype(np.int64) * width + theirs[both], return_counts=True)
+            codes.append(code)
+            counts.append(count)
+    code, place = np.unique(np.concatenate(codes), return_inverse=True)
+    voxels = np.bincount(place, np.concatenate(counts), len(code))
+    return Shared(code // width - 1, code % width - 1, voxels)
 
 
-def _centers_inside(truth: Components, predicted: Components, geometry: Geometry) -> Array:
-    """Whether the voxel nearest to a predicted lesion's center belongs to a true one (n, m)."""
-    inside = np.zeros((len(truth.lesions), len(predicted.lesions)), bool)
-    for p, lesion in enumerate(predicted.lesions):
-        center = np.rint(geometry.to_ijk(lesion.center_mm)).astype(int)
-        for box, labels in truth.labels:
-            place = center - box.lower
-            if (place >= 0).all() and (place < labels.shape).all() and labels[tuple(place)]:
-                inside[labels[tuple(place)] - 1, p] = True
-    return inside
+def _pair_scores(
+    pairs: list[tuple[int, int]], shared: Shared, sizes: list[Array]
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """IoU and DSC of matched pairs."""
+    voxels = dict(zip(zip(shared.first.tolist(), shared.second.tolist(), strict=True), shared.voxels, strict=True))
+    scores = {}
+    for t, p in pairs:
+        both, total = float(voxels.get((t, p), 0.0)), float(sizes[0][t] + sizes[1][p])
+        scores[t, p] = both / (total - both), 2 * both / total
+    return scores
 
 
-def _assign(gain: Array) -> list[tuple[int, int]]:
-    """Pairs with a gain above 0, each row and column at most once, with the largest sum."""
+def _centers_inside(truth: Components, predicted: Components) -> tuple[list[int], list[int]]:
+    """Pairs, from 0, of a true lesion and a predicted one whose center falls into a voxel of it."""
+    centers = truth.geometry.to_ijk(np.array([lesion.center_mm for lesion in predicted.lesions]).reshape(-1, 3))
+    places = np.rint(np.round(centers, 6)).astype(int)  # halfway between two voxels the last bits must not decide
+    pairs: list[tuple[int, int]] = []
+    for box, labels in truth.labels:
+        inside = np.flatnonzero(((places >= box.lower) & (places < box.upper)).all(axis=1))
+        found = labels[tuple((places[inside] - box.lower).T)]
+        pairs += zip((found[found > 0] - 1).tolist(), inside[found > 0].tolist(), strict=True)
+    return [t for t, _ in pairs], [p for _, p in pairs]
+
+
+def _assign(first: Sequence[int] | Array, second: Sequence[int] | Array, gain: Array) -> list[tuple[int, int]]:
+    """Of the pairs given, those with the largest sum of gains, each number of either side at most once.
+
+    A pair without gain counts a little. Pairs that are linked by no lesion do not meet: each group of linked ones is
+    solved by itself, so that cost follows the pairs and not the product of the two counts.
+    """
     from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    return [(int(t), int(p)) for t, p in zip(rows, columns, strict=True) if gain[t, p] > 0]
+    if len(gain) == 0:
+        return []
+    rows, row = np.unique(first, return_inverse=True)
+    columns, column = np.unique(second, return_inverse=True)
+    size = len(rows) + len(columns)
+    graph = coo_array((np.ones(len(gain)), (row, len(rows) + column)), shape=(size, size))
+    group = connected_components(graph, directed=False)[1][row]
+    order = np.argsort(group, kind="stable")
+    pairs = []
+    for part in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        ours, a = np.unique(row[part], return_inverse=True)
+        theirs, b = np.unique(column[part], return_inverse=True)
+        table = np.zeros((len(ours), len(theirs)))
+        table[a, b] = 1e-9 + gain[part]
+        for t, p in zip(*linear_sum_assignment(table, maximize=True), strict=True):
+            if table[t, p] > 0:
+                pairs.append((int(rows[ours[t]]), int(columns[theirs[p]])))
+    return pairs
 
 
 def _entry(lesion: Lesion, fate: str, partner: int = 0, scores: tuple[float, float] = (0.0, 0.0)) -> MatchedLesion:

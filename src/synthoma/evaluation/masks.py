@@ -3,59 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from synthoma import files
 from synthoma.cases import Case, Label
-from synthoma.datasets.labels import used_values
 from synthoma.errors import CaseError
+from synthoma.evaluation.planes import Planes, gather_regions, planes_of, read_planes
+from synthoma.evaluation.regions import Region
+from synthoma.formats.segments import Segment
 from synthoma.volume import Volume
 
 
-class Mask(NamedTuple):
-    """One structure: the voxels of `volume` that hold one of `values`; None is whatever is not 0."""
+@dataclass(frozen=True)
+class SingleMask:
+    """A map that was found beside no word about its values: a mask, or fractions; refused with several values."""
 
-    volume: Volume
-    values: tuple[int, ...] | None = None
+    path: Path
+    structure: str
 
-    @property
-    def is_probability(self) -> bool:
-        """Whether the volume holds probabilities; `region_above` refuses those outside 0 to 1."""
-        return self.volume.data.dtype == np.float32
+    def __call__(self) -> Volume:
+        planes = read_planes(self.path)
+        return planes.volume()
 
 
-def read_masks(case: Case, structures: Sequence[str], strict: bool = False) -> Iterator[tuple[str, Mask]]:
+def read_masks(case: Case, structures: Sequence[str], truth: bool = False) -> Iterator[tuple[str, Region | Planes]]:
     """The structures in order, one at a time; those of one label map that follow each other read it once.
 
-    strict: a label map with values that stand for nothing is a `CaseError`. Truth may have some: regions to ignore.
+    Fractions come as planes, still to be read, and everything else as a region. truth: fractions are refused, values
+    of a label map that stand for nothing are not; in a prediction they are a `CaseError`.
     """
-    path: Path | None = None
-    for name in structures:
+    for path, names in groupby(structures, lambda name: _map_of(case, name)):
         with case.named():
-            source = case.masks[name]
-            if isinstance(source, Label):
-                if source.path != path:
-                    labels, path = files.read_labels(source.path), source.path
-                    if strict:
-                        _refuse_strange(case, path, labels)
-                mask = Mask(labels, source.values)
-            elif isinstance(source, Path):
-                mask = Mask(files.read_image(source))  # int16 for masks, float32 for probabilities
+            if path is not None:
+                yield from _of_label_map(case, path, list(names), truth).items()
             else:
-                mask = Mask(source if isinstance(source, Volume) else source())
-        yield name, mask
+                for name in names:
+                    yield name, _alone(case, name, truth)
 
 
-def _refuse_strange(case: Case, path: Path, labels: Volume) -> None:
-    known = {value for source in case.masks.values() if isinstance(source, Label) for value in source.values}
-    strange = [value for value in used_values(labels.data) if value not in known]
-    if strange:
+def _map_of(case: Case, structure: str) -> Path | None:
+    source = case.masks[structure]
+    return source.path if isinstance(source, Label) else None
+
+
+def _of_label_map(case: Case, path: Path, names: list[str], truth: bool) -> dict[str, Region]:
+    sources = {name: source for name, source in case.masks.items() if isinstance(source, Label) and source.path == path}
+    regions, met = gather_regions(read_planes(path, truth=True), {name: sources[name].values for name in names})
+    known = {value for source in sources.values() for value in source.values}
+    strange = [value for value in met if value not in known]
+    if strange and not truth:
         raise CaseError(
             f"{path} holds labels outside its scheme",
             found=", ".join(map(str, strange[:5])),
             expected=", ".join(map(str, sorted(known))),
-            fix="name them in dataset.json",
+            fix="name them in dataset.json, or with --labels",
         )
+    return regions
+
+
+def _alone(case: Case, name: str, truth: bool) -> Region | Planes:
+    """A structure that has a source of its own."""
+    source = case.masks[name]
+    if isinstance(source, Path | SingleMask):
+        planes = read_planes(source.path if isinstance(source, SingleMask) else source, truth)
+    else:
+        volume = (
+            source if isinstance(source, Volume) else case.read_mask(name) if isinstance(source, Segment) else source()
+        )
+        planes = planes_of(volume)
+    if planes.fractions:
+        if truth:
+            raise CaseError(f"the truth of {name} is no mask", found="fractions", expected="whole numbers")
+        return planes
+    regions, met = gather_regions(planes, {name: None})
+    if isinstance(source, SingleMask) and len(met) > 1:
+        raise CaseError(
+            f"what the values of {source.path.name} mean is not told",
+            found=", ".join(map(str, met[:5])),
+            expected=f"one value beside 0, the {name}",
+            fix=f"say --labels {name}=VALUE,..., or put a dataset.json with labels into {source.path.parent}",
+        )
+    return regions[name]

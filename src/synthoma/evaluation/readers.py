@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synthoma.evaluation.regions import in_memory_order, region_of
+from synthoma.evaluation.planes import region_of
 from synthoma.evaluation.voxel import score_voxels
 from synthoma.volume import Array, Volume
 
@@ -18,6 +18,5 @@ def reader_dice(masks: Sequence[Volume]) -> Array:
     """
     for mask in masks[1:]:
         masks[0].require_same_grid(mask, "other reader's mask")
-    axes = in_memory_order(masks[0]) if masks else ""
-    regions = [region_of(mask.reorient(axes)) for mask in masks]
+    regions = [region_of(mask).reoriented(masks[0].geometry.axes) for mask in masks]
     return np.array([[score_voxels(a, b).dsc for b in regions] for a in regions])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from synthoma.errors import CaseError
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Volume, triple
+
+# Voxels of a block that is not cut any further: many small blocks cost more than the empty space between them.
+LEAST = 2**14
 
 
 class Block(NamedTuple):
@@ -18,6 +20,24 @@ class Block(NamedTuple):
 
     box: Box
     mask: Array
+
+
+class Boxes:
+    """Boxes of one grid, asked which of them meet another."""
+
+    def __init__(self, boxes: Sequence[Box]) -> None:
+        self.lower = np.array([box.lower for box in boxes], np.int64).reshape(-1, 3)
+        self.upper = np.array([box.upper for box in boxes], np.int64).reshape(-1, 3)
+
+    def meeting(self, box: Box) -> list[int]:
+        """The numbers of those that share a voxel with `box`."""
+        meet = ((self.lower < box.upper) & (self.upper > box.lower)).all(axis=1)
+        found: list[int] = np.flatnonzero(meet).tolist()
+        return found
+
+    def hull(self) -> Box:
+        """The smallest box that holds all of them; there is at least one."""
+        return Box(triple(self.lower.min(axis=0)), triple(self.upper.max(axis=0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,53 +58,56 @@ class Region:
     def volume_ml(self) -> float:
         return self.voxels * self.geometry.voxel_mm3 / 1000
 
+    @cached_property
+    def boxes(self) -> Boxes:
+        """Those of the blocks."""
+        return Boxes([block.box for block in self.blocks])
+
     def read(self, box: Box) -> Array:
         """The mask (bool) in a box, which may reach outside the grid."""
         found = np.zeros(box.shape, bool)
-        for block in self.blocks:
+        for number in self.boxes.meeting(box):
+            block = self.blocks[number]
             copy_overlap(block.mask, block.box, found, box)
         return found
 
-    def above(self, probability: Volume, threshold: float) -> Region:
-        """The voxels of the region whose probability, on its grid, is at least `threshold`."""
-        blocks: list[Block] = []
-        for block in self.blocks:
-            blocks += split(block.mask & (probability.data[block.box.slices] >= threshold), block.box.lower)
-        return Region(self.geometry, tuple(blocks))
-
     def within(self, allowed: Region) -> Region:
         """The voxels that the other region has too."""
-        blocks: list[Block] = []
+        return self._cut([block.mask & allowed.read(block.box) for block in self.blocks])
+
+    def without(self, other: Region) -> Region:
+        """The voxels that the other region does not have."""
+        return self._cut([block.mask & ~other.read(block.box) for block in self.blocks])
+
+    def reoriented(self, axes: str) -> Region:
+        """The same voxels with index axes ordered and pointing as named."""
+        if axes == self.geometry.axes:
+            return self
+        blocks = []
         for block in self.blocks:
-            blocks += split(block.mask & allowed.read(block.box), block.box.lower)
+            turned = Volume(block.mask, self.geometry.crop(block.box)).reorient(axes)
+            blocks.append(Block(self.geometry.turned_box(block.box, axes), np.ascontiguousarray(turned.data)))
+        return Region(self.geometry.reoriented(axes), tuple(blocks))
+
+    def resampled(self, geometry: Geometry) -> Region:
+        """The region on another grid: where it, interpolated linearly, is at least one half."""
+        if not self.blocks:
+            return Region(geometry, ())
+        hull = self.boxes.hull().grow(1).clip(self.geometry.shape)
+        part = Volume(self.read(hull).astype(np.float32), self.geometry.crop(hull))
+        ends = np.array([part.geometry.to_mm(np.array(corner) * hull.shape - 0.5) for corner in np.ndindex(2, 2, 2)])
+        at = geometry.to_ijk(ends)
+        box = Box(triple(np.floor(at.min(axis=0))), triple(np.ceil(at.max(axis=0)) + 1)).clip(geometry.shape)
+        if 0 in box.shape:
+            return Region(geometry, ())
+        return Region(geometry, tuple(split(part.to(geometry.crop(box), fill=0).data >= 0.5, box.lower)))
+
+    def _cut(self, masks: Sequence[Array]) -> Region:
+        """The region with other masks in its blocks' boxes."""
+        blocks: list[Block] = []
+        for block, mask in zip(self.blocks, masks, strict=True):
+            blocks += split(mask, block.box.lower)
         return Region(self.geometry, tuple(blocks))
-
-
-def in_memory_order(volume: Volume) -> str:
-    """The order of index axes in which the volume's voxels follow each other; the fastest one to look at it in."""
-    turned = volume.data.flags.f_contiguous and not volume.data.flags.c_contiguous
-    return volume.geometry.axes[::-1] if turned else volume.geometry.axes
-
-
-def region_of(volume: Volume, values: Sequence[int] | None = None) -> Region:
-    """The voxels that hold any of `values`; those that are not 0 unless told."""
-    if values is None:
-        return _region(volume, lambda part: part != 0)
-    return _region(volume, partial(_holds, values=tuple(values)))
-
-
-def region_above(probability: Volume, threshold: float) -> Region:
-    """The voxels whose probability is at least `threshold`. `CaseError` for values outside 0 to 1, or NaN."""
-    data = probability.data
-    low, high = (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):
-        raise CaseError(
-            "a probability map holds values outside 0 to 1",
-            found=f"{low:g} to {high:g}",
-            expected="0 to 1",
-            fix="apply the sigmoid or softmax, or write masks",
-        )
-    return _region(probability, lambda part: part >= threshold)
 
 
 def grown(region: Region, by_mm: float) -> Region:
@@ -93,10 +116,8 @@ def grown(region: Region, by_mm: float) -> Region:
 
     if not region.blocks:
         return region
-    lower = np.min([block.box.lower for block in region.blocks], axis=0)
-    upper = np.max([block.box.upper for block in region.blocks], axis=0)
     margin = [int(np.ceil(by_mm / spacing)) for spacing in region.geometry.spacing_mm]
-    box = Box(tuple(lower), tuple(upper)).grow(margin).clip(region.geometry.shape)
+    box = region.boxes.hull().grow(margin).clip(region.geometry.shape)
     distance = edt.edt(~region.read(box), anisotropy=region.geometry.spacing_mm)
     return Region(region.geometry, tuple(split(distance <= by_mm + 1e-5, box.lower)))
 
@@ -112,7 +133,7 @@ def split(mask: Array, lower: Sequence[int]) -> Iterator[Block]:
     """The blocks of a mask (bool) whose first voxel has the index `lower`, cut at empty planes."""
     for axis in range(3):
         used: Array = np.any(mask, axis=tuple(other for other in range(3) if other != axis))
-        runs = _runs(used)
+        runs = joined_runs(used, mask.size // max(1, len(used)))
         if not runs:
             return
         if len(runs) > 1 or runs[0] != (0, len(used)):
@@ -125,29 +146,13 @@ def split(mask: Array, lower: Sequence[int]) -> Iterator[Block]:
     yield Block(Box((i, j, k), upper), np.ascontiguousarray(mask))
 
 
-def _region(volume: Volume, test: Callable[[Array], Array]) -> Region:
-    data = volume.data
-    rows, columns = (np.zeros((len(data), size), bool) for size in data.shape[1:])
-    for index, plane in enumerate(data):  # a plane at a time: a whole mask would be as large as the label map
-        hit = test(plane)
-        if hit.any():
-            rows[index], columns[index] = hit.any(axis=1), hit.any(axis=0)
-    blocks: list[Block] = []
-    for start, stop in _runs(np.asarray(rows.any(axis=1))):
-        used = [np.flatnonzero(side[start:stop].any(axis=0)) for side in (rows, columns)]
-        (j, j_end), (k, k_end) = ((int(each[0]), int(each[-1]) + 1) for each in used)
-        blocks += split(test(data[start:stop, j:j_end, k:k_end]), (start, j, k))
-    return Region(volume.geometry, tuple(blocks))
-
-
-def _holds(part: Array, values: tuple[int, ...]) -> Array:
-    found: Array = part == values[0]
-    for value in values[1:]:
-        found |= part == value
-    return found
-
-
-def _runs(used: Array) -> list[tuple[int, int]]:
-    """Start and stop of every run of True."""
+def joined_runs(used: Array, plane_voxels: int) -> list[tuple[int, int]]:
+    """Start and stop of the runs of used planes; neighbors that are small together count as one."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], used.astype(np.int8), [0]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+    joined: list[tuple[int, int]] = []
+    for start, stop in edges.reshape(-1, 2).tolist():
+        if joined and (stop - joined[-1][0]) * plane_voxels <= LEAST:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return joined

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +13,13 @@ from pydantic import Field, field_validator
 from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.datasets.labels import TUMOR_WORDS
-from synthoma.errors import CaseError, GeometryError
-from synthoma.evaluation.lesion import MatchedLesion, Matching, match_lesions
-from synthoma.evaluation.masks import Mask, read_masks
-from synthoma.evaluation.regions import Region, grown, in_memory_order, region_above, region_of
+from synthoma.errors import CaseError
+from synthoma.evaluation.fractions import Fractions, gather_fractions
+from synthoma.evaluation.grids import on_grid
+from synthoma.evaluation.lesion import Components, MatchedLesion, Matching, match_components
+from synthoma.evaluation.masks import read_masks
+from synthoma.evaluation.planes import Planes, gather_regions, planes_of, region_of
+from synthoma.evaluation.regions import Region, grown
 from synthoma.evaluation.surface import score_surfaces
 from synthoma.evaluation.voxel import score_voxels
 from synthoma.recipe import Recipe
@@ -30,7 +33,9 @@ class EvaluateRecipe(Recipe):
     structures: all that both sides know unless named. threshold: from which probability a voxel is predicted;
     curve: the further ones of FROC. rule, least_iou: see `lesion.match_lesions`. within_mm: if given, lesions are
     looked at only this near to their organ's true mask. missing: what a case or structure without a prediction
-    counts as. resample: predictions on another grid are brought to the truth's. sizes_mm: borders of the diameter
+    counts as. resample: predictions on another grid are brought to the truth's. headers: `truth` takes the truth's grid
+    for predictions of its shape whose headers are wrong. labels: structure -> its value or values in label maps that
+    are not told otherwise, as `--labels`. sizes_mm: borders of the diameter
     bins. groups: attributes of cases, or columns of `catalog`, to be told apart. primary: the metrics that a comparison
     was made for, corrected for their own number only.
     """
@@ -45,6 +50,8 @@ class EvaluateRecipe(Recipe):
     within_mm: float | None = Field(None, ge=0)
     missing: Literal["refuse", "empty", "leave_out"] = "refuse"
     resample: bool = False
+    headers: Literal["own", "truth"] = "own"
+    labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     sizes_mm: tuple[float, ...] = (10.0, 20.0, 50.0)
     groups: tuple[str, ...] = ()
     catalog: str = ""
@@ -56,6 +63,23 @@ class EvaluateRecipe(Recipe):
     @classmethod
     def _spelled(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(anatomy.canonical_name(name) for name in names)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _named(cls, labels: Any) -> Any:
+        if not isinstance(labels, Mapping):
+            raise ValueError("expected structures and values, as { liver = 1, liver_lesion = 2 }")
+        return {
+            anatomy.canonical_name(str(name)): own if isinstance(own, list | tuple) else (own,)
+            for name, own in labels.items()
+        }
+
+    @field_validator("labels")
+    @classmethod
+    def _values(cls, labels: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        if not all(own and all(0 < value < 2**16 for value in own) for own in labels.values()):
+            raise ValueError("expected values from 1 to 65535 for every structure")
+        return labels
 
     @field_validator("tolerances_mm", "sizes_mm", "curve")
     @classmethod
@@ -113,11 +137,12 @@ def score_case(truth: Case, predicted: Case | None, recipe: EvaluateRecipe | Non
         if recipe.missing == "leave_out":
             names = [name for name in names if name not in lacking]
         both = [name for name in names if name in there]
-        theirs = read_masks(predicted, both, strict=True) if predicted else iter(())
-        pairs = ((name, mask, next(theirs)[1] if name in there else None) for name, mask in read_masks(truth, names))
-        rows, lesions = _scored(pairs, truth, recipe)
+        theirs = read_masks(predicted, both) if predicted else iter(())
+        ignored, ours = _truths(truth, names)
+        pairs = ((name, region, next(theirs)[1] if name in there else None) for name, region in ours)
+        rows, lesions, more = _scored(pairs, truth, ignored, recipe)
     facts = {"dataset": truth.dataset, **truth.attributes}
-    return CaseScores(truth.id, truth.patient, tuple(rows), tuple(lesions), tuple(notes), facts)
+    return CaseScores(truth.id, truth.patient, tuple(rows), tuple(lesions), (*notes, *more), facts)
 
 
 def score_labels(
@@ -132,26 +157,44 @@ def score_labels(
     values: structure -> its labels in both maps, None for whatever is not 0. Names that end in `_lesion` are matched
     lesion by lesion as well.
     """
-    pairs = ((name, Mask(truth, labels), Mask(predicted, labels)) for name, labels in values.items())
     known = Case(case, truth, {name: truth for name, labels in values.items() if labels is None})
     with known.named():
-        rows, lesions = _scored(pairs, known, recipe or EvaluateRecipe())
-    return CaseScores(case, case, tuple(rows), tuple(lesions))
+        ours, theirs = gather_regions(planes_of(truth), values)[0], planes_of(predicted)
+        maps: Mapping[str, Region | Planes] = (
+            dict.fromkeys(values, theirs) if theirs.fractions else gather_regions(theirs, values)[0]
+        )
+        pairs = ((name, ours[name], maps[name]) for name in values)
+        rows, lesions, notes = _scored(pairs, known, None, recipe or EvaluateRecipe())
+    return CaseScores(case, case, tuple(rows), tuple(lesions), tuple(notes))
+
+
+def _truths(truth: Case, names: list[str]) -> tuple[Region | None, Iterator[tuple[str, Region]]]:
+    """The voxels that nobody annotated, if the case has such a mask, and the true masks one by one."""
+    has_ignored = anatomy.IGNORE in truth.masks
+    masks = read_masks(truth, [anatomy.IGNORE] * has_ignored + names, truth=True)
+    regions = ((name, found) for name, found in masks if isinstance(found, Region))  # fractions were refused
+    return (next(regions)[1] if has_ignored else None), regions
 
 
 def _scored(
-    pairs: Iterable[tuple[str, Mask, Mask | None]], truth: Case, recipe: EvaluateRecipe
-) -> tuple[list[Row], list[Row]]:
+    pairs: Iterable[tuple[str, Region, Region | Planes | None]],
+    truth: Case,
+    ignored: Region | None,
+    recipe: EvaluateRecipe,
+) -> tuple[list[Row], list[Row], list[str]]:
+    """Rows, lesions and notes of every pair of masks."""
     own = {"case": truth.id, "patient": truth.patient}
-    rows, lesions = [], []
+    rows, lesions, notes = [], [], []
     for name, mask, predicted in pairs:
-        pair = _Pair.of(name, mask, predicted, recipe)
+        allowed = None
         if recipe.within_mm is not None and _has_lesions(name):
-            pair = pair.near(_organ(truth, name, pair), recipe.within_mm)
+            allowed = grown(_organ(truth, name), recipe.within_mm).reoriented(mask.geometry.axes)
+        pair, note = _Pair.of(name, mask, predicted, allowed, ignored, recipe)
         row, found = pair.scores(recipe)
         rows.append(own | row)
         lesions += [own | entry for entry in found]
-    return rows, lesions
+        notes += [note] * bool(note)
+    return rows, lesions, notes
 
 
 _COUNTED = {"empty": "counted as nothing found", "leave_out": "left out"}
@@ -161,40 +204,39 @@ _COUNTED = {"empty": "counted as nothing found", "leave_out": "left out"}
 class _Pair:
     """The true and the predicted mask of one structure, on one grid with axes in one order.
 
-    candidates: of probabilities, what is above the lowest threshold of the curve.
+    ignored: voxels that nobody annotated, which neither mask holds.
     """
 
     structure: str
     truth: Region
     predicted: Region
-    probability: Volume | None = None
-    candidates: Region | None = None
-    allowed: Region | None = None
+    fractions: Fractions | None = None
+    ignored: Region | None = None
 
     @classmethod
-    def of(cls, structure: str, truth: Mask, predicted: Mask | None, recipe: EvaluateRecipe) -> _Pair:
-        if truth.is_probability:
-            raise CaseError(f"the truth of {structure} is no mask", found="fractions", expected="whole numbers")
-        axes = in_memory_order(truth.volume)
-        ours = region_of(truth.volume.reorient(axes), truth.values)
+    def of(
+        cls, structure: str, truth: Region, predicted: Region | Planes | None, allowed: Region | None,
+        ignored: Region | None, recipe: EvaluateRecipe,
+    ) -> tuple[_Pair, str]:  # fmt: skip
+        """The pair, and a note on what was done to the prediction. allowed: the only voxels that count, if given."""
+        grid = truth.geometry
+        ignored = ignored and ignored.reoriented(grid.axes)
+        for side, name in ((allowed, "organ's mask"), (ignored, "ignored region")):
+            if side is not None:
+                grid.require_same(side.geometry, name)
+        truth = _kept(truth, allowed, ignored)
         if predicted is None:
-            return cls(structure, ours, Region(ours.geometry, ()))
-        volume = _on_grid(predicted.volume, truth.volume, structure, recipe).reorient(axes)
-        if predicted.is_probability:
-            candidates = region_above(volume, min((recipe.threshold, *recipe.curve)))
-            return cls(structure, ours, candidates.above(volume, recipe.threshold), volume, candidates)
-        return cls(structure, ours, region_of(volume, predicted.values))
-
-    def near(self, organ: Region, within_mm: float) -> _Pair:
-        """The pair within a distance of the organ."""
-        allowed = grown(organ, within_mm)
-        kept = {name: getattr(self, name) for name in ("truth", "predicted", "candidates")}
-        regions = {name: region and region.within(allowed) for name, region in kept.items()}
-        return replace(self, **regions, allowed=allowed)
+            return cls(structure, truth, Region(grid, ()), ignored=ignored), ""
+        placed, note = on_grid(predicted, grid, structure, recipe.resample, recipe.headers == "own")
+        if isinstance(placed, Region):
+            return cls(structure, truth, _kept(placed, allowed, ignored), ignored=ignored), note
+        fractions = gather_fractions(placed, min((recipe.threshold, *recipe.curve)), allowed, ignored)
+        fractions = fractions.on(grid)
+        return cls(structure, truth, fractions.above(recipe.threshold), fractions, ignored), note
 
     def scores(self, recipe: EvaluateRecipe) -> tuple[Row, list[Row]]:
         voxels = score_voxels(self.truth, self.predicted)
-        surfaces = score_surfaces(self.truth, self.predicted, recipe.tolerances_mm, recipe.distances)
+        surfaces = score_surfaces(self.truth, self.predicted, recipe.tolerances_mm, recipe.distances, self.ignored)
         row: Row = {"structure": self.structure, "outcome": _OUTCOMES[bool(voxels.truth_ml), bool(voxels.predicted_ml)]}
         row |= {"truth_ml": voxels.truth_ml, "predicted_ml": voxels.predicted_ml, "error_ml": voxels.error_ml}
         row |= {"dsc": voxels.dsc, "iou": voxels.iou}
@@ -202,46 +244,42 @@ class _Pair:
         row |= {"hd95_mm": surfaces.hd95_mm, "assd_mm": surfaces.assd_mm}
         lesions: list[Row] = []
         if _has_lesions(self.structure):
-            matching = self._match(self.predicted, recipe)
+            organ = self.structure.removesuffix("_lesion")
+            truth = Components.of(self.truth, organ)
+            predicted = Components.of(self.predicted, organ)
+            matching = match_components(truth, predicted, recipe.rule, recipe.least_iou)
             row |= {fate: matching.count(fate) for fate in _FATES}
             row |= {"lesions": len(matching.truth), "predicted_lesions": len(matching.predicted)}
-            row |= {"score": self._strongest(matching), "curve": self._curve(matching, recipe)}
+            row |= {"score": self._strongest(matching), "curve": self._curve(truth, matching, recipe)}
             lesions = [self._lesion_row("truth", entry) for entry in matching.truth]
             lesions += [self._lesion_row("predicted", entry) for entry in matching.predicted]
         return _plain(row), [_plain(entry) for entry in lesions]
 
-    def _match(self, predicted: Region, recipe: EvaluateRecipe) -> Matching:
-        organ = self.structure.removesuffix("_lesion")
-        return match_lesions(self.truth, predicted, organ, recipe.rule, recipe.least_iou)
-
-    def _curve(self, matching: Matching, recipe: EvaluateRecipe) -> list[list[float]]:
+    def _curve(self, truth: Components, matching: Matching, recipe: EvaluateRecipe) -> list[list[float]]:
         """Threshold, lesions found and false ones, for every threshold; masks have one."""
         points = {recipe.threshold: matching}
-        if self.probability is not None and self.candidates is not None:
+        if self.fractions is not None:
             for threshold in recipe.curve:
-                region = self.candidates.above(self.probability, threshold)
-                points.setdefault(threshold, self._match(region, recipe))
+                predicted = Components.of(self.fractions.above(threshold), "", lengths=False)
+                points.setdefault(threshold, match_components(truth, predicted, recipe.rule, recipe.least_iou))
         return [[threshold, found.count("found"), found.count("false")] for threshold, found in sorted(points.items())]
 
     def _strongest(self, matching: Matching) -> float:
         """The highest probability; of a mask, the volume of its largest lesion in ml."""
-        if self.probability is None:
-            return max((entry.lesion.volume_ml for entry in matching.predicted), default=0.0)
-        if self.allowed is None:
-            return float(self.probability.data.max(initial=0))
-        parts = (self.probability.data[block.box.slices][block.mask].max() for block in self.allowed.blocks)
-        return float(max(parts, default=0.0))
+        if self.fractions is not None:
+            return self.fractions.peak
+        return max((entry.lesion.volume_ml for entry in matching.predicted), default=0.0)
 
     def _lesion_row(self, side: str, entry: MatchedLesion) -> Row:
         lesion = entry.lesion
         score = lesion.volume_ml
-        if self.probability is not None and side == "predicted":
-            part = self.probability.data[lesion.box.slices]
-            score = float(part[self.predicted.read(lesion.box)].max())
+        if self.fractions is not None and side == "predicted":
+            score = self.fractions.highest(lesion.box, self.predicted.read(lesion.box))
         return {
             "structure": self.structure, "side": side, "index": lesion.index, "fate": entry.fate,
             "partner": entry.partner, "equivalent_diameter_mm": lesion.equivalent_diameter_mm,
-            "volume_ml": lesion.volume_ml, "center_mm": list(lesion.center_mm), "iou": entry.iou, "dsc": entry.dsc,
+            "longest_axial_mm": lesion.longest_axial_mm, "volume_ml": lesion.volume_ml,
+            "center_mm": list(lesion.center_mm), "iou": entry.iou, "dsc": entry.dsc,
             "score": score if side == "predicted" else None,
         }  # fmt: skip
 
@@ -265,22 +303,13 @@ def _has_lesions(structure: str) -> bool:
     return anatomy.is_lesion(structure) or structure in TUMOR_WORDS
 
 
-def _organ(truth: Case, structure: str, pair: _Pair) -> Region:
-    organ = truth.read_organ(structure.removesuffix("_lesion"))
-    return region_of(organ.reorient(pair.truth.geometry.axes))
+def _organ(truth: Case, structure: str) -> Region:
+    return region_of(truth.read_organ(structure.removesuffix("_lesion")))
 
 
-def _on_grid(volume: Volume, truth: Volume, structure: str, recipe: EvaluateRecipe) -> Volume:
-    if truth.geometry.matches(volume.geometry):
-        return Volume(volume.data, truth.geometry)
-    if recipe.resample:
-        return volume.to(truth.geometry, fill=0)
-    raise GeometryError(
-        f"the predicted {structure} lies on another grid",
-        found=str(volume.geometry),
-        expected=str(truth.geometry),
-        fix="write predictions on the scan's grid, or say --set resample=true",
-    )
+def _kept(region: Region, allowed: Region | None, ignored: Region | None) -> Region:
+    region = region if allowed is None else region.within(allowed)
+    return region if ignored is None else region.without(ignored)
 
 
 def _plain(row: Row) -> Row:

@@ -1,23 +1,32 @@
 """Distances between two surfaces, weighted by area: NSD at tolerances, HD95, ASSD.
 
 Surface elements lie at the corners of voxels (see `surfels`); an element's distance is that to the nearest element of
-the other surface. Up to the largest tolerance it is found by looking around each element; only what has no neighbor
-there asks a k-d tree.
+the other surface. Near ones are found by looking around each element up to the largest tolerance, far ones by a
+distance transform of the box around both, or by a k-d tree where they are few: whichever is expected to cost less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from synthoma.evaluation.regions import Region, copy_overlap
+from synthoma.evaluation.regions import Block, Boxes, Region, copy_overlap
 from synthoma.evaluation.surfels import areas_mm2, codes
-from synthoma.volume import Array, Box, Geometry
+from synthoma.volume import Array, Box, Geometry, triple
 
 # Headers hold spacings as float32, and turning a grid rounds: a distance this much longer than a tolerance is within.
 SLACK_MM = 1e-5
+
+# Seconds: of one look at a neighbor, of one voxel of a distance transform, of putting one element into a k-d tree, and
+# of asking it for one. Measured (benchmarks/bench_evaluation.py); only their ratios matter.
+_LOOK, _VOXEL, _PLANT, _ASK = 8e-9, 35e-9, 8e-7, 2e-5
+_CHEAP = 0.2  # a tree that costs less is asked in any case: it is exact, a transform has float32
+_MOST_VOXELS = 2**28  # of a distance transform, which takes 5 bytes for each
+_CHUNK_VOXELS = 2**24  # whose neighborhoods are looked at in one go
+_NEAR_MM = 16.0  # how far the first distance transform reaches around far elements
 
 
 @dataclass(frozen=True)
@@ -31,56 +40,102 @@ class SurfaceScores:
 
 @dataclass(frozen=True, eq=False)
 class _Patch:
-    """The surface of one block. border: which corners of `box` hold an element; corners: their indices (n, 3)."""
+    """The surface of one block. border: which corners of `box` hold an element; flat: their places in `border`."""
 
     box: Box
     border: Array
-    corners: Array
+    flat: Array
     areas: Array
+
+    def corners(self, chosen: Array) -> Array:
+        """Indices (n, 3) of some elements."""
+        return np.stack(np.unravel_index(self.flat[chosen], self.border.shape), axis=1) + self.box.lower
+
+
+@dataclass(frozen=True, eq=False)
+class _Surface:
+    """All elements of a mask's surface, patch by patch. matrix: takes steps between corners to mm."""
+
+    patches: list[_Patch]
+    matrix: Array
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        return Boxes([patch.box for patch in self.patches])
+
+    @cached_property
+    def areas(self) -> Array:
+        return np.concatenate([patch.areas for patch in self.patches])
+
+    def read(self, box: Box) -> Array:
+        """Which corners of a box hold an element."""
+        found = np.zeros(box.shape, bool)
+        for number in self.boxes.meeting(box):
+            copy_overlap(self.patches[number].border, self.patches[number].box, found, box)
+        return found
+
+    def corners(self, chosen: Array) -> Array:
+        """Indices (n, 3) of some elements; chosen: one bool for each."""
+        parts = np.split(chosen, np.cumsum([len(patch.flat) for patch in self.patches])[:-1])
+        return np.concatenate([patch.corners(part) for patch, part in zip(self.patches, parts, strict=True)])
 
 
 def score_surfaces(
-    truth: Region, predicted: Region, tolerances_mm: Sequence[float] = (2.0,), distances: bool = True
+    truth: Region,
+    predicted: Region,
+    tolerances_mm: Sequence[float] = (2.0,),
+    distances: bool = True,
+    ignored: Region | None = None,
 ) -> SurfaceScores:
     """How near two surfaces are to each other.
 
     NSD: the share of both surfaces' area that lies within the tolerance of the other one; 0 if one mask is empty, nan
     if both are. HD95: the larger of the two directions' 95th percentiles. ASSD: the mean distance over both surfaces'
-    area. distances: whether the last two are wanted, which cost more. Masks end at the border of the grid.
+    area. distances: whether the last two are wanted, which cost more. Masks end at the border of the grid. ignored:
+    voxels that neither mask holds; surface elements that touch one have no weight, and without others all is nan.
     """
     if not truth.blocks or not predicted.blocks:
         empty = np.nan if not (truth.blocks or predicted.blocks) else 0.0
         return SurfaceScores(dict.fromkeys(tolerances_mm, empty), np.nan, np.nan)
-    table = areas_mm2(truth.geometry)
-    ours, theirs = _patches(truth, table), _patches(predicted, table)
-    matrix = _millimeters(truth.geometry)
+    ours, theirs = _surface(truth, ignored), _surface(predicted, ignored)
     reach = max(tolerances_mm, default=0.0)
-    there, back = _nearest(ours, theirs, matrix, reach), _nearest(theirs, ours, matrix, reach)
-    weights = [np.concatenate([patch.areas for patch in patches]) for patches in (ours, theirs)]
-    total = weights[0].sum() + weights[1].sum()
+    there, back = (_distances(a, b, reach, distances) for a, b in ((ours, theirs), (theirs, ours)))
+    total = ours.areas.sum() + theirs.areas.sum()
+    if not total:
+        return SurfaceScores(dict.fromkeys(tolerances_mm, np.nan), np.nan, np.nan)
     nsd = {}
     for tolerance in tolerances_mm:
-        near = [w[d <= tolerance + SLACK_MM].sum() for d, w in zip((there, back), weights, strict=True)]
+        near = [side.areas[d <= tolerance + SLACK_MM].sum() for d, side in ((there, ours), (back, theirs))]
         nsd[tolerance] = float(sum(near) / total)
     if not distances:
         return SurfaceScores(nsd, np.nan, np.nan)
-    there, back = _completed(there, ours, theirs, matrix), _completed(back, theirs, ours, matrix)
-    hd95 = max(_percentile(there, weights[0], 0.95), _percentile(back, weights[1], 0.95))
-    return SurfaceScores(nsd, hd95, float((there @ weights[0] + back @ weights[1]) / total))
+    hd95 = max(_percentile(d, side.areas, 0.95) for d, side in ((there, ours), (back, theirs)) if side.areas.any())
+    return SurfaceScores(nsd, hd95, float((there @ ours.areas + back @ theirs.areas) / total))
 
 
-def _patches(region: Region, table: Array) -> list[_Patch]:
-    patches = []
-    for block in region.blocks:
-        code = codes(block.mask)
-        border = code + np.uint8(1) > 1  # neither 0 nor 255, which wraps to 0
-        flat = np.flatnonzero(border)
-        corners = np.stack(np.unravel_index(flat, border.shape), axis=1) + block.box.lower
-        i, j, k = block.box.upper
-        patches.append(
-            _Patch(Box(block.box.lower, (i + 1, j + 1, k + 1)), border, corners, table[code.reshape(-1)[flat]])
-        )
-    return patches
+def _surface(region: Region, ignored: Region | None) -> _Surface:
+    table = areas_mm2(region.geometry)
+    return _Surface([_patch(block, table, ignored) for block in region.blocks], _millimeters(region.geometry))
+
+
+def _patch(block: Block, table: Array, ignored: Region | None) -> _Patch:
+    box = Box(block.box.lower, triple([end + 1 for end in block.box.upper]))
+    border = np.empty(box.shape, bool)
+    areas = []
+    step = max(1, _CHUNK_VOXELS // (box.shape[1] * box.shape[2]))
+    for start in range(0, box.shape[0], step):
+        stop = min(start + step, box.shape[0])
+        # corner c lies between the planes c - 1 and c
+        first, last = max(start - 1, 0), min(stop, len(block.mask))
+        code = codes(block.mask[first:last])[start - first : stop - first]
+        np.greater(code + np.uint8(1), 1, out=border[start:stop])  # neither 0 nor 255, which wraps to 0
+        areas.append(table[code[border[start:stop]]])
+    flat = np.flatnonzero(border)
+    patch = _Patch(box, border, flat, np.concatenate(areas))
+    if ignored is not None and ignored.blocks:
+        touching = codes(ignored.read(block.box.grow(1)))[1:-1, 1:-1, 1:-1] > 0
+        patch.areas[touching.reshape(-1)[flat]] = 0
+    return patch
 
 
 def _millimeters(geometry: Geometry) -> Array:
@@ -94,30 +149,42 @@ def _millimeters(geometry: Geometry) -> Array:
     return np.diag(spacing) if upright else np.asarray(geometry.affine[:3, :3])
 
 
-def _nearest(ours: list[_Patch], theirs: list[_Patch], matrix: Array, reach_mm: float) -> Array:
-    """The distance of each of our elements to their nearest one, inf beyond `reach_mm`."""
-    steps, lengths = _steps_within(matrix, reach_mm + SLACK_MM)
+def _distances(ours: _Surface, theirs: _Surface, reach_mm: float, all_of_them: bool) -> Array:
+    """The distance of each of our elements to their nearest one; unless all are wanted, beyond `reach_mm` maybe inf."""
+    steps, lengths = _steps_within(ours.matrix, reach_mm + SLACK_MM)
     margin = np.abs(steps).max(axis=0).tolist()
-    return np.concatenate([_look_around(patch, theirs, steps, lengths, margin) for patch in ours])
+    found, seen_all = [], True
+    for patch in ours.patches:
+        near, seen = _look_around(patch, theirs, steps, lengths, margin)
+        found.append(near)
+        seen_all = seen_all and seen
+    nearest = np.concatenate(found)
+    return _completed(nearest, ours, theirs) if all_of_them or not seen_all else nearest
 
 
-def _look_around(patch: _Patch, theirs: list[_Patch], steps: Array, lengths: Array, margin: list[int]) -> Array:
+def _look_around(
+    patch: _Patch, theirs: _Surface, steps: Array, lengths: Array, margin: list[int]
+) -> tuple[Array, bool]:
+    """Distances of a patch's elements that have a neighbor within reach, else inf; whether all steps were taken.
+
+    Given up where a distance transform costs less than the looks still to be taken.
+    """
     box = patch.box.grow(margin)
-    there = np.zeros(box.shape, bool)
-    for other in theirs:
-        copy_overlap(other.border, other.box, there, box)
-    found = np.full(len(patch.areas), np.inf)
+    there = theirs.read(box).reshape(-1)
+    found = np.full(len(patch.flat), np.inf)
     strides = np.array([box.shape[1] * box.shape[2], box.shape[2], 1])
-    place = (patch.corners - box.lower) @ strides
+    place = (patch.corners(np.ones(len(patch.flat), bool)) - box.lower) @ strides
     left = np.arange(len(place))
-    flat = there.reshape(-1)
-    for step, length in zip((steps @ strides).tolist(), lengths.tolist(), strict=True):
-        hit = flat[place + step]
+    affordable = there.size * _VOXEL / _LOOK
+    for number, (step, length) in enumerate(zip((steps @ strides).tolist(), lengths.tolist(), strict=True)):
+        if len(left) * (len(steps) - number) > affordable and _is_upright(theirs):
+            return found, False
+        hit = there[place + step]
         found[left[hit]] = length
         left, place = left[~hit], place[~hit]
         if not len(left):
             break
-    return found
+    return found, True
 
 
 def _steps_within(matrix: Array, reach_mm: float) -> tuple[Array, Array]:
@@ -136,20 +203,70 @@ def _lengths(steps: Array, matrix: Array) -> Array:
     return length
 
 
-def _completed(found: Array, ours: list[_Patch], theirs: list[_Patch], matrix: Array) -> Array:
-    """The distances with those beyond reach filled in."""
+def _is_upright(surface: _Surface) -> bool:
+    """Whether the axes are perpendicular, as a distance transform needs them."""
+    return not np.any(surface.matrix - np.diag(np.diag(surface.matrix)))
+
+
+def _completed(found: Array, ours: _Surface, theirs: _Surface) -> Array:
+    """The distances with the missing ones (inf) filled in."""
     far = ~np.isfinite(found)
     if not far.any():
         return found
+    found = found.copy()
+    corners = ours.corners(far)
+    theirs_hull = theirs.boxes.hull()
+    if _is_upright(theirs):
+        own = Box(triple(corners.min(axis=0)), triple(corners.max(axis=0) + 1))
+        hull = own.hull(theirs_hull)
+        margin = [int(np.ceil(_NEAR_MM / step)) for step in np.diag(theirs.matrix)]
+        near = own.grow(margin)
+        near = Box(
+            triple([max(pair) for pair in zip(near.lower, hull.lower, strict=True)]),
+            triple([min(pair) for pair in zip(near.upper, hull.upper, strict=True)]),
+        )
+        for box, reach_mm in ((near, np.inf if near == hull else _NEAR_MM), (hull, np.inf)):
+            voxels = int(np.prod(box.shape))
+            cost = _tree_cost(len(corners), theirs)
+            if voxels <= _MOST_VOXELS and cost > max(voxels * _VOXEL, _CHEAP):
+                distances = _transform(theirs, box, corners)
+                done = distances <= reach_mm
+                places = np.flatnonzero(far)
+                found[places[done]] = distances[done]
+                far[places[done]] = False
+                corners = corners[~done]
+            if not len(corners):
+                return found
+    found[far] = _by_tree(corners, theirs)
+    return found
+
+
+def _tree_cost(count: int, theirs: _Surface) -> float:
+    """Seconds expected for asking a k-d tree for so many elements."""
+    return count * _ASK + len(theirs.areas) * _PLANT
+
+
+def _transform(theirs: _Surface, box: Box, corners: Array) -> Array:
+    """Distances in mm of corners (n, 3) to their elements inside a box, by a distance transform; inf without any."""
+    import edt
+
+    there = theirs.read(box)
+    if not there.any():
+        return np.full(len(corners), np.inf)
+    np.logical_not(there, out=there)
+    distances = edt.edt(there, anisotropy=np.diag(theirs.matrix).tolist())
+    i, j, k = (corners - box.lower).T
+    return np.asarray(distances[i, j, k], np.float64)
+
+
+def _by_tree(corners: Array, theirs: _Surface) -> Array:
+    """Distances in mm of corners (n, 3) to their nearest elements, by a k-d tree."""
     from scipy.spatial import cKDTree
 
-    mine = np.concatenate([patch.corners for patch in ours])[far]
-    others = np.concatenate([patch.corners for patch in theirs])
-    tree = cKDTree(others @ matrix.T, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(mine @ matrix.T)[1]
-    found = found.copy()
-    found[far] = _lengths(mine - others[nearest], matrix)
-    return found
+    others = theirs.corners(np.ones(len(theirs.areas), bool))
+    tree = cKDTree(others @ theirs.matrix.T, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(corners @ theirs.matrix.T)[1]
+    return _lengths(corners - others[nearest], theirs.matrix)
 
 
 def _percentile(distances: Array, areas: Array, share: float) -> float:

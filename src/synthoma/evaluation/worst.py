@@ -8,14 +8,16 @@ import numpy as np
 
 from synthoma.cases import Case
 from synthoma.errors import SynthomaError
-from synthoma.evaluation.masks import Mask, read_masks
+from synthoma.evaluation.fractions import gather_fractions
+from synthoma.evaluation.grids import on_grid
+from synthoma.evaluation.masks import read_masks
 from synthoma.evaluation.pairing import Pair
-from synthoma.evaluation.regions import Region, region_above, region_of
+from synthoma.evaluation.planes import Planes
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
 from synthoma.reports.pictures import PREDICTED_COLOR, TRUTH_COLOR, Picture, slice_png
 from synthoma.slices import Outline
 from synthoma.tables import Row
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 HALF_MM = 60.0
 WORST = 10
@@ -41,36 +43,42 @@ def _picture(row: Row, pair: Pair, lesions: Sequence[Row], recipe: EvaluateRecip
     if row.get("lesions") is not None:
         caption += f"; {row['found']} of {row['lesions']} lesions found, {row['false']} false"
     try:
-        image = pair.truth.read_image()
+        grid = pair.truth.read_geometry()
         sides = {"truth": (pair.truth, TRUTH_COLOR), "predicted": (pair.predicted, PREDICTED_COLOR)}
         outlines = [
             Outline(name, mask, color, 1.2)
             for name, (case, color) in sides.items()
-            if case is not None and (mask := _mask(case, row["structure"], image, recipe)) is not None
+            if case is not None and (mask := _mask(case, row["structure"], grid, recipe)) is not None
         ]
+        center_mm = _center_mm(row, lesions, outlines)
+        image = pair.truth.read_image(_slice_at(grid, center_mm))
     except SynthomaError as error:  # a report without a picture is still a report
         return Picture(row["case"], f"{caption}; no picture: {error}", "")
     half_mm = None if row.get("lesions") is None else HALF_MM
-    return Picture(row["case"], caption, slice_png(image, outlines, _center_mm(row, lesions, outlines), half_mm))
+    return Picture(row["case"], caption, slice_png(image, outlines, center_mm, half_mm))
 
 
-def _mask(case: Case, structure: str, image: Volume, recipe: EvaluateRecipe) -> Volume | None:
+def _mask(case: Case, structure: str, grid: Geometry, recipe: EvaluateRecipe) -> Volume | None:
     """The mask on the box of its voxels; None if it is empty or not there."""
     if structure not in case.masks:
         return None
-    (_, mask) = next(read_masks(case, [structure]))
-    volume = mask.volume if image.geometry.matches(mask.volume.geometry) else mask.volume.to(image.geometry, fill=0)
-    region = _region(Mask(volume, mask.values), recipe)
-    if not region.blocks:
+    (_, found) = next(read_masks(case, [structure]))
+    placed, _ = on_grid(found, grid, structure, resample=True, trust_headers=recipe.headers == "own")
+    if isinstance(placed, Planes):
+        placed = gather_fractions(placed, recipe.threshold).region
+    if not placed.blocks:
         return None
-    lower = np.min([block.box.lower for block in region.blocks], axis=0)
-    upper = np.max([block.box.upper for block in region.blocks], axis=0)
-    box = Box(tuple(lower.tolist()), tuple(upper.tolist()))
-    return Volume(region.read(box), region.geometry.crop(box))
+    box = placed.boxes.hull()
+    return Volume(placed.read(box), placed.geometry.crop(box))
 
 
-def _region(mask: Mask, recipe: EvaluateRecipe) -> Region:
-    return region_above(mask.volume, recipe.threshold) if mask.is_probability else region_of(mask.volume, mask.values)
+def _slice_at(grid: Geometry, center_mm: Array) -> Box:
+    """The axial slice nearest to a position, as a box of the scan."""
+    axis = next(axis for axis, letter in enumerate(grid.axes) if letter in "SI")
+    index = int(np.clip(np.rint(grid.to_ijk(center_mm)[axis]), 0, grid.shape[axis] - 1))
+    lower, upper = [0, 0, 0], list(grid.shape)
+    lower[axis], upper[axis] = index, index + 1
+    return Box(triple(lower), triple(upper))
 
 
 def _center_mm(row: Row, lesions: Sequence[Row], outlines: Sequence[Outline]) -> Array:

@@ -33,14 +33,18 @@ class Stored:
     slope: float = 1.0
     intercept: float = 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file can hold whole numbers only; by its type and scale, its voxels are not looked at."""
+        return self.dtype.kind in "iu" and self.slope.is_integer() and self.intercept.is_integer()
+
     def image(self, box: Box | None = None) -> Volume:
         """HU in Fortran order: int16 if whole numbers are stored and scaled by whole numbers and all fit, else float32.
 
         NaN is kept. Raises `FileError` before reading if the voxels take more memory than `limits` allows.
         """
         box = self._inside(box)
-        whole = self.dtype.kind in "iu" and self.slope.is_integer() and self.intercept.is_integer()
-        kind = np.dtype(np.int16 if whole else np.float32)
+        kind = np.dtype(np.int16 if self.is_whole else np.float32)
         require_room(self.path, box.shape, kind.itemsize)
         data = np.empty(box.shape, kind, order="F")
         for start, slab in self._values(box):
@@ -60,13 +64,24 @@ class Stored:
         kind = np.dtype(np.uint16 if self.dtype == np.uint16 else np.uint8)
         require_room(self.path, box.shape, kind.itemsize)
         data = np.empty(box.shape, kind, order="F")
-        for start, slab in self._values(box):
-            if slab.dtype not in _LABEL_TYPES:
-                self._refuse_unless_labels(slab)
+        for start, slab in self.each_label(box):
             if data.dtype == np.uint8 and slab.dtype != np.uint8 and slab.max(initial=0) > 255:
                 data = data.astype(np.uint16, order="F")
             data[:, :, start : start + slab.shape[2]] = slab
         return Volume(data, self.geometry.crop(box))
+
+    def each_label(self, box: Box | None = None) -> Iterator[tuple[int, Array]]:
+        """First slice and voxels of one slab after the other, checked as `labels` does."""
+        for start, slab in self._values(self._inside(box)):
+            if slab.dtype not in _LABEL_TYPES:
+                self._refuse_unless_labels(slab)
+            yield start, slab
+
+    def each_value(self) -> Iterator[tuple[int, Array]]:
+        """First slice and float32 values of one slab after the other."""
+        for start, slab in self._values(self._inside(None)):
+            with np.errstate(over="ignore"):
+                yield start, slab.astype(np.float32, copy=False)
 
     def _values(self, box: Box) -> Iterator[tuple[int, Array]]:
         """First slice and values of each slab, the scale applied."""
