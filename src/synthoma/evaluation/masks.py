@@ -67,11 +67,10 @@ def _alone(case: Case, name: str, truth: bool) -> Region | Planes:
     source = case.masks[name]
     if isinstance(source, Path | SingleMask):
         planes = read_planes(source.path if isinstance(source, SingleMask) else source, truth)
+    elif isinstance(source, Label | Segment):
+        planes = planes_of(case.read_mask(name))
     else:
-        volume = (
-            source if isinstance(source, Volume) else case.read_mask(name) if isinstance(source, Segment) else source()
-        )
-        planes = planes_of(volume)
+        planes = planes_of(source if isinstance(source, Volume) else source())
     if planes.fractions:
         if truth:
             raise CaseError(f"the truth of {name} is no mask", found="fractions", expected="whole numbers")
