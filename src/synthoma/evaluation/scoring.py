@@ -150,7 +150,7 @@ def score_labels(
     predicted: Volume,
     values: Mapping[str, tuple[int, ...] | None],
     recipe: EvaluateRecipe | None = None,
-    case: str = "",
+    case: str = "unnamed",
 ) -> CaseScores:
     """The scores of two label maps, or masks, in memory; `predicted` may hold the probabilities of one structure.
 
