@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from synthoma.errors import FileError, GeometryError
-from synthoma.extras import need
-from synthoma.formats.dicom_series import Series, Slice, list_series
+from synthoma.formats.dicom_file import PixelFile
+from synthoma.formats.dicom_series import Series, Slice, describe, list_series
 from synthoma.formats.stored import Stored, geometry_of
 from synthoma.volume import PADDING_HU, Array, Box, Geometry, Volume
 
 _GAP_MM = 0.1  # slices further from even spacing than this are missing or extra
 _DRIFT_MM = 0.5  # slices that wander off their common normal by more were taken with a tilted gantry
-_PIXELS = (
-    "SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
-    "PlanarConfiguration NumberOfFrames PixelData"
-)
+_MERGED = 3  # this many series of one slice each may be one stack whose slices were renamed
 
 
 def read_series(folder: Path | str, series_uid: str | None = None) -> Volume:
@@ -36,20 +34,28 @@ def stored(folder: Path, series_uid: str | None = None, labels: bool = False) ->
     if not labels and any(s.rescale is None for s in slices):
         named = _names([s for s in slices if s.rescale is None])
         raise FileError(f"{folder}: no rescale slope and intercept, so no HU", found=named)
-    scales = [value for s in slices for value in (s.rescale or (1.0, 0.0))]
-    whole = all(value.is_integer() and abs(value) < 2**30 for value in scales)
+    scales = [s.rescale or (1.0, 0.0) for s in slices]
+    whole = all(number.is_integer() for scale in scales for number in scale)
+    whole = whole and all(abs(slope) < 2**14 and abs(intercept) < 2**30 for slope, intercept in scales)
 
     def slabs(box: Box) -> Iterator[Array]:
         i, j, k = box.slices
+        file: PixelFile | None = None
         for one in slices[k]:
-            yield _values(one, whole, labels)[i, j, None]
+            if file is None or file.path != one.path:
+                file = PixelFile(one.path)
+            yield _values(one, file, whole, labels)[i, j, None]
 
-    return Stored(folder, geometry, np.dtype(np.int64 if whole else np.float64), slabs)
+    return Stored(folder, geometry, np.dtype(np.int32 if whole else np.float64), slabs)
 
 
 def find_stack(folder: Path, series_uid: str | None = None, labels: bool = False) -> tuple[list[Slice], Geometry]:
     """The slices of the folder's series from first to last along their normal, and the grid they form."""
-    series = _choose(list_series(folder), folder, series_uid, labels)
+    listing = list_series(folder)
+    series = _choose(listing.series, folder, series_uid, labels)
+    damaged = [*series.faults, listing.stray_of(series)]
+    if damaged[0] is not None:
+        raise damaged[0]
     first = series.slices[0]
     odd = [s for s in series.slices if not _same_plane(s, first)]
     if odd:
@@ -63,7 +69,7 @@ def find_stack(folder: Path, series_uid: str | None = None, labels: bool = False
     normal = np.cross(across, down)
     if abs(across @ down) > 1e-3 or abs(np.linalg.norm(normal) - 1) > 1e-3:
         raise GeometryError(f"{folder}: rows and columns are not at right angles", found=first.orientation)
-    slices = sorted(series.slices, key=lambda s: (float(np.dot(s.position, normal)), s.path))
+    slices = sorted(series.slices, key=lambda s: (float(np.dot(s.position, normal)), s.path, s.frame))
     positions = np.array([s.position for s in slices])
     _check_spacing(folder, slices, positions @ normal)
     step = (positions[-1] - positions[0]) @ normal / (len(slices) - 1)
@@ -112,61 +118,51 @@ def _check_spacing(folder: Path, slices: Sequence[Slice], height: Array) -> None
 
 def _choose(found: list[Series], folder: Path, uid: str | None, labels: bool) -> Series:
     """The series asked for, or the only one that can be a volume."""
-    listing = "; ".join(str(series) for series in found)
     if uid is not None:
         chosen = [series for series in found if series.uid == uid]
         if not chosen:
-            raise FileError(f"{folder} holds no series {uid}", found=listing)
+            raise FileError(f"{folder} holds no series {uid}", found=describe(found))
     else:
         chosen = [s for s in found if s.slices and (labels or (s.modality == "CT" and not s.localizer))]
         if len(chosen) > 1:
-            chosen = [series for series in chosen if len(series.slices) > 1] or chosen
+            chosen = [series for series in chosen if len(series.slices) > 1] or _merged(chosen)
     if len(chosen) > 1:
         raise FileError(
             f"{folder} holds several series",
-            found=listing,
+            found=f"{len(chosen)}: {describe(chosen)}",
             expected="one",
             fix="name one: formats.dicom.read_series(folder, series_uid=...), or give each its folder",
         )
     if not chosen or not chosen[0].slices or not (labels or chosen[0].modality == "CT"):
-        raise FileError(f"{folder} holds no CT series with pixels", found=listing, expected="modality CT")
+        for series in found:
+            if series.faults and (labels or series.modality == "CT") and (uid is None or series.uid == uid):
+                raise series.faults[0]
+        raise FileError(f"{folder} holds no CT series with pixels", found=describe(found), expected="modality CT")
     return chosen[0]
 
 
-def _values(one: Slice, whole: bool, labels: bool) -> Array:
+def _merged(single: list[Series]) -> list[Series]:
+    """Series of one slice each as the one stack they form, where an anonymizer gave every slice an identifier."""
+    slices = tuple(one for series in single for one in series.slices)
+    alike = all(_same_plane(one, slices[0]) for one in slices) and len({series.patient for series in single}) == 1
+    if len(slices) < _MERGED or not alike:
+        return single
+    faults = tuple(fault for series in single for fault in series.faults)
+    without = sum(series.without_pixels for series in single)
+    return [replace(single[0], uid="", slices=slices, without_pixels=without, faults=faults)]
+
+
+def _values(one: Slice, file: PixelFile, whole: bool, labels: bool) -> Array:
     """One slice (columns, rows) in HU, or as stored and scaled for labels."""
-    raw = _pixels(one).T
+    raw = file.frame(one.frame, one.rows, one.columns).T
     slope, intercept = one.rescale or (1.0, 0.0)
-    values: Array = raw.astype(np.int64) * int(slope) + int(intercept) if whole else raw * slope + intercept
+    if whole and raw.dtype.itemsize <= 2:
+        values: Array = raw.astype(np.int32) * int(slope) + int(intercept)
+    else:
+        values = raw.astype(np.int64) * int(slope) + int(intercept) if whole else raw * slope + intercept
     if one.padding is not None and not labels:
         values[(raw >= one.padding[0]) & (raw <= one.padding[1])] = PADDING_HU
     return values
-
-
-def _pixels(one: Slice) -> Array:
-    """The stored values (rows, columns) of one file."""
-    pydicom = need("pydicom", extra="dicom")
-    from pydicom.pixels import get_decoder
-
-    try:
-        image = pydicom.dcmread(one.path, specific_tags=_PIXELS.split())
-        syntax = image.file_meta.TransferSyntaxUID
-        decoder = get_decoder(syntax)
-    except Exception as error:  # on damaged bytes pydicom raises almost anything
-        raise FileError(f"{one.path} cannot be decoded", found=str(error)) from error
-    if not decoder.is_available:
-        raise FileError(
-            f"{one.path} is compressed as {syntax.name}",
-            found="no decoder: " + "; ".join(decoder.missing_dependencies),
-            fix="pip install 'synthoma[dicom]'",
-        )
-    try:
-        pixels = image.pixel_array
-    except Exception as error:  # as above, and whatever the decoders raise
-        raise FileError(f"{one.path} cannot be decoded", found=str(error), fix="copy or download it again") from error
-    if pixels.shape != (one.rows, one.columns):
-        raise FileError(f"{one.path} is damaged", found=pixels.shape, expected=(one.rows, one.columns))
-    return np.asarray(pixels)
 
 
 def _same_plane(one: Slice, other: Slice) -> bool:
@@ -177,5 +173,5 @@ def _same_plane(one: Slice, other: Slice) -> bool:
 
 
 def _names(slices: Sequence[Slice]) -> str:
-    names = [one.path.name for one in slices[:3]]
+    names = [f"{one.path.name} frame {one.frame + 1}" if one.frame else one.path.name for one in slices[:3]]
     return ", ".join(names) + (f" and {len(slices) - 3} more" if len(slices) > 3 else "")

@@ -106,6 +106,11 @@ def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: s
     turned = {name: mask.reorient(geometry.axes) for name, mask in masks.items()}
     for name, mask in turned.items():
         geometry.require_same(mask.geometry, f"{name} mask")
+    if any(one.frame for one in slices):
+        raise FileError(
+            f"{folder} is a scan of many frames in one file, which our DICOM SEG cannot refer to",
+            fix="write the masks as NIfTI, or split the scan into single slices first",
+        )
     used = np.flatnonzero(np.any([mask.data.any(axis=(0, 1)) for mask in turned.values()], axis=0))
     used = used if used.size else np.array([0])
     planes = np.stack([mask.data[:, :, used].T != 0 for mask in turned.values()], axis=-1)
