@@ -12,7 +12,7 @@ from scipy import ndimage
 from clock import seconds
 from synthoma.cases import Case
 from synthoma.synthesis.bodies import shape
-from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, open_scene, replay, synthesize
+from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, insert_tumors, open_scene, replay_plans
 from synthoma.synthesis.plan import draw_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import scanner_blur_mm
@@ -102,16 +102,16 @@ def memory(case: Case) -> None:
 def replay_and_flatness(case: Case) -> None:
     recipe = SynthesisRecipe(lesions=(3, 3), sizes={"small": 1.0, "medium": 1.0}, phase="portal")
     made: list[Synthesis] = []
-    drawing = seconds(lambda: made.append(synthesize(case, recipe, 1)))
+    drawing = seconds(lambda: made.append(insert_tumors(case, recipe, 1)))
     plans = [tumor.plan for tumor in made[-1].inserted]
-    again = seconds(lambda: replay(case, plans))
+    again = seconds(lambda: replay_plans(case, plans))
     print(
         f"synthesize {drawing:.3f} s, replay {again:.3f} s: replay / synthesize {again / drawing:.2f} (goal: at most 1)"
     )
     costs, peaks = [], []
     for seed in range(100):
         start = time.process_time()
-        synthesize(case, recipe, seed)
+        insert_tumors(case, recipe, seed)
         costs.append(time.process_time() - start)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     first, last = float(np.median(costs[:20])), float(np.median(costs[-20:]))

@@ -26,7 +26,8 @@ FLOORS = {
     "reading": 10,
     "training": 11,
     "scaling": 12, "review": 12,
-    "cli": 13, "__main__": 14,
+    "commands": 13,
+    "cli": 14, "__main__": 15,
 }  # fmt: skip
 GROUND = 0  # its rooms may use each other, without cycles
 ROOMS = {

@@ -108,12 +108,31 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert there <= named, there - named
 
 
+TINY = """
+organs = ["liver"]
+steps = 2
+batch = 1
+validation = 0
+[network]
+name = "unet"
+width = 4
+depth = 3
+residual_units = 0
+[patches]
+size = [16, 16, 16]
+spacing_mm = 6.0
+per_epoch = 10
+"""
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `demo/patient` holds the embedded case, at 5 mm."""
     folder = tmp_path_factory.mktemp("readme")
     recipe = read_recipe(CohortRecipe, ROOT / "src/synthoma/recipes/cohort/one.toml", ["spacing_mm=5"])
     write_cohort_case(0, recipe, folder / "demo/patient")
+    # a file of this name is taken for the recipe of this name: the same commands, in seconds
+    (folder / "unet").write_text(TINY)
     return folder
 
 

@@ -1,6 +1,8 @@
 """Synthetic tumors in CT, and what they are worth.
 
-The nouns and the few verbs of the Python API; each is imported when first used, so `import synthoma` is cheap.
+The nouns and the few verbs of the Python API. The verbs that work on whole data sets are those of the command:
+`synthesize`, `replay`, `train`, `segment`, `evaluate`, `compare`, `scale`. Each name is imported when it is first used,
+so `import synthoma` is cheap.
 """
 
 from __future__ import annotations
@@ -12,14 +14,21 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from synthoma.cases import Case, Lesion, find_lesions
+    from synthoma.commands.results import compare, evaluate
+    from synthoma.commands.scans import segment
+    from synthoma.commands.studies import scale
+    from synthoma.commands.tumors import replay, synthesize
     from synthoma.errors import SynthomaError
+    from synthoma.learning.models import load_model
     from synthoma.reading import open_dataset, read_case
     from synthoma.recipe import read_recipe
+    from synthoma.runs import open_run, read_run
     from synthoma.synthesis.drawing import complete_plan
-    from synthoma.synthesis.pipeline import replay, synthesize
+    from synthoma.synthesis.pipeline import insert_tumors, replay_plans
     from synthoma.synthesis.plan import draw_plans
     from synthoma.synthesis.recipe import SynthesisRecipe
     from synthoma.synthesis.tumor import Generator, Tumor, TumorPlan
+    from synthoma.training.segmentation import train
     from synthoma.volume import Box, Geometry, Volume
 
 _HOMES = {
@@ -33,14 +42,24 @@ _HOMES = {
     "read_recipe": "recipe",
     "read_case": "reading",
     "open_dataset": "reading",
-    "replay": "synthesis.pipeline",
-    "synthesize": "synthesis.pipeline",
+    "open_run": "runs",
+    "read_run": "runs",
+    "insert_tumors": "synthesis.pipeline",
+    "replay_plans": "synthesis.pipeline",
+    "draw_plans": "synthesis.plan",
     "complete_plan": "synthesis.drawing",
     "Generator": "synthesis.tumor",
     "Tumor": "synthesis.tumor",
     "TumorPlan": "synthesis.tumor",
     "SynthesisRecipe": "synthesis.recipe",
-    "draw_plans": "synthesis.plan",
+    "load_model": "learning.models",
+    "synthesize": "commands.tumors",
+    "replay": "commands.tumors",
+    "train": "training.segmentation",
+    "segment": "commands.scans",
+    "evaluate": "commands.results",
+    "compare": "commands.results",
+    "scale": "commands.studies",
 }
 
 __all__ = [
@@ -54,14 +73,24 @@ __all__ = [
     "Tumor",
     "TumorPlan",
     "Volume",
+    "compare",
     "complete_plan",
     "draw_plans",
+    "evaluate",
     "find_lesions",
+    "insert_tumors",
+    "load_model",
     "open_dataset",
+    "open_run",
     "read_case",
     "read_recipe",
+    "read_run",
     "replay",
+    "replay_plans",
+    "scale",
+    "segment",
     "synthesize",
+    "train",
 ]
 
 

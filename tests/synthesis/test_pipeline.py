@@ -17,7 +17,7 @@ from phantoms import FAT, GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, noise, pla
 
 from synthoma.cases import Case
 from synthoma.errors import CaseError, GeometryError
-from synthoma.synthesis.pipeline import Synthesis, replay, synthesize
+from synthoma.synthesis.pipeline import Synthesis, insert_tumors, replay_plans
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Geometry, Volume
@@ -69,7 +69,7 @@ def test_the_way_a_file_stores_its_axes_changes_no_tumor() -> None:
     for number, axes in enumerate(ORDERS):
         order: Literal["C", "F"] = "CF"[number % 2]  # type: ignore[assignment]
         masks = {name: turned(mask, axes, order) for name, mask in case.each_mask()}
-        other = synthesize(replace(case, image=turned(case.read_image(), axes, order), masks=masks), recipe, 3)
+        other = insert_tumors(replace(case, image=turned(case.read_image(), axes, order), masks=masks), recipe, 3)
         assert other.ct.geometry.axes == axes
         first = other.stored_box(other.inserted[0].box)
         assert (other.instances().data[first.slices] == 1).sum() == other.inserted[0].mask.sum()
@@ -84,7 +84,7 @@ def test_the_way_a_file_stores_its_axes_changes_no_tumor() -> None:
 def test_tumors_are_put_in_and_nothing_else_changes(grid: str) -> None:
     case = abdomen(GRIDS[grid]((120, 64, 64)))
     before = case.read_image().data.copy()
-    result = synthesize(case, FEW.with_changes(mass_effect_share=0.0), 1)
+    result = insert_tumors(case, FEW.with_changes(mass_effect_share=0.0), 1)
     assert 1 <= len(result.inserted) <= 3
     assert np.array_equal(case.read_image().data, before), "the case stays as it is"
     outside = np.ones(before.shape, bool)
@@ -103,7 +103,7 @@ def test_tumors_are_put_in_and_nothing_else_changes(grid: str) -> None:
 
 def test_before_undoes_every_tumor() -> None:
     case = abdomen()
-    result = synthesize(case, FEW.with_changes(mass_effect_share=1.0), 3)
+    result = insert_tumors(case, FEW.with_changes(mass_effect_share=1.0), 3)
     data = result.ct.data.copy()
     for tumor in reversed(result.inserted):
         assert np.array_equal(data[tumor.changed.slices], tumor.after)
@@ -113,10 +113,10 @@ def test_before_undoes_every_tumor() -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
     case = abdomen()
-    one = synthesize(case, FEW, 7)
-    assert digest(one) == digest(synthesize(abdomen(), FEW, 7))
-    assert digest(one) != digest(synthesize(case, FEW, 8))
-    assert digest(one) != digest(synthesize(replace(case, id="other"), FEW, 7))
+    one = insert_tumors(case, FEW, 7)
+    assert digest(one) == digest(insert_tumors(abdomen(), FEW, 7))
+    assert digest(one) != digest(insert_tumors(case, FEW, 8))
+    assert digest(one) != digest(insert_tumors(replace(case, id="other"), FEW, 7))
 
 
 @pytest.mark.parametrize("displacement", [0.0, 1.0])
@@ -125,8 +125,8 @@ def test_a_replay_is_the_original(displacement: float) -> None:
     recipe = SynthesisRecipe(
         organs=("liver", "kidney"), lesions=(1, 3), diameter_mm=(8, 16), mass_effect_share=displacement
     )
-    result = synthesize(case, recipe, 2)
-    again = replay(case, [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in result.inserted])
+    result = insert_tumors(case, recipe, 2)
+    again = replay_plans(case, [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in result.inserted])
     assert np.array_equal(again.ct.data, result.ct.data)
     assert [tumor.digest for tumor in again.inserted] == [tumor.digest for tumor in result.inserted]
     assert again.scan_digest == result.scan_digest
@@ -134,8 +134,8 @@ def test_a_replay_is_the_original(displacement: float) -> None:
 
 def test_two_organs_get_their_own_tumors_whatever_else_is_asked_for() -> None:
     case = abdomen()
-    both = synthesize(case, FEW.with_changes(organs=("liver", "kidney")), 4)
-    alone = synthesize(case, FEW, 4)
+    both = insert_tumors(case, FEW.with_changes(organs=("liver", "kidney")), 4)
+    alone = insert_tumors(case, FEW, 4)
     assert {tumor.plan.organ for tumor in both.inserted} == {"liver", "kidney"}
     assert [t.plan for t in both.inserted if t.plan.organ == "liver"] == [t.plan for t in alone.inserted]
     x = case.read_image().geometry.to_mm(np.argwhere(both.tumors("kidney").data))[:, 0]
@@ -144,7 +144,7 @@ def test_two_organs_get_their_own_tumors_whatever_else_is_asked_for() -> None:
 
 def test_float_scans_stay_float() -> None:
     case = ellipsoid_case(fine(64), (27, 27, 27), image=np.float32)
-    result = synthesize(case, FEW, 1)
+    result = insert_tumors(case, FEW, 1)
     assert result.ct.data.dtype == np.float32
     outside = np.ones(result.ct.data.shape, bool)
     for tumor in result.inserted:
@@ -159,7 +159,7 @@ def test_real_tumors_keep_their_voxels_and_their_label() -> None:
     recipe = SynthesisRecipe(lesions=(4, 5), diameter_mm=(8, 14), mass_effect_share=1.0, displacement_mm=(2, 3))
     placed = 0
     for seed in range(4):
-        result = synthesize(case, recipe, seed)
+        result = insert_tumors(case, recipe, seed)
         placed += len(result.inserted)
         assert not changed(case, result)[real.data].any()
         assert not (result.tumors("liver").data & real.data).any()
@@ -173,9 +173,9 @@ def test_what_nobody_annotated_is_no_place_for_a_tumor() -> None:
     case = ellipsoid_case(geometry, (30, 30, 30), ignore=ignored)
     recipe = SynthesisRecipe(lesions=(4, 5), diameter_mm=(8, 14), mass_effect_share=1.0, displacement_mm=(2, 3))
     free = ellipsoid_case(geometry, (30, 30, 30))
-    assert any(changed(free, synthesize(free, recipe, seed))[ignored.data].any() for seed in range(4))
+    assert any(changed(free, insert_tumors(free, recipe, seed))[ignored.data].any() for seed in range(4))
     for seed in range(4):
-        result = synthesize(case, recipe, seed)
+        result = insert_tumors(case, recipe, seed)
         assert result.inserted
         assert not changed(case, result)[ignored.data].any()
 
@@ -185,7 +185,7 @@ def test_tumors_do_not_grow_into_other_structures() -> None:
     stomach = Volume(rho(geometry, (20, 26, 26), (28, 0, 0)) < 1, geometry)
     case = ellipsoid_case(geometry, (12, 14, 26), "kidney_left", KIDNEY, stomach=stomach)
     for seed in range(4):
-        result = synthesize(
+        result = insert_tumors(
             case, SynthesisRecipe(organs=("kidney",), diameter_mm=(14, 20), mass_effect_share=0.0), seed
         )
         kidney = case.read_mask("kidney_left").data
@@ -197,7 +197,7 @@ def test_a_push_moves_masks_with_the_scan() -> None:
     recipe = SynthesisRecipe(lesions=(1, 1), diameter_mm=(20, 22), mass_effect_share=1.0, displacement_mm=(3, 3))
     result = next(
         found
-        for found in (synthesize(case, recipe, seed) for seed in range(9))
+        for found in (insert_tumors(case, recipe, seed) for seed in range(9))
         if found.inserted[0].plan.displacement_mm
     )
     liver = case.read_mask("liver")
@@ -216,7 +216,7 @@ def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
     strict = SynthesisRecipe(
         lesions=(2, 2), diameter_mm=(10, 14), retries=3, judge=JudgeRecipe(contrast_to_noise=4.0), mass_effect_share=0.0
     )
-    result = synthesize(case, strict, 11)
+    result = insert_tumors(case, strict, 11)
     assert result.rejected
     for attempt in result.rejected:
         assert not attempt.verdict.accepted
@@ -230,7 +230,7 @@ def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
     never = strict.with_changes(
         contrast_hu=(0.0, 0.0), judge=JudgeRecipe(contrast_to_noise=20.0), mass_effect_share=1.0
     )
-    refused = synthesize(case, never, 1)
+    refused = insert_tumors(case, never, 1)
     assert len(refused.rejected) == 8
     assert any(attempt.plan.displacement_mm for attempt in refused.rejected)
     assert not refused.inserted
@@ -240,14 +240,14 @@ def test_rejected_tumors_are_redrawn_and_kept_with_their_reason() -> None:
 
 
 def test_what_cannot_be_done_is_a_note_beside_what_can() -> None:
-    result = synthesize(abdomen(), FEW.with_changes(organs=("liver", "pancreas")), 1)
+    result = insert_tumors(abdomen(), FEW.with_changes(organs=("liver", "pancreas")), 1)
     assert result.inserted
     assert result.notes == ("the pancreas is not annotated",)
 
 
 def refused(case: Case, recipe: SynthesisRecipe = FEW) -> str:
     with pytest.raises((CaseError, GeometryError)) as refusal:
-        synthesize(case, recipe)
+        insert_tumors(case, recipe)
     return str(refusal.value)
 
 
@@ -263,13 +263,13 @@ def test_bad_cases_are_sentences_that_name_the_case() -> None:
     small = ellipsoid_case(fine(40), (6, 6, 6))
     assert "tumor" in refused_or_rejected(small, SynthesisRecipe(diameter_mm=(60, 60), lesions=(1, 1)))
     with pytest.raises(CaseError, match="the pancreas is not annotated"):
-        replay(case, [plan_of(organ="pancreas")])
+        replay_plans(case, [plan_of(organ="pancreas")])
 
 
 def refused_or_rejected(case: Case, recipe: SynthesisRecipe) -> str:
     """What is said of a tumor too large for its organ: an error, or the reason of its rejection."""
     try:
-        result = synthesize(case, recipe)
+        result = insert_tumors(case, recipe)
     except CaseError as error:
         return str(error)
     assert not result.inserted
@@ -278,7 +278,7 @@ def refused_or_rejected(case: Case, recipe: SynthesisRecipe) -> str:
 
 def test_an_organ_cut_by_the_field_of_view_is_allowed_and_noted() -> None:
     geometry = fine((60, 60, 30))
-    result = synthesize(ellipsoid_case(geometry, (26, 26, 60)), FEW, 1)
+    result = insert_tumors(ellipsoid_case(geometry, (26, 26, 60)), FEW, 1)
     assert result.inserted
     assert result.notes == ("the liver is cut by the field of view",)
 
@@ -286,14 +286,14 @@ def test_an_organ_cut_by_the_field_of_view_is_allowed_and_noted() -> None:
 def test_one_kidney_mask_of_both_is_enough() -> None:
     case = abdomen()
     kits = Case("kits", case.image, {"kidney": case.masks["kidney_left"]}, attributes={"phase": "portal"})
-    result = synthesize(kits, FEW.with_changes(organs=("kidney",)), 1)
+    result = insert_tumors(kits, FEW.with_changes(organs=("kidney",)), 1)
     assert result.inserted
     assert result.tumors("kidney").data.any()
 
 
 def test_an_empty_replay_is_the_case() -> None:
     case = abdomen()
-    assert np.array_equal(replay(case, []).ct.data, case.read_image().data)
+    assert np.array_equal(replay_plans(case, []).ct.data, case.read_image().data)
 
 
 def run_elsewhere(**environment: str) -> str:
@@ -315,7 +315,7 @@ print(elsewhere())
 def elsewhere() -> str:
     """Digest of a synthesis that uses all there is: two organs, pushes, rims, cores, specks, replaced fat."""
     case = abdomen()
-    result = synthesize(
+    result = insert_tumors(
         case, SynthesisRecipe(organs=("liver", "kidney"), lesions=(2, 3), diameter_mm=(9, 20), mass_effect_share=1.0), 5
     )
     plan = plan_of(
@@ -332,8 +332,8 @@ def elsewhere() -> str:
         noise_from_mm=(-28.0, 0.0, 0.0),
         calcifications=[[[0.2, 0.1, -0.3], 1.5, 400.0]],
     )
-    in_floats = synthesize(ellipsoid_case(fine(50), (20, 20, 20), image=np.float32), FEW, 2)
-    return digest(result) + digest(replay(case, [plan])) + digest(in_floats)
+    in_floats = insert_tumors(ellipsoid_case(fine(50), (20, 20, 20), image=np.float32), FEW, 2)
+    return digest(result) + digest(replay_plans(case, [plan])) + digest(in_floats)
 
 
 def cpu_features() -> list[str]:
@@ -358,7 +358,7 @@ def test_a_structure_that_covers_the_organ_does_not_stop_its_tumors() -> None:
     liver = case.read_mask("liver")
     body = Volume(np.ones_like(liver.data), liver.geometry)
     for masks in ({"liver": liver, "body": body}, {"body": body, "liver": liver}):
-        made = synthesize(
+        made = insert_tumors(
             replace(case, masks=masks), SynthesisRecipe(lesions=(1, 1), diameter_mm=(14, 14), phase="portal"), 1
         )
         assert len(made.inserted) == 1

@@ -10,7 +10,7 @@ from synthesis.patients import OBLIQUE, RECIPE, UPRIGHT, patient
 from synthoma import reading
 from synthoma.cases import Case
 from synthoma.errors import CaseError
-from synthoma.synthesis.pipeline import synthesize
+from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.volume import Box, Geometry
 
 MANY = RECIPE.with_changes(organs=("liver",), lesions=(3, 3), mass_effect_share=1.0)
@@ -19,7 +19,7 @@ MANY = RECIPE.with_changes(organs=("liver",), lesions=(3, 3), mass_effect_share=
 @pytest.mark.parametrize("geometry", [UPRIGHT, OBLIQUE], ids=["upright", "oblique"])
 def test_before_is_the_healthy_scan_and_after_has_every_tumor(geometry: Geometry) -> None:
     case = patient("p", geometry)
-    made = synthesize(case, MANY, seed=3)
+    made = insert_tumors(case, MANY, seed=3)
     for number, tumor in enumerate(made.inserted, start=1):
         view = made.view(number)
         assert view.before.geometry == view.after.geometry == view.mask.geometry
@@ -39,12 +39,12 @@ def size_of(png: bytes | None) -> tuple[int, ...]:
 
 def test_a_notebook_shows_cases_syntheses_and_tumors() -> None:
     case = patient("p")
-    made = synthesize(case, MANY, seed=3)
+    made = insert_tumors(case, MANY, seed=3)
     assert reading.Case.draw is not None
     assert min(size_of(case._repr_png_())[:2]) > 200
     assert size_of(made._repr_png_())[1] > 3 * 220
     assert min(size_of(made.view(1)._repr_png_())[:2]) > 600
-    none = synthesize(case, MANY.with_changes(probability=0.0))
+    none = insert_tumors(case, MANY.with_changes(probability=0.0))
     assert none._repr_png_() is None
     assert repr(none).startswith("<Synthesis p: tumors none; 0 plans rejected; portal; ")
     assert repr(made).startswith("<Synthesis p: tumors liver 3; ")

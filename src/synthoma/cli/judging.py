@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import AllowFailures, Cluster, Out, Overrides, Timeout, Workers, app, finish, input_facts
+from synthoma.cli.app import AllowFailures, Cluster, Out, Overrides, Timeout, Workers, app, finish
 
 
 @app.command()
@@ -24,26 +24,15 @@ def evaluate(
     allow_failures: AllowFailures = 0,
 ) -> None:
     """Score predictions: voxel, surface, lesion and patient, with intervals; tables and one HTML page."""
-    from functools import partial
-
-    from synthoma import runs
-    from synthoma.engine import mapping
-    from synthoma.evaluation.outputs import KIND, finish_evaluation
-    from synthoma.evaluation.pairing import Pair, pair_cases, score_pair
+    from synthoma.commands import results
     from synthoma.evaluation.scoring import EvaluateRecipe
-    from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
-    settings = read_recipe(EvaluateRecipe, recipe, changes)
-    dataset = open_dataset(truth)
-    pairs = pair_cases(dataset, predictions, settings)
-    with runs.open_run(out, KIND, settings, seed, input_facts(dataset, predictions=str(predictions.resolve()))) as run:
-        records = mapping.map_cases(
-            partial(score_pair, structures=pairs.structures, recipe=settings), pairs.pairs, run=run, workers=workers,
-            cluster=cluster, timeout_s=timeout, title="evaluate", reads=Pair.reads,
-        )  # fmt: skip
-        run.note(**finish_evaluation(records, pairs, out, settings, seed))
-    finish(records, out, pairs.faults, allow_failures)
+    done = results.evaluate(
+        truth, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), seed=seed, workers=workers,
+        cluster=cluster, timeout_s=timeout,
+    )  # fmt: skip
+    finish(done.records, out, done.faults, allow_failures)
 
 
 @app.command()
@@ -56,11 +45,7 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap and the permutations.")] = 0,
 ) -> None:
     """Two models on the same cases: which is better, on what, by how much, how sure."""
-    from synthoma import runs
-    from synthoma.evaluation.outputs import finish_comparison, read_models
+    from synthoma.commands import results
 
-    models = read_models(first, second)
-    inputs = {"first": str(first.resolve()), "second": str(second.resolve())}
-    with runs.open_run(out, "compare", models.recipe, seed, inputs):
-        finish_comparison(models, out, seed)
+    results.compare(first, second, out, seed=seed)
     typer.echo(f"report: {out / 'report.html'}")

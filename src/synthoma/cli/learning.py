@@ -17,7 +17,6 @@ from synthoma.cli.app import (
     Workers,
     app,
     finish,
-    input_facts,
     say_once,
 )
 
@@ -75,36 +74,27 @@ def segment(
     allow_failures: AllowFailures = 0,
 ) -> None:
     """Segment organs and tumors, on exactly the scans' grids."""
-    from functools import partial
-
-    from synthoma import disk, runs
-    from synthoma.cases import Case
-    from synthoma.engine import mapping
     from synthoma.extras import need
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
     need("torch", extra="train").set_num_threads(threads)
+    from synthoma.commands import scans as commands
     from synthoma.learning.models import find_model
     from synthoma.segmentation.infer import SegmentRecipe, estimate_memory
-    from synthoma.segmentation.outputs import BOX, find_inputs, loaded, segment_case
+    from synthoma.segmentation.outputs import BOX, find_inputs, loaded
 
-    settings = read_recipe(SegmentRecipe, recipe, changes)
-    path = find_model(model, BOX)
-    dataset = find_inputs(scans, open_dataset)
-    facts = input_facts(dataset, model=disk.digest(path), probabilities=str(probabilities))
-    spec = loaded(str(path), device).spec
+    settings, path = read_recipe(SegmentRecipe, recipe, changes), find_model(model, BOX)
+    dataset, spec = find_inputs(scans, open_dataset), loaded(str(path), device).spec
     if dataset.cases:
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)
-    with runs.open_run(out, "segment", settings, inputs=facts) as run:
-        records = mapping.map_cases(
-            partial(segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities),
-            dataset.cases, run=run, workers=workers, cluster=cluster, timeout_s=timeout, title="segment",
-            reads=Case.reads,
-        )  # fmt: skip
-    say_once((record.case, note) for record in records for note in record.result.get("notes", ()))
-    finish(records, out, dataset.faults, allow_failures)
+    done = commands.segment(
+        path, dataset, out, recipe=settings, probabilities=probabilities, device=device, workers=workers,
+        cluster=cluster, timeout_s=timeout,
+    )  # fmt: skip
+    say_once((record.case, note) for record in done.records for note in record.result.get("notes", ()))
+    finish(done.records, out, done.faults, allow_failures)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import AllowFailures, Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish, input_facts
+from synthoma.cli.app import AllowFailures, Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish
 
 
 @app.command()
@@ -24,22 +24,18 @@ def scale(
     allow_failures: AllowFailures = 0,
 ) -> None:
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
-    from synthoma import runs
-    from synthoma.reading import open_dataset
+    from synthoma.commands import studies
     from synthoma.recipe import find_recipe, read_recipe
     from synthoma.scaling.outputs import REPORT
     from synthoma.scaling.recipe import StudyRecipe
-    from synthoma.scaling.study import run_study
 
-    settings = read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes)
-    dataset = open_dataset(data)
-    records = run_study(
-        settings, dataset, out, splits=splits, workers=workers, cluster=cluster, device=device, loaders=loaders,
-        inputs=input_facts(dataset),
+    done = studies.scale(
+        read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes), data, out, splits=splits, device=device,
+        loaders=loaders, workers=workers, cluster=cluster,
     )  # fmt: skip
-    typer.echo(runs.read_run(out).summary.get("answer", "No point is done, so there is no answer."))
+    typer.echo(done.summary.get("answer", "No point is done, so there is no answer."))
     typer.echo(f"report: {out / REPORT}")
-    finish(records, out, dataset.faults, allow_failures)
+    finish(done.records, out, done.faults, allow_failures)
 
 
 @app.command()

@@ -114,7 +114,7 @@ def as_stored(volume: Volume, stored: Geometry) -> Volume:
     return Volume(volume.reorient(stored.axes).data, stored)
 
 
-def synthesize(
+def insert_tumors(
     case: Case, recipe: SynthesisRecipe, seed: int = 0, critic: Critic | None = None, device: str = "cpu"
 ) -> Synthesis:
     """The case with the tumors that recipe and seed lead to; the same bytes on every run.
@@ -176,7 +176,7 @@ def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:
     return recipe.phase or anatomy.canonical_phase(said) or contrast_phase(scene.ct, scene.volumes(), case.id)
 
 
-def replay(
+def replay_plans(
     case: Case,
     plans: Sequence[TumorPlan],
     device: str = "cpu",

@@ -14,7 +14,7 @@ from synthoma.synthesis.drawing import complete_plan
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.generators.rules.rules import Rules
 from synthoma.synthesis.location import OrganModel, find_site
-from synthoma.synthesis.pipeline import replay, synthesize
+from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.synthesis.tumor import Generator, Request, Tumor, TumorPlan
 from synthoma.volume import Volume
@@ -45,14 +45,14 @@ class Ball(Generator):
 def test_a_ball_is_a_generator_in_ten_lines(grid: str) -> None:
     case = ellipsoid_case(GRIDS[grid](110), (48, 48, 48))
     recipe = SynthesisRecipe(lesions=(2, 3), diameter_mm=(14, 22), generator=BALL, contrast_hu=(-60, -50))
-    result = synthesize(case, recipe, 3)
+    result = insert_tumors(case, recipe, 3)
     assert len(result.inserted) >= 2
     for tumor in result.inserted:
         assert tumor.plan.generator == BALL
         assert tumor.verdict.scores["volume_ratio"] == pytest.approx(1, abs=0.1)  # its voxels are not divided
         assert tumor.verdict.scores["contrast_hu"] == pytest.approx(tumor.plan.contrast_hu, abs=4)
     plans = [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in result.inserted]
-    again = replay(case, plans, allow_modules=[BALL])
+    again = replay_plans(case, plans, allow_modules=[BALL])
     assert np.array_equal(again.ct.data, result.ct.data)
 
 
@@ -90,7 +90,7 @@ def test_code_that_only_a_file_asks_for_is_not_run(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(str(tmp_path))
     case = ellipsoid_case(fine(40), (18, 18, 18))
     with pytest.raises(RecipeError, match="--allow-module hostile:Bad"):
-        replay(case, [plan_of(10.0, generator="hostile:Bad")])
+        replay_plans(case, [plan_of(10.0, generator="hostile:Bad")])
     assert not (tmp_path / "ran").exists()
 
 
@@ -113,7 +113,7 @@ def test_a_critic_sees_the_lesion_in_its_surroundings_and_may_reject_it() -> Non
         seen.append((float(ct.data[lesion.data].mean()), int(lesion.data.sum())))
         return float(lesion.data.sum() > 3000)
 
-    judged = synthesize(case, recipe.with_changes(judge=JudgeRecipe(critic=(0.5, 1.0))), 4, critic=critic)
+    judged = insert_tumors(case, recipe.with_changes(judge=JudgeRecipe(critic=(0.5, 1.0))), 4, critic=critic)
     assert len(seen) == len(judged.inserted) + len(judged.rejected) == 3
     assert all(LIVER - 65 < mean < LIVER - 40 for mean, _ in seen), seen  # the soft border is in the mean
     assert [tumor.verdict.scores["critic"] for tumor in judged.inserted] == [1.0] * len(judged.inserted)
@@ -121,4 +121,4 @@ def test_a_critic_sees_the_lesion_in_its_surroundings_and_may_reject_it() -> Non
     assert judged.inserted
     assert judged.rejected
     with pytest.raises(CaseError, match="not annotated"):
-        synthesize(case, SynthesisRecipe(organs=("colon",)), critic=critic)
+        insert_tumors(case, SynthesisRecipe(organs=("colon",)), critic=critic)

@@ -16,7 +16,7 @@ from synthoma.cases import Case
 from synthoma.reading import open_dataset
 from synthoma.synthesis.generators.rules.rules import Rules
 from synthoma.synthesis.insertion.room import Room, confine, enclosed, find_room, slit_share
-from synthoma.synthesis.pipeline import synthesize
+from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -136,7 +136,7 @@ def test_kidney_tumors_on_thick_slices_of_real_scans_are_whole(name: str, real_d
     case = open_dataset(real_data)[name]
     recipe = SynthesisRecipe(organs=("kidney",), lesions=(1, 1))
     for seed in range(4):
-        for tumor in synthesize(case, recipe, seed).inserted:
+        for tumor in insert_tumors(case, recipe, seed).inserted:
             assert tumor.verdict.scores["slits"] < 0.01
             assert cc3d.connected_components(tumor.mask, connectivity=26).max() == 1
             assert (ndimage.binary_fill_holes(tumor.mask) & ~tumor.mask).sum() <= 0.001 * tumor.mask.sum()

@@ -22,7 +22,7 @@ from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.crops import DrawnTumor
 from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.online.online import Fixed, Online
-from synthoma.synthesis.pipeline import open_scene, replay, synthesize
+from synthoma.synthesis.pipeline import insert_tumors, open_scene, replay_plans
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
 from synthoma.synthesis.store.copies import copies_of
 from synthoma.synthesis.store.manifest import read_manifest, write_manifest
@@ -137,7 +137,7 @@ def test_tumors_are_those_of_an_offline_synthesis() -> None:
     for epoch in range(2):
         drawn = online.draw(entry, epoch)
         hu, labels = online.render(entry, WHOLE, drawn)
-        offline = synthesize(case, CROWDED, seed_for(online.seed, "online", epoch))
+        offline = insert_tumors(case, CROWDED, seed_for(online.seed, "online", epoch))
         assert [(t.plan, t.index) for t in sorted((*offline.inserted, *offline.rejected), key=lambda t: t.index)] == [
             (tumor.plan, tumor.index) for tumor in drawn
         ]
@@ -217,7 +217,7 @@ def test_tumors_online_are_those_of_a_whole_synthesis() -> None:
     entry, online = Cached(case, Online(recipe, 1.0)), Online(recipe, 1.0)
     redrawn = 0
     for epoch in range(5):
-        offline = synthesize(case, recipe, seed_for(0, "online", epoch))
+        offline = insert_tumors(case, recipe, seed_for(0, "online", epoch))
         redrawn += len(offline.rejected)
         drawn = online.draw(entry, epoch)
         assert [tumor.plan for tumor in drawn] == [tumor.plan for tumor in offline.inserted]
@@ -269,7 +269,7 @@ def test_noise_is_learned_from_the_healthy_scan_not_from_tumors_before() -> None
     quiet = (-22.0, 0.0, 0.0)
     at_the_place = plan_of(22.0, center_mm=quiet, contrast_hu=300.0, noise_from_mm=quiet)
     beside = plan_of(14.0, center_mm=(-22.0, 42.0, 0.0), noise_from_mm=quiet, seed=4)
-    alone, after = replay(case, [beside]), replay(case, [at_the_place, beside])
+    alone, after = replay_plans(case, [beside]), replay_plans(case, [at_the_place, beside])
     assert np.array_equal(alone.inserted[0].after, after.inserted[1].after)
 
 
@@ -299,7 +299,7 @@ def test_a_manifest_gives_the_same_tumors_in_every_epoch(tmp_path: Path) -> None
     again = pickle.loads(pickle.dumps(fixed))
     assert [tumor.plan for tumor in again.draw(entry, 7)] == [tumor.plan for tumor in drawn]
     assert again.name == fixed.name
-    offline = replay(case, [tumor.plan for tumor in drawn])
+    offline = replay_plans(case, [tumor.plan for tumor in drawn])
     hu, labels = fixed.render(entry, WHOLE, drawn)
     assert np.array_equal(hu, part_of(offline.ct.data, WHOLE, -1024))
     made = offline.tumors("liver").data | case.read_mask("liver_lesion").data

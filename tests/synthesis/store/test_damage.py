@@ -16,7 +16,7 @@ import pytest
 
 from synthesis.patients import RECIPE, patient
 from synthoma.errors import FileError, SynthomaError
-from synthoma.synthesis.pipeline import Synthesis, synthesize
+from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.store.manifest import read_manifest, rows_of, write_manifest
 from synthoma.synthesis.store.overlay import lay_over, write_overlay
 from synthoma.synthesis.store.rendered import replay_rows
@@ -26,7 +26,7 @@ CASE = patient("p")
 
 @pytest.fixture(scope="module")
 def done() -> Synthesis:
-    return synthesize(CASE, RECIPE.with_changes(lesions=(1, 1), mass_effect_share=1.0), seed=2)
+    return insert_tumors(CASE, RECIPE.with_changes(lesions=(1, 1), mass_effect_share=1.0), seed=2)
 
 
 @pytest.fixture

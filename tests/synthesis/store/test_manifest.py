@@ -20,7 +20,7 @@ from phantoms import ellipsoid_case, fine, plan_of
 from synthesis.patients import OBLIQUE, RECIPE, patient, write_patients
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.errors import CaseError, FileError
-from synthoma.synthesis.pipeline import replay, synthesize
+from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import JudgeRecipe
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.manifest import (
@@ -120,7 +120,7 @@ def test_absurd_details_are_refused_by_their_generator(key: str) -> None:
         plan_of(10.0), details={key: [[[0, 0, 0], 1, 1]] * 101 if key == "calcifications" else 1e9}
     )
     with pytest.raises(CaseError, match=f"wrong {key}"):
-        replay(case, [plan])
+        replay_plans(case, [plan])
 
 
 def test_a_plan_too_large_for_memory_is_refused() -> None:
@@ -130,7 +130,7 @@ def test_a_plan_too_large_for_memory_is_refused() -> None:
         case, image=Volume(case.read_image().data, tiny), masks={"liver": Volume(case.read_mask("liver").data, tiny)}
     )
     with pytest.raises(CaseError, match="too large for voxels"):
-        replay(case, [plan_of(100.0)])
+        replay_plans(case, [plan_of(100.0)])
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -146,7 +146,7 @@ def test_any_plan_survives_the_table_exactly(drawn: list[TumorPlan]) -> None:
 @pytest.mark.parametrize("geometry", [None, OBLIQUE], ids=["upright", "oblique"])
 def test_rows_are_what_synthesis_did_in_the_order_it_did_it(geometry: Any, tmp_path: Path) -> None:
     case = patient("p", *([geometry] if geometry else []))
-    done = synthesize(case, RECIPE, seed=4)
+    done = insert_tumors(case, RECIPE, seed=4)
     rows = rows_of(done, RECIPE.organs)
     write_manifest(rows, tmp_path / "m.parquet")
     table = read_manifest(tmp_path / "m.parquet")
@@ -159,7 +159,7 @@ def test_rows_are_what_synthesis_did_in_the_order_it_did_it(geometry: Any, tmp_p
 
 def test_rejected_attempts_are_rows_with_their_reason() -> None:
     strict = RECIPE.with_changes(judge=JudgeRecipe(contrast_to_noise=4.0), retries=2, contrast_hu=(-60.0, -30.0))
-    done = synthesize(patient("p"), strict, seed=1)
+    done = insert_tumors(patient("p"), strict, seed=1)
     rows = rows_of(done, strict.organs)
     assert len(done.rejected) > 0
     assert len(rows) == len(done.inserted) + len(done.rejected)
@@ -174,7 +174,7 @@ def test_rejected_attempts_are_rows_with_their_reason() -> None:
 
 def test_a_case_without_tumors_is_a_case_of_the_manifest(tmp_path: Path) -> None:
     none = RECIPE.with_changes(probability=0.0)
-    rows = rows_of(synthesize(patient("p"), none), none.organs)
+    rows = rows_of(insert_tumors(patient("p"), none), none.organs)
     write_manifest([*rows, row_of(None, "q"), *map(row_of, [])], tmp_path / "m.parquet")
     table = read_manifest(tmp_path / "m.parquet")
     assert table.cases == ("p", "q")
@@ -186,7 +186,7 @@ def test_a_case_without_tumors_is_a_case_of_the_manifest(tmp_path: Path) -> None
 
 
 def test_tumors_are_numbered_within_their_case(tmp_path: Path) -> None:
-    plan = synthesize(patient("p"), RECIPE, seed=4).inserted[0].plan
+    plan = insert_tumors(patient("p"), RECIPE, seed=4).inserted[0].plan
     rows = [row_of(plan), row_of(plan, accepted=False), row_of(plan), row_of(None, "c2"), row_of(plan, "c3")]
     write_manifest(rows, tmp_path / "m.parquet")
     table = read_manifest(tmp_path / "m.parquet")
@@ -195,7 +195,7 @@ def test_tumors_are_numbered_within_their_case(tmp_path: Path) -> None:
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    rows = rows_of(synthesize(patient("p"), RECIPE, seed=4), RECIPE.organs)
+    rows = rows_of(insert_tumors(patient("p"), RECIPE, seed=4), RECIPE.organs)
     for name in "ab":
         write_manifest(rows, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -209,7 +209,7 @@ def test_rows_of_a_case_that_come_apart_are_refused(tmp_path: Path) -> None:
 
 def large_manifest(cases: int, path: Path) -> int:
     """A manifest of plans as drawn, 2 to 5 tumors and a rejected attempt a case; its size in bytes."""
-    drawn = [tumor.plan for seed in range(2) for tumor in synthesize(patient("p"), RECIPE, seed).inserted]
+    drawn = [tumor.plan for seed in range(2) for tumor in insert_tumors(patient("p"), RECIPE, seed).inserted]
     rng = np.random.default_rng(0)
     rows = []
     for case in range(cases):

@@ -11,7 +11,7 @@ import pytest
 from synthesis.patients import OBLIQUE, RECIPE, UPRIGHT, patient
 from synthoma.datasets.layouts.opening import read_case
 from synthoma.errors import CaseError, FileError
-from synthoma.synthesis.pipeline import Synthesis, synthesize
+from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import rows_of
 from synthoma.synthesis.store.overlay import lay_over, write_overlay
@@ -34,7 +34,7 @@ def overlay(done: Synthesis, path: Path) -> Path:
 def test_laid_over_the_healthy_scan_every_voxel_is_as_synthesis_made_it(name: str, tmp_path: Path) -> None:
     case = patient("p", *CASES[name])
     healthy = case.read_image().data.copy()
-    done = synthesize(case, PUSHING, seed=2)
+    done = insert_tumors(case, PUSHING, seed=2)
     assert len(done.displacements) > 0
     again = lay_over(case.read_image(), overlay(done, tmp_path / "o.npz"), "p")
     assert np.array_equal(again.ct.data, done.ct.data)
@@ -53,8 +53,8 @@ def test_laid_over_the_healthy_scan_every_voxel_is_as_synthesis_made_it(name: st
 def test_a_scan_in_c_order_gives_the_same_overlay(tmp_path: Path) -> None:
     case = patient("p")
     turned = Volume(np.ascontiguousarray(case.image.data), case.image.geometry)
-    done = synthesize(case, PUSHING, seed=2)
-    other = synthesize(type(case)("p", turned, case.masks, attributes=case.attributes), PUSHING, seed=2)
+    done = insert_tumors(case, PUSHING, seed=2)
+    other = insert_tumors(type(case)("p", turned, case.masks, attributes=case.attributes), PUSHING, seed=2)
     assert overlay(done, tmp_path / "f").read_bytes() == overlay(other, tmp_path / "c").read_bytes()
     assert np.array_equal(lay_over(turned, tmp_path / "f", "p").ct.data, done.ct.data)
 
@@ -64,14 +64,14 @@ def test_not_a_number_in_a_scan_stays_where_it_is(tmp_path: Path) -> None:
     hu = case.image.data.copy(order="K")
     hu[:2, :2, :2] = -1024.5
     case = type(case)("p", Volume(hu, UPRIGHT), case.masks, attributes=case.attributes)
-    done = synthesize(case, PUSHING, seed=2)
+    done = insert_tumors(case, PUSHING, seed=2)
     again = lay_over(case.read_image(), overlay(done, tmp_path / "o.npz"), "p")
     assert np.array_equal(again.ct.data, done.ct.data)
 
 
 def test_no_tumors_are_an_overlay_too(tmp_path: Path) -> None:
     case, none = patient("p"), RECIPE.with_changes(probability=0.0)
-    again = lay_over(case.image, overlay(synthesize(case, none), tmp_path / "o.npz"), "p")
+    again = lay_over(case.image, overlay(insert_tumors(case, none), tmp_path / "o.npz"), "p")
     assert again.inserted == ()
     assert np.array_equal(again.ct.data, case.image.data)
 
@@ -82,7 +82,9 @@ def test_overlays_are_at_least_50_times_smaller_than_packed_scans(name: str, tmp
 
     case = patient("p", *CASES[name])
     recipe = RECIPE.with_changes(lesions=(1, 1))  # of 6 to 16 mm in a field of view of 120 mm
-    write_overlay(synthesize(case, recipe, 0), rows_of(synthesize(case, recipe, 0), recipe.organs), tmp_path / "o.npz")
+    write_overlay(
+        insert_tumors(case, recipe, 0), rows_of(insert_tumors(case, recipe, 0), recipe.organs), tmp_path / "o.npz"
+    )
     files.write_volume(case.image, tmp_path / "ct.nii.gz")
     assert (tmp_path / "ct.nii.gz").stat().st_size > 50 * (tmp_path / "o.npz").stat().st_size
 
@@ -90,7 +92,7 @@ def test_overlays_are_at_least_50_times_smaller_than_packed_scans(name: str, tmp
 def test_an_overlay_of_a_real_scan_is_at_least_50_times_smaller(real_data: Path, tmp_path: Path) -> None:
     case = read_case(real_data / "chaos")
     recipe = SynthesisRecipe(organs=("liver", "kidney", "pancreas"))
-    done = synthesize(case, recipe, seed=1)
+    done = insert_tumors(case, recipe, seed=1)
     write_overlay(done, rows_of(done, recipe.organs), tmp_path / "o.npz")
     assert (real_data / "chaos" / "ct.nii.gz").stat().st_size > 50 * (tmp_path / "o.npz").stat().st_size
     assert np.array_equal(lay_over(case.read_image(), tmp_path / "o.npz", "chaos").ct.data, done.ct.data)
@@ -112,7 +114,7 @@ def other_scans() -> dict[str, Volume]:
 
 @pytest.mark.parametrize("name", other_scans())
 def test_another_scan_is_refused(name: str, tmp_path: Path) -> None:
-    path = overlay(synthesize(patient("p"), PUSHING, seed=2), tmp_path / "o.npz")
+    path = overlay(insert_tumors(patient("p"), PUSHING, seed=2), tmp_path / "o.npz")
     with pytest.raises(
         CaseError, match=r"p: the scan differs from the one .*; found digest .*, expected .*; give the data"
     ):
@@ -135,7 +137,7 @@ def damaged(path: Path, tmp_path: Path) -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("name", ["cut", "empty", "text", "flipped", "format"])
 def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
     case = patient("p")
-    path = overlay(synthesize(case, PUSHING, seed=2), tmp_path / "o.npz")
+    path = overlay(insert_tumors(case, PUSHING, seed=2), tmp_path / "o.npz")
     content, message = damaged(path, tmp_path)[name]
     path.write_bytes(content)
     with pytest.raises(FileError, match=message):
@@ -149,7 +151,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_tumor_that_comes_out_otherwise_is_refused_with_the_versions(tmp_path: Path, monkeypatch: Any) -> None:
     case = patient("p")
-    done = synthesize(case, PUSHING, seed=2)
+    done = insert_tumors(case, PUSHING, seed=2)
     rows = rows_of(done, PUSHING.organs)
     rows[1]["digest"], rows[1]["versions"] = "0" * 16, "synthoma 0.0.1"
     write_overlay(done, rows, tmp_path / "o.npz")

@@ -18,7 +18,7 @@ from synthoma.datasets.writing import write_files
 from synthoma.engine.records import CaseRecord
 from synthoma.errors import CaseError, RecipeError
 from synthoma.names import file_name
-from synthoma.synthesis.pipeline import Synthesis, synthesize
+from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.copies import source_of
@@ -65,7 +65,7 @@ def synthesize_case(
     `synthesize` raises, and `CaseError` if the case itself lies where it would be written.
     """
     with _result_folder(case, out, write, maps) as folder:
-        synthesis = synthesize(case, recipe, seed)
+        synthesis = insert_tumors(case, recipe, seed)
         rows = rows_of(synthesis, recipe.organs, source_of(case))
         notes = [*synthesis.notes, *_write(case, synthesis, rows, folder, write, maps)]
     return {"rows": rows, "notes": notes}

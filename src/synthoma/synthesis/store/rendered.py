@@ -11,7 +11,7 @@ from pathlib import Path
 from synthoma import anatomy
 from synthoma.cases import Case, Source
 from synthoma.inputs import Reads
-from synthoma.synthesis.pipeline import Synthesis, replay
+from synthoma.synthesis.pipeline import Synthesis, replay_plans
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest
 from synthoma.synthesis.store.overlay import lay_over, require_digest, require_scan
@@ -30,7 +30,7 @@ def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] 
     there = accepted(rows)
     plans = [TumorPlan.from_dict(row["plan"]) for row in there]
     known = dataclasses.replace(case, image=scan)
-    synthesis = replay(known, plans, allow_modules=allow_modules, frame=frame)
+    synthesis = replay_plans(known, plans, allow_modules=allow_modules, frame=frame)
     for row, tumor in zip(there, synthesis.inserted, strict=True):
         require_digest(row, tumor.digest, case.id)
     return dataclasses.replace(synthesis, phase=rows[0]["phase"])

@@ -1,0 +1,88 @@
+"""Tumors into the cases of a data set, and the same ones again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from synthoma import disk, reading, runs
+from synthoma.cases import Case
+from synthoma.commands.outcome import Outcome, as_dataset, as_recipe
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.engine import mapping
+from synthoma.engine.clusters import ClusterRecipe
+from synthoma.recipe import Recipe
+from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.store.copies import copies_of
+from synthoma.synthesis.store.manifest import read_manifest
+from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, synthesize_case
+
+
+def synthesize(
+    recipe: SynthesisRecipe | Path | str,
+    data: Dataset | Path | str,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    write: str = "full",
+    copies: int = 1,
+    maps: Sequence[str] = (),
+    workers: int = 0,
+    cluster: str | ClusterRecipe | None = None,
+    timeout_s: float | None = None,
+) -> Outcome:
+    """Tumors into every case of a data set, written to the run folder `out`; the same call again resumes.
+
+    recipe: a synthesis recipe, its TOML file, or the name of one that comes along. write: `full` (NIfTI), `overlay`
+    (the voxels that changed) or `plans` (the manifest alone). copies: synthetic cases from each scan. maps: label maps
+    to add, by names of `store.outputs.MAPS`. workers, cluster, timeout_s: as in `map_cases`. A case that fails is a
+    record with its reason.
+    """
+    settings, dataset, out = (
+        as_recipe(SynthesisRecipe, recipe, "synthesis"),
+        as_dataset(data),
+        Path(os.path.abspath(out)),
+    )
+    cases = copies_of(dataset.cases, copies)
+    facts = reading.input_facts(dataset, write=write, maps=" ".join(maps), copies=str(copies))
+    with runs.open_run(out, "synthesize", settings, seed, facts) as run:
+        task = partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps)
+        records = mapping.map_cases(
+            task, cases, run=run, workers=workers, cluster=cluster, timeout_s=timeout_s, title="synthesize",
+            reads=Case.reads,
+        )  # fmt: skip
+        made = finish_synthesis(records, out, dataset.root, write)
+        run.note(**made)
+    return Outcome(out, records, dataset.faults, made)
+
+
+def replay(
+    manifest: Path | str,
+    data: Dataset | Path | str,
+    out: Path | str,
+    *,
+    write: str = "full",
+    maps: Sequence[str] = (),
+    allow_modules: Sequence[str] = (),
+    workers: int = 0,
+    cluster: str | ClusterRecipe | None = None,
+    timeout_s: float | None = None,
+) -> Outcome:
+    """The tumors of a manifest again, bit for bit; a tumor that comes out otherwise is a failed case.
+
+    manifest: the file, or the folder of a synthesis. data: the scans that its plans were made on. allow_modules:
+    generators of the form `module:Class` that it may name. The others as in `synthesize`.
+    """
+    table, dataset, out = read_manifest(manifest), as_dataset(data), Path(os.path.abspath(out))
+    facts = reading.input_facts(dataset, manifest=disk.digest(table.path), write=write, maps=" ".join(maps))
+    with runs.open_run(out, "replay", Recipe(), inputs=facts) as run:
+        task = partial(replay_case, manifest=table, out=out, write=write, maps=maps, allow_modules=allow_modules)
+        records = mapping.map_cases(
+            task, table.cases_in(dataset), run=run, workers=workers, cluster=cluster, timeout_s=timeout_s,
+            title="replay", reads=Case.reads,
+        )  # fmt: skip
+        made = finish_synthesis(records, out, dataset.root, write)
+        run.note(**made)
+    return Outcome(out, records, (), made)

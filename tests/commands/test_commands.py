@@ -1,0 +1,73 @@
+"""The commands as functions: the same folders as on the command line, and what became of every case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import synthoma
+from synthesis.patients import RECIPE, content, write_patients
+from synthoma.cli.main import app
+from synthoma.commands.outcome import Outcome
+from synthoma.errors import RecipeError
+
+SMALL = RECIPE.with_changes(organs=("kidney",), lesions=(1, 1))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patients(tmp_path_factory.mktemp("commands") / "data", "plain", "ill")
+
+
+def run(*words: str | Path) -> int:
+    try:
+        app([str(word) for word in words], standalone_mode=False)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_python_and_the_command_line_leave_the_same_files(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('organs = ["kidney"]\nlesions = [1, 1]\ndiameter_mm = [6.0, 16.0]\n')
+    words = ("--data", data, "--out", tmp_path / "said", "--copies", "2", "--write", "plans")
+    assert run("synthesize", tmp_path / "recipe.toml", *words) == 0
+    done = synthoma.synthesize(tmp_path / "recipe.toml", data, tmp_path / "called", copies=2, write="plans")
+    assert done.out == tmp_path / "called"
+    assert not done.failed
+    assert len(done.records) == 4
+    said, called = content(tmp_path / "said"), content(tmp_path / "called")
+    assert said.keys() == called.keys()
+    assert said["manifest.parquet"] == called["manifest.parquet"]
+    again = synthoma.replay(tmp_path / "said", data, tmp_path / "again", write="overlay")
+    assert [record.status for record in again.records] == ["done"] * 4
+
+
+def test_a_synthesis_is_evaluated_against_itself_and_compared(data: Path, tmp_path: Path) -> None:
+    synthoma.synthesize(SMALL, data, tmp_path / "made")
+    for name in "ab":
+        done = synthoma.evaluate(tmp_path / "made", tmp_path / "made", tmp_path / name)
+        assert done.summary["counts"]["cases"] == 2
+    comparison = synthoma.compare(tmp_path / "a", tmp_path / "b", tmp_path / "compared")
+    assert {difference.metric for difference in comparison.differences} >= {"dsc"}
+    assert (tmp_path / "compared" / "report.html").is_file()
+
+
+def test_an_outcome_says_how_many_failed(data: Path, tmp_path: Path) -> None:
+    done = synthoma.synthesize(SMALL.with_changes(organs=("pancreas",)), data, tmp_path / "out", write="plans")
+    assert set(done.failed) == {"ill", "plain"}
+    assert "the pancreas is not annotated" in done.failed["plain"]
+    assert repr(done) == f"<Outcome 0 cases done, 2 failed: {tmp_path / 'out'}>"
+    assert repr(Outcome(Path("x"), [])) == "<Outcome 0 cases done, 0 failed: x>"
+
+
+def test_an_unknown_recipe_is_named_with_the_known_ones(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe livre; expected a TOML file, or one of colon"):
+        synthoma.synthesize("livre", data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_front_door_has_what_it_says() -> None:
+    assert {"synthesize", "replay", "train", "segment", "evaluate", "compare", "scale"} <= set(synthoma.__all__)
+    for name in synthoma.__all__:
+        assert getattr(synthoma, name).__name__ == name
