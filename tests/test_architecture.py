@@ -47,7 +47,8 @@ ROOMS = {
 TABLES = {"anatomy.py"}
 LONGEST = 400
 SCREEN = 65  # lines of a function without its docstring
-LOOPS = {"train.py": 120}  # a training loop may be longer, if it reads from top to bottom
+# a training loop may be longer, if it reads from top to bottom
+LOOPS = dict.fromkeys(("train.py", "diffusion.py", "adversarial.py"), 120)
 
 
 def name_of(path: Path) -> str:

@@ -22,14 +22,15 @@ from synthoma.learning.patches import PatchRecipe
 from synthoma.learning.tissue import TissueNetworkRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
-from synthoma.recipe import Recipe, read_recipe
+from synthoma.recipe import Recipe, read_recipe, recipe_names
 from synthoma.review.recipes import AnnotateRecipe, Stage
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
-from synthoma.training.recipe import DiffusionRecipe
+from synthoma.training.generators import read_generator_recipe
+from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -57,6 +58,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (CropRecipe, "generators.md"),
     (TissueNetworkRecipe, "generators.md"),
     (DiffusionRecipe, "generators.md"),
+    (AdversarialRecipe, "generators.md"),
 ]
 
 
@@ -73,7 +75,6 @@ def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
         ("cluster", ClusterRecipe),
         ("train", TrainRecipe),
         ("scale", StudyRecipe),
-        ("generator", DiffusionRecipe),
     ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:
@@ -81,6 +82,11 @@ def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:
     assert files
     for path in files:
         read_recipe(kind, path)
+
+
+def test_every_recipe_of_a_generator_is_valid() -> None:
+    for name in recipe_names("generator"):
+        assert read_generator_recipe(name).kind in ("adversarial", "diffusion")
 
 
 def test_every_command_is_documented() -> None:

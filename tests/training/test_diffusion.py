@@ -22,23 +22,13 @@ from synthoma.training.batches import collate, noise_like
 from synthoma.training.diffusion import flow_loss
 from synthoma.training.generators import read_generator_recipe, train_generator
 from synthoma.training.recipe import DiffusionRecipe
-
-TINY: dict[str, object] = {
-    "crops": {"size": 16, "spacing_mm": 3.0},
-    "network": {"features": [8, 8]},
-    "steps": 4, "batch": 2, "validation": 0.0, "checkpoint_every": 2, "pictures_every": 2, "log_every": 1,
-    "tensorboard": False, "sampling_steps": 10, "precision": "fp32",
-}  # fmt: skip
+from training.lesions import TINY, write_patients
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two patients with liver tumors and one without."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, tumors in {"anna": [((-10.0, 0.0, 0.0), 9.0)], "bert": [((-20.0, 8.0, 0.0), 7.0)], "carl": []}.items():
-        case = patient(name, tumors=tumors)
-        write_case(case, folder / name)
-    return folder
+    return write_patients(tmp_path_factory.mktemp("data"))
 
 
 def recipe_of(**changes: object) -> DiffusionRecipe:

@@ -33,6 +33,7 @@ from synthoma.volume import Array, Box, Floats, Triple, Volume, triple
 _FORMAT = 1  # raise it when the same lesion would be measured otherwise
 _SOFT_HU = (-50.0, 300.0)  # what an organ's typical HU are told from: no gas, stool, fat or bone
 _RING_MM = (4.0, 15.0)  # around a lesion of no known organ: where the tissue that it grows in is looked at
+_LESION_IDS = [number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name)]
 _EDGE_MM = 0.9  # SD of a real lesion's border, as far as a mask tells
 
 
@@ -65,12 +66,13 @@ class CropRow:
 class LesionCrop:
     """A lesion with its surroundings. All arrays (S, S, S), axes near to RAS+ unless they were turned.
 
-    hu: float32. mask: bool, this lesion alone. alpha: float32, the share of each voxel that is lesion. tissue: float32,
-    the lesion's HU without noise.
+    hu: float32. mask: bool, this lesion alone; others: bool, lesions of the six organs beside it. alpha: float32, the
+    share of each voxel that is lesion. tissue: float32, the lesion's HU without noise.
     """
 
     hu: Floats
     mask: NDArray[np.bool_]
+    others: NDArray[np.bool_]
     alpha: Floats
     tissue: Floats
     base_hu: float
@@ -165,12 +167,12 @@ class LesionCrops:
         if shared is not None:
             here, there = shared
             whole[here] = mask[there]
+        others = np.isin(entry.read_labels(box), _LESION_IDS) & ~whole
         if rng is not None:
-            hu, whole = _turned((hu, whole), rng)
-        hu, whole = np.ascontiguousarray(hu), np.ascontiguousarray(whole)
+            hu, whole, others = _turned((hu, whole, others), rng)
         spacing = entry.geometry.spacing_mm
         alpha = ndimage.gaussian_filter(whole.astype(np.float32), [_EDGE_MM / s for s in spacing], truncate=3)
-        return LesionCrop(hu, whole, alpha, tissue_of(hu, whole, spacing), row.base_hu, row.look, entry.case)
+        return LesionCrop(hu, whole, others, alpha, tissue_of(hu, whole, spacing), row.base_hu, row.look, entry.case)
 
 
 def build_crops(cases: Iterable[Case], folder: Path | str, recipe: CropRecipe, workers: int = 0) -> LesionCrops:
@@ -261,9 +263,9 @@ def _box(lesion: Box, mask: NDArray[np.bool_], size: int, rng: np.random.Generat
     return Box(lower, triple(np.asarray(lower) + size))
 
 
-def _turned(arrays: tuple[Array, Array], rng: np.random.Generator) -> tuple[Array, Array]:
-    """Both mirrored along random axes, and with the axial ones exchanged half of the time."""
+def _turned(arrays: Sequence[Array], rng: np.random.Generator) -> list[Array]:
+    """All mirrored along random axes, and with the axial ones exchanged half of the time."""
     flips = tuple(slice(None, None, -1 if flip else 1) for flip in rng.random(3) < 0.5)
     swap = rng.random() < 0.5
-    first, second = (array[flips].swapaxes(0, 1) if swap else array[flips] for array in arrays)
-    return first, second
+    turned = [array[flips].swapaxes(0, 1) if swap else array[flips] for array in arrays]
+    return [np.ascontiguousarray(array) for array in turned]

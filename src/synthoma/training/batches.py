@@ -75,6 +75,7 @@ def collate(crops: list[LesionCrop], indices: list[int]) -> Batch:
         "base": torch.tensor([crop.base_hu for crop in crops], dtype=torch.float32),
         "alpha": _stacked([crop.alpha for crop in crops]),
         "mask": _stacked([crop.mask for crop in crops]),
+        "others": _stacked([crop.others for crop in crops]),
         "tissue": _stacked(tissue),
         "tissue_hu": _stacked([crop.tissue for crop in crops]),
         "condition": torch.from_numpy(np.stack([crop.look.condition() for crop in crops])),

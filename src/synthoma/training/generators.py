@@ -14,18 +14,19 @@ from synthoma.errors import RecipeError
 from synthoma.extras import need
 from synthoma.learning.crops import LesionCrops, build_crops
 from synthoma.recipe import find_recipe, read_recipe
-from synthoma.runs import open_run
+from synthoma.runs import Run, open_run
 from synthoma.training.data import open_all
 
 if TYPE_CHECKING:
+    from synthoma.learning.loop import Team
     from synthoma.learning.tissue import TissueModel
-    from synthoma.training.recipe import DiffusionRecipe
+    from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 
 KIND = "train-generator"
 
 
 def train_generator(
-    recipe: DiffusionRecipe,
+    recipe: DiffusionRecipe | AdversarialRecipe,
     data: Sequence[Path | str],
     out: Path | str,
     *,
@@ -57,9 +58,13 @@ def train_generator(
     with open_team(device) as team, open_run(out, KIND, recipe, seed, facts) as run:
         crops = build_crops(dataset.cases, place, recipe.crops, workers)
         chosen, held = crops.side(recipe.validation, seed)
-        from synthoma.training.diffusion import train_diffusion
+        learned = chosen or held
+        if recipe.kind == "diffusion":
+            from synthoma.training.diffusion import train_diffusion
 
-        model = train_diffusion(recipe, crops, chosen or held, run, team, seed, workers)
+            model = train_diffusion(recipe, crops, learned, run, team, seed, workers)
+        else:
+            model = _adversarial(recipe, crops, learned, dataset.cases, place, run, team, seed, workers, critic)
         record = {"recipe": recipe.as_dict(), "data": _described(crops, chosen, held, dataset.cases), "seed": seed}
         model = dataclasses.replace(model, record=record)
         save_generator(out / GENERATOR, model)
@@ -67,13 +72,46 @@ def train_generator(
     return dataclasses.replace(model, digest=disk.digest(out / GENERATOR))
 
 
-def read_generator_recipe(recipe: Path | str, changes: Sequence[str] = ()) -> DiffusionRecipe:
+def _adversarial(
+    recipe: AdversarialRecipe,
+    crops: LesionCrops,
+    learned: list[int],
+    cases: Sequence[Case],
+    cache: Path,
+    run: Run,
+    team: Team,
+    seed: int,
+    workers: int,
+    critic: Path | str | None,
+) -> TissueModel:
+    """Hosts and the critic opened, then the loop."""
+    from synthoma.learning.models import load_model
+    from synthoma.segmentation.outputs import BOX
+    from synthoma.training.adversarial import train_adversarial
+    from synthoma.training.critics import FrozenCritic
+    from synthoma.training.hosts import open_hosts
+
+    frozen = None
+    if critic is not None:
+        model = load_model(critic, team.device, BOX)
+        frozen = FrozenCritic.of(model, recipe.crops.spacing_mm, recipe.fakes.organs)
+    looks = [crops.lesions[index][1].look for index in learned]
+    hosts = open_hosts(
+        cases, cache, recipe.crops.spacing_mm, recipe.fakes, looks, recipe.crops.size, recipe.batch, seed, workers
+    )
+    return train_adversarial(recipe, crops, learned, hosts, frozen, run, team, seed, workers)
+
+
+def read_generator_recipe(recipe: Path | str, changes: Sequence[str] = ()) -> DiffusionRecipe | AdversarialRecipe:
     """The recipe of this file, or of this name that comes along; its `kind` says which one it is."""
     need("torch", extra="train")
-    from synthoma.training.recipe import DiffusionRecipe
+    from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 
     path = find_recipe(recipe, "generator")
-    kinds = {"diffusion": DiffusionRecipe}
+    kinds: dict[str, type[DiffusionRecipe] | type[AdversarialRecipe]] = {
+        "diffusion": DiffusionRecipe,
+        "adversarial": AdversarialRecipe,
+    }
     try:
         kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind", "")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from synthoma.learning.loop import OptimizerRecipe, Precision
 from synthoma.learning.networks import NetworkRecipe, check_patch
 from synthoma.learning.tissue import GeneratorSpec, TissueNetworkRecipe
 from synthoma.recipe import Recipe
-from synthoma.synthesis.recipe import Organ
+from synthoma.synthesis.recipe import SynthesisRecipe
 
 
 class GeneratorRecipe(Recipe):
@@ -27,7 +27,6 @@ class GeneratorRecipe(Recipe):
     steps: int = Field(20_000, ge=1)
     batch: int = Field(2, ge=1)
     average: float = Field(0.999, ge=0, lt=1)
-    precision: Precision = "auto"
     validation: float = Field(0.15, ge=0, lt=1)
     checkpoint_every: int = Field(500, ge=1)
     pictures_every: int = Field(2000, ge=0)
@@ -44,11 +43,13 @@ class GeneratorRecipe(Recipe):
 class DiffusionRecipe(GeneratorRecipe):
     """A generator by rectified flow on lesion crops.
 
-    optimizer: how its weights move. sampling_steps: Euler steps when it makes a tumor.
+    optimizer: how its weights move. precision: of the network's arithmetic. sampling_steps: Euler steps when it makes a
+    tumor.
     """
 
     kind: Literal["diffusion"] = "diffusion"
     optimizer: OptimizerRecipe = OptimizerRecipe(rate=4e-4, warmup=200)
+    precision: Precision = "auto"
     sampling_steps: int = Field(12, ge=1, le=1000)
 
     def spec(self, organs: tuple[str, ...]) -> GeneratorSpec:
@@ -62,18 +63,21 @@ class DiffusionRecipe(GeneratorRecipe):
 class AdversarialRecipe(GeneratorRecipe):
     """A generator that learns from a discriminator, which tells real lesions from its own, and from a critic.
 
-    organs: that fake lesions are put into. discriminator: its network; discriminator_rate, generator_rate: of Adam.
+    fakes: the synthesis recipe that says which fake lesions are put where; their shape, place and contrast are those
+    of the rules. discriminator: its network; discriminator_rate, generator_rate: of Adam.
     realism, critic, look: weights of the generator's terms: taken for real by the discriminator, taken for a tumor by
     the critic, and true to the look that was asked for. limit_hu: how far from a lesion's mean its HU may go.
-    discriminator_every: steps of the generator for one of the discriminator. window_hu: what the discriminator sees.
+    discriminator_every: steps of the generator for one of the discriminator. smoothing: of its labels. window_hu: what
+    it sees.
     """
 
     kind: Literal["adversarial"] = "adversarial"
-    organs: tuple[Organ, ...] = ("liver",)
+    fakes: SynthesisRecipe = SynthesisRecipe(organs=("liver",), mass_effect_share=0.0)
     discriminator: NetworkRecipe = NetworkRecipe(name="unet", width=8, depth=4)
     generator_rate: float = Field(3e-4, gt=0)
     discriminator_rate: float = Field(3e-4, gt=0)
     discriminator_every: int = Field(1, ge=1)
+    smoothing: float = Field(0.1, ge=0, lt=1)
     realism: float = Field(1.0, ge=0)
     critic: float = Field(0.5, ge=0)
     look: float = Field(1.0, ge=0)

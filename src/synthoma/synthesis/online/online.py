@@ -141,7 +141,7 @@ class Online:
         seed = seed_for(self.seed, "online", epoch)
         generator = open_generator(self.recipe.generator, allowed=(self.recipe.generator,))
         drawn: list[DrawnTumor] = []
-        for organ in self._organs.get(entry, 0, lambda: self._read_organs(entry)).values():
+        for organ in self._organs.get(entry, 0, lambda: self.organs(entry)).values():
             try:
                 plans = draw_plans(organ, self.recipe, seed)
             except CaseError:
@@ -159,12 +159,13 @@ class Online:
         unknown = [organ for organ in self.recipe.organs if organ not in found and not may_host(entry, organ)]
         return found | dict.fromkeys(unknown, "its tumors are not annotated, and the case is not known to be healthy")
 
-    def _read_organs(self, entry: Entry) -> dict[str, StoredOrgan]:
+    def organs(self, entry: Entry, unlabelled: bool = False) -> dict[str, StoredOrgan]:
+        """The organs that can have tumors; unlabelled: those too whose real tumors nobody has annotated."""
         tables = entry.tables(self.name)
         return {
             organ: unpack_organ(_of(organ, tables), entry.geometry, partial(_read_organ, entry, organ))
             for organ in self.recipe.organs
-            if f"{organ}_cells" in tables and may_host(entry, organ)
+            if f"{organ}_cells" in tables and (unlabelled or may_host(entry, organ))
         }
 
 
