@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from synthoma.errors import listed
 
@@ -17,9 +18,27 @@ if TYPE_CHECKING:
     from synthoma.engine.records import CaseRecord
     from synthoma.errors import SynthomaError
 
-INTERRUPTED = 130
+GLOBAL = ("--verbose", "--quiet")  # may stand anywhere on the line
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+class _Commands(TyperGroup):
+    """Commands that leave Ctrl-C to whoever called them, whatever this version of typer makes of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interruption:
+            raise Interrupted from interruption
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, on its way through typer."""
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 
 Out = Annotated[
     Path, typer.Option("--out", resolve_path=True, help="Folder to write; running the same command again resumes.")
@@ -51,10 +70,25 @@ RecipeName = Annotated[
 ]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from synthoma import __version__
+
+        typer.echo(f"synthoma {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def synthoma(verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens.")] = False) -> None:
+def synthoma(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what happens.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no warnings: results and failures.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     """Turns CT scans with organ masks into training data for tumor segmentation."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(message)s")
 
 
 def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:
@@ -99,6 +133,7 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     """Rows as a plain table on the terminal; nothing for none."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         return
@@ -108,5 +143,5 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
+        table.add_row(*(Text(str(row.get(column, ""))) for column in columns))  # a name may look like markup
     console.print(table)

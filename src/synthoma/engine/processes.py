@@ -38,6 +38,8 @@ ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
 }
+# A worker begins with the working folder on its import path, where data lie that may be called pickle.py.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 STOP = b""
 TOO_LONG = "ended after {:g} s, the time that a case has (--timeout)"
 
@@ -165,7 +167,7 @@ class _Worker:
         self.named_s = 0.0
         self._started, self._given = False, 0.0
         try:
-            with _environment(ONE_THREAD), _uninterrupted():
+            with _environment(ONE_THREAD | SAFE_PATH), _uninterrupted():
                 self.process.start()
         except OSError as error:
             raise RunError("cannot start a worker", found=error.strerror, fix="fewer --workers") from error

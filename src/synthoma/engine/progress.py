@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +10,16 @@ from datetime import timedelta
 
 LINE_EVERY_S = 10.0
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def show_progress(title: str, total: int, done_before: int = 0) -> Iterator[Callable[[bool], None]]:
-    """A function to call after each case, with whether it failed. Without a title nothing is shown.
+    """A function to call after each case, with whether it failed. Without a title, or warnings, nothing is shown.
 
     The bar needs a terminal (or rich's `FORCE_COLOR`); anything else gets a line every ten seconds and at the end.
     """
-    if not title:
+    if not title or not log.isEnabledFor(logging.WARNING):
         yield lambda failed: None
         return
     from rich.console import Console
