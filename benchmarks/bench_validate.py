@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,10 @@ import pyarrow.parquet as pq
 from synthoma import files
 from synthoma.cases import Case
 from synthoma.datasets.catalog import Row, describe_case, read_catalog, write_catalog
-from synthoma.datasets.fingerprint import SIZE, find_duplicates
+from synthoma.datasets.duplicates import find_duplicates
+from synthoma.datasets.fingerprint import SIZE, compare, fingerprint, picture_of, views_of
 from synthoma.datasets.validation import check_case
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.volume import Geometry, Volume
 
 CASES, SHAPE, SPACING_MM = 8, (256, 256, 120), (1.5, 1.5, 2.5)
@@ -28,6 +32,7 @@ ORGANS = {
     "kidney_right": ((90, 160, 45), (18, 18, 22)),
     "stomach": ((160, 90, 75), (30, 25, 20)),
 }
+ALIKE = CohortRecipe(cases=64, spacing_mm=8.0, region="liver")
 ROWS, MANY, PAIRS = 20_000, 1_000_000, 2_000
 ROW = "{:<66}{:>9}{:>9}{:>8}"
 
@@ -45,6 +50,7 @@ def main() -> None:
         rows = [describe_case(case) for case in cases]
         table_of_many(rows, Path(folder))
     duplicates()
+    alike()
 
 
 def write_case(folder: Path, index: int) -> Case:
@@ -97,6 +103,24 @@ def duplicates() -> None:
     ids = [f"case_{index:05d}" for index in range(PAIRS)]
     pictures = [rng.integers(0, 255, SIZE, np.uint8).tobytes() for _ in ids]
     print_row(f"duplicates among {PAIRS:,} unlike scans", best(lambda: find_duplicates(ids, pictures), 1))
+
+
+def alike() -> None:
+    """In-silico patients are alike: each is compared in full with its likest only, against all pairs in full."""
+    pictures = [fingerprint(case.read_image()) for case in map(partial(cohort_case, ALIKE), range(ALIKE.cases))]
+    for count in (ALIKE.cases // 4, ALIKE.cases // 2, ALIKE.cases):
+        ids, some = [f"case_{index:05d}" for index in range(count)], pictures[:count]
+        fast = best(partial(find_duplicates, ids, some), 1)
+        print_row(
+            f"duplicates among {count} in-silico patients (all pairs in full)", fast, best(partial(in_full, some), 1)
+        )
+
+
+def in_full(pictures: list[bytes]) -> None:
+    """Every pair in full, each picture prepared once."""
+    prepared = [views_of(picture_of(picture)) for picture in pictures]
+    for one, other in itertools.combinations(prepared, 2):
+        compare(one, other)
 
 
 def best(function: Callable[[], object], times: int = 3) -> float:

@@ -11,7 +11,9 @@ from scans import body
 
 from grids import oblique
 from synthoma import files
-from synthoma.datasets.fingerprint import SIZE, THRESHOLD, Duplicate, find_duplicates, fingerprint, similarity
+from synthoma.datasets import duplicates
+from synthoma.datasets.duplicates import Duplicate, find_duplicates, find_repeats
+from synthoma.datasets.fingerprint import SIZE, THRESHOLD, fingerprint, similarity
 from synthoma.errors import CaseError
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.volume import Box, Geometry, Volume
@@ -151,3 +153,42 @@ def test_real_scans_are_found_again_and_told_apart(real_data: Path) -> None:
         assert similarity(pictures[name], changed) >= THRESHOLD, name
         others = [similarity(picture, changed) for other, picture in pictures.items() if other != name]
         assert max(others) < 0.6
+
+
+def test_the_search_finds_what_all_pairs_in_full_would() -> None:
+    """Alike patients (blends of two), repacked scans among them, and identical pictures."""
+    rng = np.random.default_rng(3)
+    scans = [body(seed=seed).read_image() for seed in range(3)]
+    plain = [np.frombuffer(fingerprint(ct), np.uint8).astype(float) for ct in scans]
+    blends = [np.average([plain[0], plain[one]], axis=0, weights=[2, 1]) for one in (1, 2)]
+    blends += [np.clip(blends[0] + rng.normal(0, 25, SIZE), 0, 255) for _ in range(7)]
+    pictures = [np.rint(blend).astype(np.uint8).tobytes() for blend in blends]
+    how = list(REPACKED.values())
+    pictures += [fingerprint(how[place](ct)) for ct in scans for place in rng.choice(len(how), 2, replace=False)]
+    pictures += [pictures[0], pictures[-1]]
+    ids = [f"c{place:02d}" for place in range(len(pictures))]
+    pairs = itertools.combinations(zip(ids, pictures, strict=True), 2)
+    scores = {(one[0], other[0]): similarity(one[1], other[1]) for one, other in pairs}
+    assert sum(0.6 < score < THRESHOLD for score in scores.values()) > 5
+    found = {pair[:2]: pair.score for pair in find_duplicates(ids, pictures)}
+    assert found == pytest.approx({pair: score for pair, score in scores.items() if score >= THRESHOLD}, abs=0.01)
+
+
+def test_full_comparisons_grow_with_the_cases_not_with_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=SIZE)
+    pictures = [
+        np.clip(128 + 30 * (shared + 0.6 * rng.normal(size=SIZE)), 0, 255).astype(np.uint8).tobytes() for _ in range(60)
+    ]
+    calls = []
+    monkeypatch.setattr(duplicates, "compare", lambda one, other: calls.append(1) or 0.7)
+    assert find_duplicates([f"p{place:02d}" for place in range(60)], pictures) == []
+    assert 60 <= len(calls) <= 60 * duplicates.MISSES < 60 * 59 / 2
+
+
+def test_copies_of_a_patient_are_compared_with_the_patients_scans_only() -> None:
+    first, second, other = (fingerprint(body(seed=seed).read_image()) for seed in (0, 1, 2))
+    again = fingerprint(REPACKED["top missing"](body(seed=0).read_image()))
+    prints = {"a": first, "a2": again, "a3": first, "b": second, "b2": other, "b3": second, "c": first, "d": b""}
+    patients = {case: case[0] for case in prints}
+    assert find_repeats(patients, prints) == {"a": ["a2", "a3"], "b": ["b3"]}

@@ -272,7 +272,7 @@ def test_one_scan_under_two_patients_is_a_fault_at_both() -> None:
 def test_one_scan_twice_for_a_patient_is_a_warning() -> None:
     again = Case("again", CT, BODY.masks, patient="body_0")
     report = summarise(map_cases(check_case, [BODY, again]))
-    assert report.counts() == {"repeated": 2}
+    assert report.counts() == {"repeated": 1}  # told once, however many copies there are
     assert report.ok
     assert summarise(map_cases(check_case, [BODY, again]), ValidateRecipe(ignore=("repeated",))).counts() == {}
 

@@ -67,6 +67,7 @@ def validate(
     from synthoma.datasets.catalog import write_catalog
     from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
     from synthoma.engine import mapping
+    from synthoma.engine.progress import show_progress
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
@@ -78,7 +79,13 @@ def validate(
             partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
             timeout_s=timeout, title="validate", reads=Case.reads,
         )  # fmt: skip
-        report = summarise(records, settings, dataset.faults)
+        with show_progress("compare scans", len(records)) as compared:
+
+            def advance(cases: int) -> None:
+                for _ in range(cases):
+                    compared(False)
+
+            report = summarise(records, settings, dataset.faults, advance)
         disk.write_json(folder / "report.json", report.as_dict())
         write_catalog(report.rows, folder / "catalog.parquet")
     table(report.table(), ("case", "severity", "code", "found", "expected"))

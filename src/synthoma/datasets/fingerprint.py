@@ -11,7 +11,6 @@ look alike when they are blurred.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,10 +26,7 @@ TISSUE_HU = (-150, 250)  # inside every window that public sets are clipped to
 SAMPLES = 1_000_000  # voxels looked at, at most
 TAIL = 0.02  # tissue outside the box at either end of an axis: arms, table, catheters
 THRESHOLD = 0.85  # the same scan scores 0.93 and more, different real patients below 0.5, in-silico ones below 0.8
-FINE, COARSE = 1.0, 2.5  # blur, in cells, that is taken off: to decide, and to preselect
-# Cells along an axis and least score of two quick looks, which do not search for missing slices. Real scans
-# that lost 10 % of their slices at both ends reach 0.85 and 0.8.
-QUICK = ((4, 0.75), (8, 0.6))
+FINE = 1.0  # blur, in cells, that is taken off
 # First and last cell of what may remain of the other scan along one axis: up to a quarter is missing.
 WINDOWS = [(low * GRID / 24, GRID - high * GRID / 24) for low in range(7) for high in range(7) if low + high <= 6]
 ORIENTATIONS = [
@@ -41,15 +37,7 @@ ROUNDING = 0.1  # a constant picture has a structure of 0.001 on some machines; 
 Floats = NDArray[np.float32]
 
 
-class Duplicate(NamedTuple):
-    """Two cases that hold the same scan; `score` is 1 for identical pictures."""
-
-    first: str
-    second: str
-    score: float
-
-
-class _Views(NamedTuple):
+class Views(NamedTuple):
     """One picture (GRID, GRID, GRID), its parts (windows, SIZE) and its orientations (48, SIZE), as structure."""
 
     picture: Floats
@@ -77,43 +65,17 @@ def fingerprint(ct: Volume) -> bytes:
         return b""
     for _ in range(3):  # the last axis each time, the first in memory to begin with; the axes come round
         along = tissue.sum(axis=(0, 1)).astype(float)
-        tissue = np.moveaxis(tissue @ _cells(*_middle(along), len(along)).T, -1, 0)
+        tissue = np.moveaxis(tissue @ cells_between(*_middle(along), len(along)).T, -1, 0)
     picture = tissue.transpose(np.argsort(memory))
     return bytes(np.rint(picture * (255 / (high - low))).astype(np.uint8))
 
 
-def find_duplicates(ids: Sequence[str], fingerprints: Sequence[bytes], threshold: float = THRESHOLD) -> list[Duplicate]:
-    """Pairs of cases whose fingerprints score `threshold` or more, sorted by id.
-
-    Empty fingerprints match nothing; one of another length is a `CaseError`. Every pair gets a quick look
-    (block matrix products), the few that pass get a closer one, and fewer still the full comparison.
-    """
-    if len(ids) != len(fingerprints):
-        raise ValueError(f"{len(ids)} ids for {len(fingerprints)} fingerprints")
-    known = sorted((case, data) for case, data in zip(ids, fingerprints, strict=True) if data)
-    if len(known) < 2:
-        return []
-    pictures = np.stack([_picture(data, case) for case, data in known])
-    pairs = _look_again(pictures, _glance(pictures, *QUICK[0]), *QUICK[1])
-
-    @lru_cache(maxsize=64)
-    def views(index: int) -> _Views:
-        return _views(pictures[index])
-
-    found = []
-    for one, other in pairs.tolist():
-        score = _similarity(views(one), views(other))
-        if score >= threshold:
-            found.append(Duplicate(known[one][0], known[other][0], round(score, 3)))
-    return found
-
-
 def similarity(one: bytes, other: bytes) -> float:
     """How alike two fingerprints are, at most 1: in any orientation, allowing for missing ends."""
-    return _similarity(_views(_picture(one)), _views(_picture(other)))
+    return compare(views_of(picture_of(one)), views_of(picture_of(other)))
 
 
-def _similarity(one: _Views, other: _Views) -> float:
+def compare(one: Views, other: Views) -> float:
     """Either scan fitted to the other: the best part in the best orientation first, then all six faces."""
     best, start = 0.0, None
     for moving, fixed in ((one, other), (other, one)):
@@ -149,38 +111,11 @@ def _refined(picture: Floats, target: Floats, faces: Array) -> float:
 def _framed(picture: Floats, faces: Array) -> Floats:
     """(SIZE,): the structure of the picture in another box, whose faces are given in cells."""
     for axis, (low, high) in enumerate(faces):
-        picture = np.moveaxis(np.tensordot(_cells(low, high, GRID), picture, (1, axis)), 0, axis)
-    return _unit(_structure(picture[None], FINE).ravel())
+        picture = np.moveaxis(np.tensordot(cells_between(low, high, GRID), picture, (1, axis)), 0, axis)
+    return unit(structure(picture[None], FINE).ravel())
 
 
-def _glance(pictures: Array, cells: int, least: float) -> NDArray[np.intp]:
-    """Pairs (n, 2), first before second, whose coarse pictures agree in some orientation."""
-    coarse = _structure(pictures, COARSE, cells)
-    flat = _unit(coarse.reshape(len(coarse), -1))
-    rows, columns = 32, 4096  # a block that stays in the cache
-    found = []
-    for start in range(0, len(flat), rows):
-        turned = _oriented(coarse[start : start + rows])
-        for other in range(start, len(flat), columns):
-            block = turned.reshape(-1, flat.shape[1]) @ flat[other : other + columns].T
-            first, second = np.nonzero(block.reshape(*turned.shape[:2], -1).max(axis=1) >= least)
-            found.append(np.stack([first + start, second + other], axis=1))
-    pairs = np.concatenate(found)
-    return np.asarray(pairs[pairs[:, 0] < pairs[:, 1]])
-
-
-def _look_again(pictures: Array, pairs: NDArray[np.intp], cells: int, least: float) -> NDArray[np.intp]:
-    """Those of the pairs whose finer pictures agree too."""
-    keep = [np.zeros(0, bool)]
-    for start in range(0, len(pairs), 256):
-        one, other = pairs[start : start + 256].T
-        turned = _oriented(_structure(pictures[one], COARSE, cells))
-        flat = _unit(_structure(pictures[other], COARSE, cells).reshape(len(other), -1))
-        keep.append(np.einsum("pov,pv->po", turned, flat).max(axis=1) >= least)
-    return np.asarray(pairs[np.concatenate(keep)])
-
-
-def _picture(data: bytes, case: str | None = None) -> Array:
+def picture_of(data: bytes, case: str | None = None) -> Array:
     if len(data) != SIZE:
         raise CaseError(
             "a fingerprint of another version",
@@ -192,39 +127,39 @@ def _picture(data: bytes, case: str | None = None) -> Array:
     return np.frombuffer(data, np.uint8).reshape(GRID, GRID, GRID)
 
 
-def _views(picture: Array) -> _Views:
+def views_of(picture: Array) -> Views:
     """All parts of a scan that remain when one axis lost its ends, and all orientations of the whole."""
     cube = picture.astype(np.float32)
-    windows, blur = np.stack([_cells(low, high, GRID) for low, high in WINDOWS]), _blur(FINE)
+    windows, blur = np.stack([cells_between(low, high, GRID) for low, high in WINDOWS]), blur_of(FINE)
     parts = []
     for axis in range(3):
         plain = np.moveaxis(cube, axis, 0)
         smooth = blur @ plain @ blur.T  # along the other two axes
         fine = np.tensordot(windows, plain, 1) - np.tensordot(blur @ windows, smooth, 1)
         parts.append(np.moveaxis(fine, 1, axis + 1).reshape(len(windows), -1))
-    return _Views(cube, _unit(np.concatenate(parts)), _oriented(_structure(cube[None], FINE))[0])
+    return Views(cube, unit(np.concatenate(parts)), oriented(structure(cube[None], FINE))[0])
 
 
-def _structure(cubes: Array, blur: float, cells: int = GRID) -> Floats:
+def structure(cubes: Array, blur: float, cells: int = GRID) -> Floats:
     """Pictures (n, GRID, GRID, GRID) minus their blurred selves, averaged to `cells` along each axis."""
-    take = _cells(0, GRID, GRID, cells)
+    take = cells_between(0, GRID, GRID, cells)
     fine, smooth = cubes.astype(np.float32), cubes.astype(np.float32)
     for _ in range(3):  # one axis each time; the axes come round
         fine = np.moveaxis(fine @ take.T, -1, 1)
-        smooth = np.moveaxis(smooth @ (take @ _blur(blur)).T, -1, 1)
+        smooth = np.moveaxis(smooth @ (take @ blur_of(blur)).T, -1, 1)
     return fine - smooth
 
 
-def _oriented(cubes: Array) -> Floats:
+def oriented(cubes: Array) -> Floats:
     """(n, 48, voxels): each picture with its axes in every order, flipped in every way; zero mean, unit length."""
     turned = [
         cubes.transpose(0, *(axis + 1 for axis in order))[:, :: flips[0], :: flips[1], :: flips[2]]
         for order, flips in ORIENTATIONS
     ]
-    return _unit(np.stack([cube.reshape(len(cubes), -1) for cube in turned], axis=1))
+    return unit(np.stack([cube.reshape(len(cubes), -1) for cube in turned], axis=1))
 
 
-def _unit(rows: Array) -> Floats:
+def unit(rows: Array) -> Floats:
     rows = rows - rows.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(length, ROUNDING), np.float32)
@@ -237,7 +172,7 @@ def _middle(along: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _cells(low: float, high: float, size: int, cells: int = GRID) -> Floats:
+def cells_between(low: float, high: float, size: int, cells: int = GRID) -> Floats:
     """(cells, size) weights that average an axis of `size` voxels in equal cells between two positions.
 
     Beyond its ends the axis goes on as its last voxel.
@@ -251,7 +186,7 @@ def _cells(low: float, high: float, size: int, cells: int = GRID) -> Floats:
 
 
 @lru_cache
-def _blur(cells: float) -> Floats:
+def blur_of(cells: float) -> Floats:
     """(GRID, GRID) Gaussian of this sigma; at the ends, of what is inside."""
     distance = np.subtract.outer(np.arange(GRID), np.arange(GRID))
     kernel = np.exp(-0.5 * (distance / cells) ** 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.datasets import fingerprint
 from synthoma.datasets.catalog import Row, row_of
-from synthoma.datasets.fingerprint import Duplicate, find_duplicates
+from synthoma.datasets.duplicates import Duplicate, find_duplicates, find_repeats
 from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
 from synthoma.engine.records import CaseRecord
 from synthoma.errors import GeometryError, SynthomaError
@@ -63,7 +63,11 @@ CODES = {
     "lesion_apart": Code("warning", "lesions with no organ near", "look at the masks"),
     "sides_swapped": Code("warning", "organs on the wrong side of each other", "check for a mirrored scan"),
     "duplicate": Code("fault", "one scan under two patients", "keep both on one side of any split"),
-    "repeated": Code("warning", "one scan twice for a patient", "keep one"),
+    "repeated": Code(
+        "warning",
+        "cases of one patient share a scan, as copies of a synthesis do",
+        "keep them on one side of any split",
+    ),
 }
 
 # Assumed, not measured: wide enough for disease and small adults, to catch a wrong label or a wrong spacing.
@@ -315,10 +319,12 @@ def summarise(
     records: Iterable[CaseRecord],
     recipe: ValidateRecipe | None = None,
     layout_faults: Iterable[SynthomaError] = (),
+    advance: Callable[[int], None] | None = None,
 ) -> ValidationReport:
     """The records of `check_case` over a data set, and what only shows when cases are compared.
 
-    layout_faults: what the layout could not make a case of. A failed record is a fault of its case.
+    layout_faults: what the layout could not make a case of. A failed record is a fault of its case. advance: called
+    with numbers of cases whose scans have been compared with all others.
     """
     recipe = recipe or ValidateRecipe()
     rows: dict[str, Row] = {}
@@ -335,10 +341,12 @@ def summarise(
             continue
         rows[record.case] = record.result["row"]
         findings += [(record.case, Fault(**fault)) for fault in record.result["faults"]]
-    pairs = _duplicates(rows, recipe)
-    findings += list(_of_duplicates(pairs, rows))
+    repeats, pairs = _duplicates(rows, recipe, advance)
+    findings += [*_of_repeats(repeats, rows), *_of_duplicates(pairs, rows)]
     findings = [(case, fault) for case, fault in findings if fault.code not in recipe.ignore]
     codes: dict[str, set[str]] = {}
+    if "repeated" not in recipe.ignore:
+        codes = {case: {"repeated"} for first, others in repeats.items() for case in (first, *others)}
     for case, fault in findings:
         codes.setdefault(case, set()).add(fault.code)
     marked = tuple(rows[case] | {"faults": sorted(codes.get(case, ()))} for case in sorted(rows))
@@ -347,18 +355,39 @@ def summarise(
     return ValidationReport(marked, tuple(findings), tuple(pairs), len(rows.keys() | broken))
 
 
-def _duplicates(rows: Mapping[str, Row], recipe: ValidateRecipe) -> list[Duplicate]:
+def _duplicates(
+    rows: Mapping[str, Row], recipe: ValidateRecipe, advance: Callable[[int], None] | None
+) -> tuple[dict[str, list[str]], list[Duplicate]]:
+    """Scans that recur among the cases of a patient, and pairs of different patients (first cases) with one scan."""
     if {"duplicate", "repeated"} <= set(recipe.ignore):
-        return []
+        return {}, []
     known = {case: base64.b64decode(row["fingerprint"]) for case, row in rows.items() if row["fingerprint"]}
-    return find_duplicates(list(known), list(known.values()), recipe.duplicates)
+    repeats = find_repeats({case: rows[case]["patient"] for case in known}, known, recipe.duplicates)
+    copies = {case for others in repeats.values() for case in others}
+    firsts = [case for case in known if case not in copies]
+    if advance is not None:
+        advance(len(rows) - len(firsts))
+    return repeats, find_duplicates(firsts, [known[case] for case in firsts], recipe.duplicates, advance)
+
+
+def _of_repeats(repeats: Mapping[str, list[str]], rows: Mapping[str, Row]) -> Iterator[tuple[str, Fault]]:
+    """All of them are told once: copies of a synthesis would fill pages."""
+    if repeats:
+        examples = [
+            f"{', '.join([first, *others][:4])} of {rows[first]['patient']}" for first, others in repeats.items()
+        ]
+        cases = len(repeats) + sum(map(len, repeats.values()))
+        more = f" and {len(examples) - 3} more" if len(examples) > 3 else ""
+        found = f"{cases} cases share {len(repeats)} scans: {'; '.join(examples[:3])}{more}"
+        yield "", _fault("repeated", "", found, "one case a scan, or copies on purpose")
 
 
 def _of_duplicates(pairs: Iterable[Duplicate], rows: Mapping[str, Row]) -> Iterator[tuple[str, Fault]]:
     """Each pair is told at both cases."""
     for pair in pairs:
-        same = rows[pair.first]["patient"] == rows[pair.second]["patient"]
         for case, other in ((pair.first, pair.second), (pair.second, pair.first)):
-            whose = f" of {rows[other]['patient']}" if not same and rows[other]["patient"] != other else ""
-            found = f"the scan of {other}{whose} (score {pair.score:.2f})"
-            yield case, _fault("repeated" if same else "duplicate", "", found, "a scan of its own")
+            whose = f" of {rows[other]['patient']}" if rows[other]["patient"] != other else ""
+            yield (
+                case,
+                _fault("duplicate", "", f"the scan of {other}{whose} (score {pair.score:.2f})", "a scan of its own"),
+            )

@@ -11,7 +11,7 @@ from typing import Any
 from synthoma import anatomy
 from synthoma.cases import Case, Label, Source
 from synthoma.datasets.catalog import Catalog, read_catalog
-from synthoma.datasets.fingerprint import find_duplicates
+from synthoma.datasets.duplicates import find_duplicates
 from synthoma.datasets.labels import PresentLabels, label_sources, with_tumors
 from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
 from synthoma.datasets.layouts.nnunet import label_values
