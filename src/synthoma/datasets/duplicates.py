@@ -201,7 +201,7 @@ def _parts(picture: Array) -> Floats:
 def _part_weights() -> tuple[Floats, Floats]:
     """(ENDS, CELLS, GRID): what averages a part in cells along its axis, as it is and blurred."""
     take, windows = cells_between(0, GRID, GRID, CELLS), np.stack([cells_between(*ends, GRID) for ends in ENDS])
-    return take @ windows, take @ blur_of(FINE) @ windows
+    return np.asarray(take @ windows, np.float32), np.asarray(take @ blur_of(FINE) @ windows, np.float32)
 
 
 def _agree(pictures: Array, one: int, other: int) -> bool:
