@@ -116,6 +116,7 @@ def _framed(picture: Floats, faces: Array) -> Floats:
 
 
 def picture_of(data: bytes, case: str | None = None) -> Array:
+    """(GRID, GRID, GRID): the picture of a fingerprint; `CaseError` for one of another length."""
     if len(data) != SIZE:
         raise CaseError(
             "a fingerprint of another version",
@@ -160,6 +161,7 @@ def oriented(cubes: Array) -> Floats:
 
 
 def unit(rows: Array) -> Floats:
+    """Rows (..., n) of zero mean and unit length; near 0 for a row without structure."""
     rows = rows - rows.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
     return np.asarray(rows / np.maximum(length, ROUNDING), np.float32)
