@@ -23,7 +23,8 @@ from synthoma.learning.tissue import TissueNetworkRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import Recipe, read_recipe, recipe_names
-from synthoma.review.recipes import AnnotateRecipe, Stage
+from synthoma.recipe import Recipe, read_recipe
+from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
@@ -55,6 +56,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (Hospital, "datasets.md"),
     (AnnotateRecipe, "review.md"),
     (Stage, "review.md"),
+    (TuringRecipe, "review.md"),
     (CropRecipe, "generators.md"),
     (TissueNetworkRecipe, "generators.md"),
     (DiffusionRecipe, "generators.md"),

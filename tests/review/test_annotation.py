@@ -41,8 +41,7 @@ def test_a_case_goes_from_proposals_to_accepted_voxels(tmp_path: Path) -> None:
     assert [entry["status"] for entry in task["state"]["content"]["candidates"]] == ["open", "open"]
     content = judged(task["state"]["content"], "accepted", "rejected")
     assert client.answer(code, content, 0, final=True).json() == {"number": 1}
-    _, mask = kind.result(kind.store.items()[0]) or (None, None)
-    assert mask is not None
+    mask = kind.accepted_mask(kind.store.items()[0])
     proposals = balls((8, 8, 5), (22, 18, 7)).data > 0
     assert mask.data.any()
     assert (mask.data <= proposals).all()
@@ -62,10 +61,9 @@ def test_a_drawn_mask_is_kept_on_the_scans_grid(tmp_path: Path) -> None:
     digest = client.send_mask(code, box, screen[part].tobytes(order="F")).json()["digest"]
     content = {"candidates": [{"label": 1, "status": "accepted", "origin": "reader"}], "verdict": ""}
     assert client.answer(code, content, 0, mask=digest, final=True).status_code == 200
-    result = kind.result(kind.store.items()[1])
-    assert result is not None
-    np.testing.assert_array_equal(result[1].data, drawn.data > 0)
-    assert result[1].geometry == kind.dataset["bob_jones"].read_geometry()
+    mask = kind.accepted_mask(kind.store.items()[1])
+    np.testing.assert_array_equal(mask.data, drawn.data > 0)
+    assert mask.geometry == kind.dataset["bob_jones"].read_geometry()
     again = client.task(code)
     assert again["state"]["mask"] == digest
     assert again["box"] == box
@@ -117,7 +115,7 @@ def test_stages_follow_each_other_and_keep_what_was_said(tmp_path: Path) -> None
     senior.answer(code, screened, 0, final=True)
     (following,) = junior.work()
     assert junior.task(following["code"])["state"]["content"] == screened
-    assert kind.result(kind.store.items()[0]) is None
+    assert kind.last_answers(kind.store.items()[0]) == []
     junior.answer(following["code"], screened, 0, final=True)
     assert len([task for task in senior.work() if task["stage"] == 2]) == 1
 
@@ -155,9 +153,7 @@ def test_two_readers_of_one_stage_are_joined_by_majority(tmp_path: Path) -> None
         client = Client(kind, number)
         code = client.work()[0]["code"]
         client.answer(code, judged(client.task(code)["state"]["content"], *statuses), 0, final=True)
-    result = kind.result(kind.store.items()[0])
-    assert result is not None
-    assert result[1].data.sum() * 2 == (balls((8, 8, 5), (22, 18, 7)).data > 0).sum()
+    assert kind.accepted_mask(kind.store.items()[0]).data.sum() * 2 == (balls((8, 8, 5), (22, 18, 7)).data > 0).sum()
 
 
 def test_a_case_removed_meanwhile_is_a_sentence_without_its_name(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from synthoma.cli.app import Out, Overrides, app, input_facts
+from synthoma.cli.app import Out, Overrides, app, finish, input_facts
 
 review = typer.Typer(
     no_args_is_help=True, help="Annotation and blinded reader studies, in the browser on this machine."
@@ -71,3 +72,91 @@ def _tell(links: Sequence[tuple[str, str]], browser: bool) -> None:
     typer.echo("Ctrl-C ends the server.", err=True)
     if browser and len(links) == 1:
         webbrowser.open(links[0][1])
+
+
+@review.command()
+def turing(
+    real: Annotated[Path, typer.Argument(help="Data set with real lesions, in any known layout.", metavar="REAL")],
+    synthetic: Annotated[Path, typer.Argument(help="Output folder of synthesize.", metavar="SYNTHETIC")],
+    out: Out,
+    readers: Annotated[int, typer.Option("--readers", min=1, max=100, help="How many; each gets a link.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Of the lesions chosen and of every reader's order.")] = 0,
+    recipe: RecipeFile = None,
+    changes: Overrides = [],  # noqa: B006
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    certificate: Certificate = None,
+    key: Key = None,
+    public: Public = None,
+    browser: Browser = True,
+) -> None:
+    """A blinded study: can readers tell synthetic lesions from real ones?"""
+    from synthoma.reading import open_dataset
+    from synthoma.recipe import read_recipe
+    from synthoma.review import turing as study
+    from synthoma.review.recipes import TuringRecipe
+    from synthoma.review.serving import Address, open_study, serve
+
+    settings = read_recipe(TuringRecipe, recipe, changes)
+    address = Address(host, port, certificate, key, public)
+    address.check()
+    arms = [open_dataset(real), open_dataset(synthetic)]
+    inputs = {"real": str(arms[0].root), "synthetic": str(arms[1].root), "readers": str(readers)}
+    with open_study(out, study.KIND, settings, seed, inputs) as store:
+        for note in study.create_study(store, out, arms[0], arms[1], settings, readers, seed):
+            typer.echo(note)
+        kind = study.TuringKind(store, out, settings)
+        serve(kind, out, address, once=False, tell=lambda links: _tell(links, browser))
+    typer.echo(f"The answers are in {out}; the same command opens the study again.")
+
+
+@review.command()
+def report(
+    study: Annotated[Path, typer.Argument(help="Output folder of a review command.", metavar="STUDY")],
+    out: Out,
+    data: Annotated[Path | None, typer.Option("--data", help="The data set, if it was moved.")] = None,
+) -> None:
+    """What a study says so far, as a page with statistics."""
+    from synthoma import runs
+    from synthoma.recipe import Recipe
+    from synthoma.review.outcome import opened, write_report
+
+    with opened(study) as (_, store):
+        answers = store.state()
+    with runs.open_run(out, "review-report", Recipe(), inputs={"study": str(study.resolve()), "answers": answers}):
+        page = write_report(study, out, data)
+    typer.echo(f"report: {page}")
+
+
+@review.command()
+def export(
+    study: Annotated[Path, typer.Argument(help="Output folder of review annotate.", metavar="STUDY")],
+    out: Out,
+    to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout.")] = "abdomenatlas",
+    data: Annotated[Path | None, typer.Option("--data", help="The data set, if it was moved.")] = None,
+    changes: Overrides = [],  # noqa: B006
+) -> None:
+    """The finished annotations as a data set, on exactly the scans' grids; exit 1 if cases are left out."""
+    from synthoma import runs
+    from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+    from synthoma.engine import mapping
+    from synthoma.errors import RunError
+    from synthoma.recipe import read_recipe
+    from synthoma.review.annotation import AnnotationKind
+    from synthoma.review.outcome import accepted, kind_of, opened
+
+    settings = read_recipe(ConvertRecipe, None, changes)
+    with opened(study) as (record, store):
+        kind = kind_of(record, store, study, data)
+        if not isinstance(kind, AnnotationKind):
+            raise RunError(f"{study} is no annotation study", found=record.kind, fix="review report tells what it says")
+        found = accepted(kind)
+        conversion = plan_conversion(found.dataset, to, out, settings)
+        inputs = {"study": str(study.resolve()), "answers": store.state(), "to": to}
+        with runs.open_run(out, "review-export", settings, inputs=inputs) as run:
+            records = mapping.map_cases(
+                partial(convert_case, conversion=conversion), found.dataset.cases, run=run, title="export"
+            )  # fmt: skip
+            finish_conversion(conversion, [each.result for each in records if each.status == "done"])
+            run.note(left_out=list(found.left_out))
+    finish(records, out, list(found.left_out))

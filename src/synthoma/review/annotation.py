@@ -224,21 +224,19 @@ class AnnotationKind:
         if following < len(self.recipe.stages) and self.final_answers(item, task.stage):
             _open_stage(self.store, item.id, following, self.recipe.stages[following], self._readers)
 
-    def result(self, item: Item) -> tuple[Annotation, Volume] | None:
-        """What the last stage says of an item, and the accepted voxels; None while it is not finished.
+    def last_answers(self, item: Item) -> list[Answer]:
+        """The answers of the last stage; empty while it is not finished."""
+        return self.final_answers(item, len(self.recipe.stages) - 1)
 
-        Of several readers, a voxel that more than half of them accepted counts.
+    def accepted_mask(self, item: Item) -> Volume:
+        """What was accepted, bool on the scan's grid; of several readers, what more than half of them accepted.
+
+        Empty while the last stage is not finished.
         """
-        answers = self.final_answers(item, len(self.recipe.stages) - 1)
-        if not answers:
-            return None
-        votes = None
+        geometry = self.case_of(item).read_geometry()
+        answers = self.last_answers(item)
+        votes = np.zeros(geometry.shape, np.uint8)
         for answer in answers:
-            mine = Annotation.model_validate(dict(answer.content))
-            accepted = np.isin(
-                self.labels(answer.mask or item.facts["mask"], item).data, mine.labels("accepted")
-            )  # fmt: skip
-            votes = accepted.astype(np.uint8) if votes is None else votes + accepted
-        assert votes is not None
-        first = Annotation.model_validate(dict(answers[0].content))
-        return first, Volume(votes * 2 > len(answers), self.case_of(item).read_geometry())
+            accepted = Annotation.model_validate(dict(answer.content)).labels("accepted")
+            votes += np.isin(self.labels(answer.mask or item.facts["mask"], item).data, accepted)
+        return Volume(2 * votes > len(answers), geometry)

@@ -44,3 +44,40 @@ class AnnotateRecipe(Recipe):
                     f"stage {stage.name} needs {stage.readings} readers with the role {stage.role}, there are {readers}"
                 )
         return self
+
+
+class TuringRecipe(Recipe):
+    """A blinded study: can readers tell synthetic lesions from real ones?"""
+
+    items: int = pydantic.Field(24, ge=4, le=2000, description="lesions shown, half of them real")
+    design: Literal["rating", "pairs"] = pydantic.Field(
+        "rating", description="rating: one lesion, from 1 (surely real) to 6; pairs: a real and a synthetic one at once"
+    )
+    organs: tuple[str, ...] = pydantic.Field((), description="empty: all that both arms have")
+    repeats: int = pydantic.Field(4, ge=0, description="items that every reader sees twice, without being told")
+    field_mm: tuple[float, float, float] = pydantic.Field(
+        (180.0, 180.0, 120.0), description="what is shown around the lesion: left-right, front-back, head-foot"
+    )
+    spacing_mm: tuple[float, float, float] | None = pydantic.Field(
+        None, description="both arms on this grid; leave it out to show voxels as they are"
+    )
+    most_size_ratio: float = pydantic.Field(1.5, gt=1, description="of the diameters of a matched pair")
+    most_contrast_hu: float = pydantic.Field(40.0, gt=0, description="difference of contrast within a matched pair")
+    seconds: float | None = pydantic.Field(None, gt=0, description="after which the lesion is hidden; none: no limit")
+    margin: float = pydantic.Field(0.1, gt=0, lt=0.5, description="of equivalence: accuracy within 0.5 +- margin")
+    correlation: float = pydantic.Field(
+        0.3, ge=0, le=1, description="of two readers' answers, for the power told beforehand"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _even(self) -> Self:
+        if self.items % 2:
+            raise ValueError(f"items = {self.items}: half of them are real, so the number is even")
+        shown = self.items // 2 if self.design == "pairs" else self.items
+        if self.repeats > shown // 2:
+            raise ValueError(f"repeats = {self.repeats}: at most half of what is shown, {shown // 2}")
+        if min(self.field_mm) < 20 or max(self.field_mm) > 500:
+            raise ValueError(f"field_mm = {self.field_mm}: from 20 to 500 mm")
+        if self.spacing_mm is not None and not 0.3 <= min(self.spacing_mm) <= max(self.spacing_mm) <= 10:
+            raise ValueError(f"spacing_mm = {self.spacing_mm}: from 0.3 to 10 mm")
+        return self

@@ -6,6 +6,7 @@ journal is written ahead (WAL) and flushed at every commit.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import sqlite3
@@ -273,6 +274,13 @@ class Store:
         """The box and the packed voxels of a digest; None if it is unknown."""
         rows = self._rows("SELECT box, packed FROM masks WHERE digest = ?", [digest])
         return (json.loads(rows[0][0]), rows[0][1]) if rows else None
+
+    def state(self) -> str:
+        """16 hexadecimal digits that change with every answer."""
+        digest = hashlib.blake2b(str(self.fact("secret")).encode(), digest_size=8)
+        for row in self._rows("SELECT key, number, final FROM answers ORDER BY id"):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
 
     def note(self, reader: int | None, action: str, detail: Mapping[str, Any], task: int | None = None) -> None:
         """A row of the audit: who did what, when, on which task."""
