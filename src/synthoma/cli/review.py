@@ -158,5 +158,5 @@ def export(
                 partial(convert_case, conversion=conversion), found.dataset.cases, run=run, title="export"
             )  # fmt: skip
             finish_conversion(conversion, [each.result for each in records if each.status == "done"])
-            run.note(left_out=list(found.left_out))
-    finish(records, out, list(found.left_out))
+            run.note(left_out=[str(error) for error in found.left_out])
+    finish(records, out, found.left_out)

@@ -67,10 +67,10 @@ def write_report(study: Path, out: Path, data: Path | None = None) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """The accepted annotations as cases. left_out: why which items are not among them, a sentence each."""
+    """The accepted annotations as cases. left_out: which cases are not among them, and why."""
 
     dataset: Dataset
-    left_out: tuple[str, ...]
+    left_out: tuple[SynthomaError, ...]
 
 
 def accepted(kind: AnnotationKind) -> Exported:
@@ -79,19 +79,19 @@ def accepted(kind: AnnotationKind) -> Exported:
     A case that somebody could not read is left out; one without a tumor has an empty mask: annotated and absent.
     """
     cases: dict[str, dict[str, Source]] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, SynthomaError] = {}
     for item in kind.store.items():
         try:
             answers = kind.last_answers(item)
             if not answers:
-                left_out[item.case_id] = f"{item.case_id}: not finished"
+                left_out[item.case_id] = CaseError("not finished", case=item.case_id)
             elif any(answer.content["verdict"] == UNREADABLE for answer in answers):
-                left_out[item.case_id] = f"{item.case_id}: cannot be read, a reader said"
+                left_out[item.case_id] = CaseError("cannot be read, a reader said", case=item.case_id)
             else:
                 kind.case_of(item)
                 cases.setdefault(item.case_id, {})[item.structure] = partial(kind.accepted_mask, item)
         except SynthomaError as error:
-            left_out[item.case_id] = str(error.of_case(item.case_id))
+            left_out[item.case_id] = error.of_case(item.case_id)
     found = []
     for name, masks in cases.items():
         if name in left_out:
@@ -99,6 +99,6 @@ def accepted(kind: AnnotationKind) -> Exported:
         case = kind.dataset[name]
         found.append(Case(name, case.image, {**case.masks, **masks}, case.patient, case.dataset, case.attributes))
     if not found:
-        raise CaseError("no case of the study is finished", found="; ".join(list(left_out.values())[:3]))
+        raise CaseError("no case of the study is finished", found="; ".join(str(error) for error in list(left_out.values())[:3]))
     whole = Dataset(kind.dataset.root, kind.dataset.layout, kind.dataset.name, tuple(found))
     return Exported(whole, tuple(left_out.values()))
