@@ -23,7 +23,6 @@ from synthoma.learning.tissue import TissueNetworkRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import Recipe, read_recipe, recipe_names
-from synthoma.recipe import Recipe, read_recipe
 from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe

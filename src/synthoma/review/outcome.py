@@ -99,6 +99,7 @@ def accepted(kind: AnnotationKind) -> Exported:
         case = kind.dataset[name]
         found.append(Case(name, case.image, {**case.masks, **masks}, case.patient, case.dataset, case.attributes))
     if not found:
-        raise CaseError("no case of the study is finished", found="; ".join(str(error) for error in list(left_out.values())[:3]))
+        first = "; ".join(str(error) for error in list(left_out.values())[:3])
+        raise CaseError("no case of the study is finished", found=first)
     whole = Dataset(kind.dataset.root, kind.dataset.layout, kind.dataset.name, tuple(found))
     return Exported(whole, tuple(left_out.values()))
