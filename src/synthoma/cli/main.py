@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import typer
 
-from synthoma.cli import data, judging, learning, studies, tumors
+from synthoma.cli import data, judging, learning, review, studies, tumors
 from synthoma.cli.app import GLOBAL, Interrupted, app
 from synthoma.engine.processes import ONE_THREAD
 from synthoma.errors import SynthomaError
 
-ROOMS = (data, tumors, learning, judging, studies)  # importing one gives the command what it holds
+ROOMS = (data, tumors, learning, judging, studies, review)  # importing one gives the command what it holds
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
