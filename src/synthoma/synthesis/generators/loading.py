@@ -11,7 +11,10 @@ from synthoma import disk
 from synthoma.errors import RecipeError
 from synthoma.synthesis.tumor import Generator
 
-GENERATORS = {"rules": "synthoma.synthesis.generators.rules.rules:Rules"}
+GENERATORS = {
+    "rules": "synthoma.synthesis.generators.rules.rules:Rules",
+    "growth": "synthoma.synthesis.generators.growth.growth:Growth",
+}
 BOX = Path(__file__).with_name("models")  # of learned ones that come with the program
 FILE = "generator.safetensors"  # in the run folder of a generator's training
 

@@ -1,0 +1,1 @@
+"""Tumors that grow from a seed through the scan's own tissue."""
