@@ -1,4 +1,4 @@
-"""Grown tumors: the planned volume on any grid, held by borders and vessels, the same on every run, older ones larger."""
+"""Grown tumors: the planned volume on any grid, held by borders and vessels, the same always, older ones larger."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_deep_part_of_a_large_tumor_dies() -> None:
 
 def test_a_colon_tumor_grows_along_the_wall() -> None:
     geometry = fine((70, 60, 60))
-    x, y, z = np.moveaxis(geometry.points_mm(), -1, 0)
+    _, y, z = np.moveaxis(geometry.points_mm(), -1, 0)
     colon = np.hypot(y, z) < 18
     lumen = np.hypot(y, z) < 14
     hu = np.select([lumen, colon], [-900, 40], FAT) + noise(geometry, 6.0)

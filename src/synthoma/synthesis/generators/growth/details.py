@@ -19,8 +19,9 @@ class Invasion:
 
     front_mm: half-axes of the front at time 1. tissue_hu: HU off the organ's own by so much slow the front down.
     vessel_hu: brighter than the organ by this is a vessel. vessel_pressure, border_pressure: how long a vessel that is
-    crossed and the organ's border hold the front. outside_speed: of the front in fat outside the organ; 0 keeps it inside. death_mm:
-    tissue this deep below the surface dies; 0 for none. wall_mm: of a hollow organ, the wall that the front runs in.
+    crossed and the organ's border hold the front. outside_speed: of the front in fat outside the organ; 0 keeps it
+    inside. death_mm: tissue this deep below the surface dies; 0 for none. wall_mm: of a hollow organ, the wall that the
+    front runs in.
     """
 
     front_mm: tuple[Length, Length, Length]

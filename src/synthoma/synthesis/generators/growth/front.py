@@ -1,4 +1,4 @@
-"""When a growing front arrives at each cell of a lattice: the eikonal equation |grad T| = slowness, solved step by step.
+"""When a growing front arrives at each cell of a lattice: the eikonal equation |grad T| = slowness, step by step.
 
 All cells take a step together, each from its neighbors' values of the step before, so the result depends on no order
 of cells and no number of threads: one IEEE operation per cell and term. The scheme is Godunov's upwind one (Rouy and

@@ -100,12 +100,13 @@ class Growth(Generator):
         margin = max(3 * lattice.side, 3 * blur_mm / min(Invasion.of(plan).front_mm))
         time = grow(ct, organ, plan, lattice, min((1 + margin) ** 3, 8.0))
         reached = np.sort(time[time < NEVER])
-        wanted = int(round(plan.volume_mm3 / lattice.cell_mm3))
+        wanted = round(plan.volume_mm3 / lattice.cell_mm3)
         if len(reached) < 2:
             raise CaseError(f"a tumor planned at {plan.center_mm} mm has no room to grow in the {plan.organ}")
         now = float(reached[min(wanted, len(reached) - 1)])
         grown = min(1.0, len(reached) / wanted)
-        body = _body(ct.geometry, plan, lattice, np.minimum(time, np.float32(now + margin)), now, margin, grown, blur_mm)
+        time = np.minimum(time, np.float32(now + margin))
+        body = _body(ct.geometry, plan, lattice, time, now, margin, grown, blur_mm)
         hu = tissue(plan, ct.geometry, body)
         measure = partial(_scores, grown, bool(Invasion.of(plan).wall_mm), ct.geometry, organ)
         return Tumor(plan, body.box, body.alpha, hu, bool(Invasion.of(plan).wall_mm), measure).within(ct.data.shape)
@@ -170,9 +171,7 @@ def _lattice_index(lattice: Lattice, grid: Geometry) -> Array:
     """(3, n): where the voxels of a grid lie on the lattice, the first axis fastest."""
     matrix = np.linalg.inv(lattice.to_mm) @ grid.affine
     i, j, k = (np.arange(n, dtype=float) for n in grid.shape)
-    rows = [
-        (row[3] + row[2] * k[:, None, None] + row[1] * j[:, None] + row[0] * i).reshape(-1) for row in matrix[:3]
-    ]
+    rows = [(row[3] + row[2] * k[:, None, None] + row[1] * j[:, None] + row[0] * i).reshape(-1) for row in matrix[:3]]
     return np.stack(rows)
 
 
