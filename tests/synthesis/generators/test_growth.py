@@ -13,7 +13,7 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.synthesis.generators.growth.front import NEVER, arrival_times
 from synthoma.synthesis.generators.growth.growth import Growth
-from synthoma.synthesis.pipeline import replay, synthesize
+from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Geometry, Volume
@@ -198,8 +198,8 @@ def test_a_colon_tumor_grows_along_the_wall() -> None:
 def test_growth_is_synthesized_and_replayed_bit_for_bit() -> None:
     case: Case = ellipsoid_case(fine(90), (42, 42, 42))
     recipe = SynthesisRecipe(lesions=(2, 2), diameter_mm=(10, 18), generator="growth")
-    made = synthesize(case, recipe, 5)
+    made = insert_tumors(case, recipe, 5)
     assert [tumor.plan.generator for tumor in made.inserted] == ["growth"] * len(made.inserted) == ["growth"] * 2
-    again = replay(case, [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in made.inserted])
+    again = replay_plans(case, [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in made.inserted])
     assert np.array_equal(again.ct.data, made.ct.data)
     assert [tumor.digest for tumor in again.inserted] == [tumor.digest for tumor in made.inserted]
