@@ -28,6 +28,11 @@ class Plan(Recipe):
     organs: tuple[str, ...] = ("liver",)
 
 
+def fail(left: Path, error: type[BaseException]) -> None:
+    left.touch()
+    raise error
+
+
 def test_a_run_folder_explains_itself(tmp_path: Path) -> None:
     with open_run(tmp_path / "out", "synthesize", Plan(), seed=3, inputs={"images": "ab12"}) as run:
         assert read_run(run.folder).status == "running"
@@ -104,8 +109,8 @@ def test_what_a_run_killed_in_its_first_moments_leaves_is_no_obstacle(tmp_path: 
     ("error", "status"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed"), (SystemExit, "failed")]
 )
 def test_how_a_run_ended_is_recorded_and_it_resumes(tmp_path: Path, error: type[BaseException], status: str) -> None:
-    with pytest.raises(error), open_run(tmp_path, "synthesize", Plan()):
-        raise error
+    with pytest.raises(error), open_run(tmp_path, "synthesize", Plan()) as run:
+        fail(run.folder / "work", error)
     record = read_run(tmp_path)
     assert record.status == status
     with open_run(tmp_path, "synthesize", Plan()) as run:
@@ -190,3 +195,48 @@ def test_a_journal_has_one_writer_in_a_run(tmp_path: Path) -> None:
         run.journal("pairs")
         with pytest.raises(ValueError, match=r"already writes records\.jsonl"):
             run.journal()
+
+
+def test_a_run_that_failed_before_it_wrote_anything_is_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(ZeroDivisionError), open_run(out, "synthesize", Plan()) as run:
+        fail(run.folder / "records.jsonl", ZeroDivisionError)
+    assert not out.exists()
+    out.mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError), open_run(out, "synthesize", Plan()):
+        raise ZeroDivisionError
+    assert not list(out.iterdir())
+    with open_run(out, "train", Plan(), seed=1):
+        pass
+    with pytest.raises(ZeroDivisionError), open_run(out, "train", Plan(), seed=1):
+        raise ZeroDivisionError
+    assert read_run(out).status == "failed", "what ended well before stays"
+
+
+def test_a_run_in_which_every_case_failed_gives_way_to_another_of_its_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(cases: int, failed: int, seed: int, kind: str = "synthesize") -> None:
+        with open_run(tmp_path, kind, Plan(), seed) as run:
+            run.journal().append("{}")
+            run.note(cases=cases, failed=failed)
+
+    end(3, 3, seed=0)
+    with pytest.raises(RunError, match="another run"):
+        end(3, 2, seed=1, kind="train")
+    end(3, 2, seed=1)
+    assert "every case had failed" in caplog.text
+    assert (tmp_path / "records.jsonl").read_text() == "{}\n"
+    assert read_run(tmp_path).seed == 1
+    with pytest.raises(RunError, match="another run"):
+        end(3, 3, seed=2)
+
+
+@pytest.mark.parametrize("name", ["summary", "inputs", "id"])
+def test_a_damaged_record_is_one_sentence(tmp_path: Path, name: str) -> None:
+    with open_run(tmp_path, "synthesize", Plan()):
+        pass
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {name: 3}))
+    with pytest.raises(RunError, match=f"run.json is damaged; found {name} = 3"):
+        read_run(tmp_path)

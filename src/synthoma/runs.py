@@ -11,7 +11,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -132,26 +132,56 @@ def open_run(
     """The run folder, made or resumed, and ours alone while the block lasts.
 
     An empty or absent folder is made; one of the same kind, recipe, seed and inputs is resumed. Raises `RunError`
-    if it holds another run (naming each key that differs), other files, or is in use (naming the process).
-    The run ends as done, interrupted (Ctrl-C) or failed (any other exception leaves the block).
+    if it holds another run (naming each key that differs), other files, or is in use (naming the process). A run of
+    the same kind in which every case failed gives way to another.
+    The run ends as done, interrupted (Ctrl-C) or failed (any other exception leaves the block). A new one that failed
+    before it wrote anything leaves nothing, so that it is in nobody's way.
     """
     folder = Path(folder)
     asked = _asked(kind, recipe, seed, dict(inputs or {}))
     _refuse_other_files(folder)
+    is_new = not (folder / RECORD).exists()
     with _locked(folder, asked.id):
         run = Run(folder, _begin(folder, asked))
         if not (folder / RECIPE).exists():
             write_text(folder / RECIPE, recipe.to_toml())
         status: Status = "failed"
+        ended_well = False
         try:
             yield run
-            status = "done"
+            status, ended_well = "done", True
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         finally:
             sweep(folder)  # of workers that were killed
-            _write(folder, replace(run.record, status=status, finished=_now()))
+            if is_new and not ended_well and not _holds_work(folder):
+                _leave(folder)
+            else:
+                _write(folder, replace(run.record, status=status, finished=_now()))
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether there is anything beside what every run begins with."""
+    for path in folder.iterdir():
+        is_frame = path.name in (RECORD, RECIPE, LOCK) or path.name.startswith(".")
+        if not is_frame and not (path.suffix == ".jsonl" and path.stat().st_size == 0):
+            return True
+    return False
+
+
+def _leave(folder: Path) -> None:
+    """Take away what a run began with, and the records of cases that all failed."""
+    for path in folder.iterdir():
+        if path.name in (RECORD, RECIPE) or path.suffix == ".jsonl":
+            path.unlink(missing_ok=True)
+
+
+def _came_to_nothing(folder: Path, found: RunRecord, asked: RunRecord) -> bool:
+    """Whether a run ended without a single case done, so that nothing is lost if another takes its folder."""
+    cases = found.summary.get("cases")
+    nothing_done = bool(cases) and cases == found.summary.get("failed") and found.status == "done"
+    return nothing_done and found.kind == asked.kind and not any(path.is_dir() for path in folder.iterdir())
 
 
 def read_run(folder: Path | str) -> RunRecord:
@@ -167,6 +197,10 @@ def read_run(folder: Path | str) -> RunRecord:
             found=", ".join(data) if isinstance(data, dict) else type(data).__name__,
             expected=", ".join(entry.name for entry in fields(RunRecord)),
         )
+    kinds = {"id": str, "kind": str, "recipe": dict, "digest": str, "inputs": dict, "versions": dict, "summary": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(data[name], kind)]
+    if wrong:
+        raise RunError(f"{path} is damaged", found=f"{wrong[0]} = {data[wrong[0]]!r}", fix=f"remove {folder}")
     return RunRecord(**data)
 
 
@@ -190,6 +224,10 @@ def _begin(folder: Path, asked: RunRecord) -> RunRecord:
     if (folder / RECORD).exists():
         found = read_run(folder)
         differing = list(_differences(found, asked))
+        if differing and _came_to_nothing(folder, found, asked):
+            log.warning("%s held another run, in which every case had failed; it gives way", folder)
+            _leave(folder)
+            found, differing = asked, []
         if differing:
             raise RunError(
                 f"{folder} holds another run, {found.id}: " + " | ".join(differing),
@@ -245,7 +283,7 @@ def _refuse_other_files(folder: Path) -> None:
 @contextmanager
 def _locked(folder: Path, run_id: str) -> Iterator[None]:
     """Hold the folder's lock, which the kernel releases however this process ends."""
-    path = folder / LOCK
+    path, is_ours = folder / LOCK, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _acquire(path, folder)
@@ -258,6 +296,9 @@ def _locked(folder: Path, run_id: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+        if is_ours:
+            with suppress(OSError):  # it goes if it is empty: the run came to nothing
+                folder.rmdir()
         file.close()
 
 

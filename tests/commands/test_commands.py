@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import synthoma
 from synthesis.patients import RECIPE, content, write_patients
 from synthoma.cli.main import app
 from synthoma.commands.outcome import Outcome
-from synthoma.errors import RecipeError
+from synthoma.errors import RecipeError, SynthomaError
 
 SMALL = RECIPE.with_changes(organs=("kidney",), lesions=(1, 1))
 
@@ -54,11 +55,31 @@ def test_a_synthesis_is_evaluated_against_itself_and_compared(data: Path, tmp_pa
 
 
 def test_an_outcome_says_how_many_failed(data: Path, tmp_path: Path) -> None:
-    done = synthoma.synthesize(SMALL.with_changes(organs=("pancreas",)), data, tmp_path / "out", write="plans")
-    assert set(done.failed) == {"ill", "plain"}
-    assert "the pancreas is not annotated" in done.failed["plain"]
-    assert repr(done) == f"<Outcome 0 cases done, 2 failed: {tmp_path / 'out'}>"
+    shutil.copytree(data, tmp_path / "data")
+    (scan,) = (tmp_path / "data" / "plain").glob("ct*")
+    scan.write_bytes(scan.read_bytes()[:500])
+    done = synthoma.synthesize(SMALL, tmp_path / "data", tmp_path / "out", write="plans")
+    assert set(done.failed) == {"plain"}
+    assert repr(done) == f"<Outcome 1 cases done, 1 failed: {tmp_path / 'out'}>"
     assert repr(Outcome(Path("x"), [])) == "<Outcome 0 cases done, 0 failed: x>"
+
+
+@pytest.mark.parametrize(
+    ("asked", "how", "said"),
+    [
+        ({"organs": ("pancreas",)}, {}, "no case has pancreas annotated; found .*kidney"),
+        ({"generator": "nowhere:Class"}, {}, "the generator nowhere:Class cannot be loaded"),
+        ({"generator": "rule"}, {}, "no generator 'rule'; expected one of rules"),
+        ({}, {"write": "some"}, "cannot write 'some'"),
+        ({}, {"maps": ["instance"]}, "no label maps instance"),
+    ],
+)
+def test_what_no_case_can_be_done_with_is_said_before_a_folder_is_claimed(
+    data: Path, tmp_path: Path, asked: dict[str, object], how: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SynthomaError, match=said):
+        synthoma.synthesize(SMALL.with_changes(**asked), data, tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_recipe_is_named_with_the_known_ones(data: Path, tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from synthoma.commands.outcome import Outcome, as_dataset, as_recipe
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
+from synthoma.errors import CaseError
 from synthoma.recipe import Recipe
+from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.copies import copies_of
 from synthoma.synthesis.store.manifest import read_manifest
-from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, synthesize_case
+from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, require_writable, synthesize_case
 
 
 def synthesize(
@@ -46,6 +48,9 @@ def synthesize(
         Path(os.path.abspath(out)),
     )
     cases = copies_of(dataset.cases, copies)
+    require_writable(write, maps)
+    open_generator(settings.generator, allowed=(settings.generator,))
+    _require_an_organ(dataset, settings)
     facts = reading.input_facts(dataset, write=write, maps=" ".join(maps), copies=str(copies))
     with runs.open_run(out, "synthesize", settings, seed, facts) as run:
         task = partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps)
@@ -76,6 +81,7 @@ def replay(
     generators of the form `module:Class` that it may name. The others as in `synthesize`.
     """
     table, dataset, out = read_manifest(manifest), as_dataset(data), Path(os.path.abspath(out))
+    require_writable(write, maps)
     facts = reading.input_facts(dataset, manifest=disk.digest(table.path), write=write, maps=" ".join(maps))
     with runs.open_run(out, "replay", Recipe(), inputs=facts) as run:
         task = partial(replay_case, manifest=table, out=out, write=write, maps=maps, allow_modules=allow_modules)
@@ -86,3 +92,14 @@ def replay(
         made = finish_synthesis(records, out, dataset.root, write)
         run.note(**made)
     return Outcome(out, records, (), made)
+
+
+def _require_an_organ(dataset: Dataset, recipe: SynthesisRecipe) -> None:
+    """`CaseError` if no case has any organ of the recipe, as far as that is known without reading voxels."""
+    told = [case for case in dataset if isinstance(case.masks, dict)]
+    if told and len(told) == len(dataset) and not any(case.has_organ(o) for case in told for o in recipe.organs):
+        raise CaseError(
+            f"no case has {' or '.join(recipe.organs)} annotated",
+            found=", ".join(dict.fromkeys(name for case in told for name in case.masks)) or "no masks at all",
+            fix="name other organs (--set organs=...), or segment them first (`synthoma segment`)",
+        )

@@ -107,15 +107,20 @@ def finish_synthesis(records: Iterable[CaseRecord], out: Path | str, data: Path 
     return {"tumors": dict(tumors), "rejected": rejected}
 
 
-@contextmanager
-def _result_folder(case: Case, out: Path | str, write: str, maps: Sequence[str]) -> Iterator[Path]:
-    """Where to write a case: a folder that is there when the block ends, and not if it fails."""
+def require_writable(write: str, maps: Sequence[str]) -> None:
+    """`RecipeError` for a way of writing, or a label map, that there is none of."""
     if write not in WRITES:
         raise RecipeError(f"cannot write {write!r}", expected=f"one of {', '.join(WRITES)}")
     if maps and (write != "full" or not set(maps) <= set(MAPS)):
         raise RecipeError(
             f"no label maps {', '.join(maps)} with write {write}", expected=f"any of {', '.join(MAPS)}, with write full"
         )
+
+
+@contextmanager
+def _result_folder(case: Case, out: Path | str, write: str, maps: Sequence[str]) -> Iterator[Path]:
+    """Where to write a case: a folder that is there when the block ends, and not if it fails."""
+    require_writable(write, maps)
     folder = Path(out) / file_name(case.id)
     if isinstance(case.image, Path) and case.image.resolve().is_relative_to(folder.resolve()):
         raise CaseError("the result would lie in the data it is made from", case=case.id, fix="choose another --out")
