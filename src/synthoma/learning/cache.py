@@ -155,7 +155,7 @@ def _build(case: Case, target: Path, spacing_mm: Spacing) -> GridMasks:
     if data.dtype != np.int16:
         data = np.clip(np.rint(data), -32768, 32767).astype(np.int16)
     masks = GridMasks(case, ct.geometry, grid)
-    labels = paint(masks)
+    labels = paint(masks, grid)
     lesions, places = find_places(case.id, data, labels, grid)
     stops = np.cumsum([len(points) for points in places.values()]).tolist()
     with disk.atomic_folder(target) as part:

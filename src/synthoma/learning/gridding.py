@@ -53,8 +53,10 @@ class GridMasks(Mapping[str, Volume]):
         return len(self.crops)
 
 
-def paint(masks: GridMasks) -> NDArray[np.uint8]:
+def paint(masks: Mapping[str, Volume], grid: Geometry) -> NDArray[np.uint8]:
     """One map of `anatomy.STRUCTURES` ids: organs over the rest, tumors over organs, vessels in organs left out.
+
+    masks: bool, on `grid`.
 
     A kidney that is annotated as a whole gets the id of its first part.
     """
@@ -62,11 +64,14 @@ def paint(masks: GridMasks) -> NDArray[np.uint8]:
     ids |= {organ.name: ids[organ.parts[0]] for organ in anatomy.ORGANS.values() if organ.name not in ids}
     organs = {name for organ in anatomy.ORGANS.values() for name in organ.structures}
     known = [name for name in masks if name in ids and name not in LEFT_OUT]
-    labels = np.zeros(masks.grid.shape, np.uint8, order="F")
+    labels = np.zeros(grid.shape, np.uint8, order="F")
     for name in sorted(known, key=lambda name: (anatomy.is_lesion(name), name in organs, ids[name], name)):
-        crop = masks.crops[name]
-        if crop is not None:
-            labels[crop[0].slices][crop[1]] = ids[name]
+        if isinstance(masks, GridMasks):
+            crop = masks.crops[name]
+            if crop is not None:
+                labels[crop[0].slices][crop[1]] = ids[name]
+        else:
+            labels[masks[name].data] = ids[name]
     return labels
 
 

@@ -27,7 +27,7 @@ from synthoma.training.progress import PICTURES, require_finite, show_lesions
 from synthoma.training.recipe import DiffusionRecipe
 
 CHECKPOINT = "checkpoint.safetensors"
-_LEAST = 0.08  # of the way, from which on errors of the guess weigh more: about the last step of a tumor
+_LEAST = 0.25  # of the way, up to which errors of the guess weigh as much as there: nearer they would drown the others
 
 
 def train_diffusion(

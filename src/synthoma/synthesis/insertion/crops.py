@@ -60,12 +60,12 @@ class Change:
 class DrawnTumor:
     """A tumor to put into a scan, on the grid `scan`.
 
-    index: of the tumor within case and organ. noise: at the plan's reference site. made: what it changed, once it has
-    been rendered.
+    generator: None for one that is `made` already. index: of the tumor within case and organ. noise: at the plan's
+    reference site. made: what it changed, once it has been rendered.
     """
 
     plan: TumorPlan
-    generator: Generator
+    generator: Generator | None
     index: int
     noise: Noise
     scan: Geometry
@@ -94,7 +94,9 @@ class DrawnTumor:
     @cached_property
     def outer(self) -> Box:
         """A box that holds `changed`, at little cost."""
-        box = self.generator.outer_box(self.plan, self.scan)
+        if self.made is not None:
+            return self.made.box
+        box = self._maker.outer_box(self.plan, self.scan)
         return self._with_mass_effect(box)
 
     @cached_property
@@ -102,14 +104,19 @@ class DrawnTumor:
         """The voxels that it may change."""
         if self.made is not None:
             return self.made.box
-        return self._with_mass_effect(self.generator.box(self.plan, self.scan)).clip(self.scan.shape)
+        return self._with_mass_effect(self._maker.box(self.plan, self.scan)).clip(self.scan.shape)
 
     @cached_property
     def read(self) -> Box:
         """The voxels that it depends on."""
         # one voxel more than the organ's box: rounding may go another way on a crop
-        organ = self.scan.box_around(self.center_mm, self.generator.reach(self.plan)).grow(1)
+        organ = self.scan.box_around(self.center_mm, self._maker.reach(self.plan)).grow(1)
         return self.changed.grow(blending.reach(self.scan)).hull(organ).clip(self.scan.shape)
+
+    @property
+    def _maker(self) -> Generator:
+        assert self.generator is not None, "a tumor without a generator is made already"
+        return self.generator
 
     def _with_mass_effect(self, box: Box) -> Box:
         if not self.plan.displacement_mm:
@@ -215,7 +222,7 @@ def _make(
     masks = {organ: organ_of_labels(labels, organ)}
     labels &= _BULGE - 1
     scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks)
-    attempt = insert(scene, tumor.plan, tumor.generator, tumor.index, number, judge, critic, tumor.noise)
+    attempt = insert(scene, tumor.plan, tumor._maker, tumor.index, number, judge, critic, tumor.noise)
     if isinstance(attempt, Inserted):
         after = scene.labels(attempt.box)
         after[attempt.mask & ~scene.masks[organ][attempt.box.slices]] |= _BULGE

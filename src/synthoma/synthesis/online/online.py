@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from synthoma import anatomy, disk
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
+from synthoma.learning.gridding import paint
 from synthoma.recipe import make_recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import crops
 from synthoma.synthesis.insertion.crops import DrawnTumor, Voxels
 from synthoma.synthesis.insertion.scene import organ_of_labels
+from synthoma.synthesis.online.bank import HeldScan, pack_changes, render_changes, unpack_change
 from synthoma.synthesis.online.stored import StoredOrgan, pack, pack_organ, unpack, unpack_organ
 from synthoma.synthesis.pipeline import open_scene, phase_of
 from synthoma.synthesis.plan import draw_plans
@@ -57,6 +59,8 @@ class Entry(Voxels, Protocol):
         ...
 
 
+_SILENT = Noise(np.zeros((4, 4, 4)))  # of tumors that are made already
+
 T = TypeVar("T")
 
 
@@ -83,7 +87,12 @@ def may_host(entry: Entry, organ: str) -> bool:
 
     Elsewhere a synthetic tumor could stand beside a real one that counts as healthy tissue.
     """
-    return anatomy.organ(organ).lesion in entry.annotated or bool(entry.attributes.get("healthy"))
+    return is_known(organ, entry.annotated, entry.attributes)
+
+
+def is_known(organ: str, annotated: Sequence[str], attributes: Mapping[str, Any]) -> bool:
+    """The same, of a case with these masks and attributes."""
+    return anatomy.organ(organ).lesion in annotated or bool(attributes.get("healthy"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,22 +208,29 @@ class Fixed:
         return _name("fixed", disk.digest(self.path))
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
-        """The plans of a case and its copies, and the noise at their reference sites; nothing if it has none.
+        """The tumors of a case and its copies, rendered on the training grid; nothing if it has none.
 
-        Raises `CaseError` if the plans were made on another scan.
+        Those of organs that may not host any are left out. Raises `CaseError` if the plans were made on another scan.
         """
-        del masks
         manifest = _manifest(self.path)
-        copies = [manifest.plans(copy) for copy in manifest.copies(case.id)]
-        if not any(copies):
+        copies = manifest.copies(case.id)
+        if not any(manifest.plans(copy) for copy in copies):
             return {"plans": pack([])}
-        for copy in manifest.copies(case.id):
+        scan = HeldScan(case.id, ct.geometry, ct.data, paint(masks, ct.geometry))
+        plans, boxes, parts = [], [], []
+        for copy in copies:
             require_scan(case.read_image(), manifest.rows(copy)[0]["scan_digest"], copy)
-        places = list(dict.fromkeys(plan.noise_from_mm for plans in copies for plan in plans))
-        return {
-            "plans": pack([[[plan.as_dict(), places.index(plan.noise_from_mm)] for plan in plans] for plans in copies]),
-            "noises": np.array([Noise.at(ct, place).sample for place in places]),
-        }
+            hosted = [plan for plan in manifest.plans(copy) if is_known(plan.organ, list(masks), case.attributes)]
+            drawn = [
+                DrawnTumor(plan, self._generator(plan), index, Noise.at(ct, plan.noise_from_mm), ct.geometry)
+                for index, plan in enumerate(hosted)
+            ]
+            own, *voxels = pack_changes(render_changes(scan, drawn))
+            plans.append([tumor.plan.as_dict() for tumor in drawn])
+            boxes.append(own)
+            parts.append(voxels)
+        hu, labels = (np.concatenate(voxels) for voxels in zip(*parts, strict=True))
+        return {"plans": pack(plans), "boxes": pack(boxes), "hu": hu, "labels": labels}
 
     def draw(self, entry: Entry, epoch: int) -> tuple[DrawnTumor, ...]:
         """The tumors of a case, of its copies in turn by epoch; () if the manifest has none for it."""
@@ -222,18 +238,19 @@ class Fixed:
         if not copies:
             return ()
         number = epoch % len(copies)
-        return self._drawn.get(entry, number, lambda: self._read(entry, copies[number]))
+        return self._drawn.get(entry, number, lambda: self._read(entry, copies, number))
 
-    def _read(self, entry: Entry, copy: Sequence[tuple[Any, int]]) -> tuple[DrawnTumor, ...]:
+    def _read(self, entry: Entry, copies: Sequence[Sequence[Any]], number: int) -> tuple[DrawnTumor, ...]:
+        """The tumors of one copy, made already."""
         tables = entry.tables(self.name)
-        plans = [(TumorPlan.from_dict(plan), place) for plan, place in copy]
-        known = {plan.organ for plan, _ in plans if may_host(entry, plan.organ)}
-        noises = [Noise(sample) for sample in tables["noises"]] if plans else []
-        return tuple(
-            DrawnTumor(plan, self._generator(plan), index, noises[place], entry.geometry)
-            for index, (plan, place) in enumerate(plans)
-            if plan.organ in known
-        )
+        boxes = unpack(tables["boxes"])
+        start = sum(_volume(box) for copy in boxes[:number] for box in copy)
+        drawn = []
+        for index, (plan, box) in enumerate(zip(copies[number], boxes[number], strict=True)):
+            change = unpack_change(box, start, tables["hu"], tables["labels"])
+            drawn.append(DrawnTumor(TumorPlan.from_dict(plan), None, index, _SILENT, entry.geometry, change))
+            start += _volume(box)
+        return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
@@ -270,6 +287,11 @@ def from_table(table: Mapping[str, Any] | None, seed: int) -> Online | Fixed | N
         return Fixed(Path(table[FIXED]))
     recipe = make_recipe(SynthesisRecipe, table, "synthesis")
     return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
+
+
+def _volume(box: Any) -> int:
+    """Voxels of a box in JSON data."""
+    return int(np.prod(np.subtract(box[1], box[0])))
 
 
 def _name(kind: str, what: Any) -> str:
