@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import typer
 
-from synthoma.cli import data, judging, learning, review, studies, tumors
+from synthoma.cli import data, generators, judging, learning, review, studies, tumors
 from synthoma.cli.app import GLOBAL, Interrupted, app
 from synthoma.engine.processes import ONE_THREAD
 from synthoma.errors import SynthomaError
 
-ROOMS = (data, tumors, learning, judging, studies, review)  # importing one gives the command what it holds
+# importing one gives the command what it holds
+ROOMS = (data, tumors, generators, learning, judging, studies, review)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
