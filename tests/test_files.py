@@ -20,7 +20,7 @@ WRITTEN = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-@given(geometry=geometries(shear=True))
+@given(geometry=geometries())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_voxels_keep_their_place_and_value_on_disk(tmp_path: Path, suffix: str, geometry: Geometry) -> None:
     ct = hu(geometry)
@@ -243,3 +243,28 @@ def test_fractions_read_as_0_to_1_in_steps_of_a_255th(tmp_path: Path) -> None:
     assert ((found.data >= 0.5) == (levels.data >= 128)).all()
     with pytest.raises(ValueError, match="uint8"):
         files.write_fractions(Volume(np.zeros((8, 8, 4), np.float32), levels.geometry), tmp_path / "chance.nii.gz")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32])
+@pytest.mark.parametrize("name", ["m.nii", "m.nii.gz"])
+def test_masks_of_any_type_and_scale_are_labels_if_they_are_whole(tmp_path: Path, dtype: type, name: str) -> None:
+    import nibabel
+
+    labels = np.random.default_rng(0).integers(0, 4, (9, 7, 5))
+    for slope, intercept in ((1, 0), (255, 0), (1 / 255, 0), (0.5, 1.5)):
+        stored = (labels - intercept) / slope if slope > 1 else np.rint((labels - intercept) / slope)
+        if (np.rint(stored) != stored).any() and np.issubdtype(dtype, np.integer):
+            continue
+        image = nibabel.Nifti1Image(stored.astype(dtype), np.diag([1, 2, 3, 1]))
+        image.header.set_slope_inter(slope, intercept)
+        nibabel.save(image, tmp_path / name)
+        found = files.read_labels(tmp_path / name)
+        assert found.data.dtype == np.uint8
+        assert np.array_equal(found.data, labels), (slope, intercept)
+
+
+@pytest.mark.parametrize("value", [0.4, 0.001, -1.0, 70000.0, np.nan, np.inf])
+def test_fractions_are_no_labels(tmp_path: Path, value: float) -> None:
+    files.write_volume(Volume(np.full((9, 7, 5), value, np.float32), ANISOTROPIC), tmp_path / "m.nii")
+    with pytest.raises(FileError, match=f"m.nii is not a label map; found the value {value:g}"):
+        files.read_labels(tmp_path / "m.nii")

@@ -64,6 +64,17 @@ def alignment(
     return Alignment((a, b, c), (x, y, z), (i, j, k))
 
 
+def square(affine: Matrix, shape: Sequence[int]) -> Matrix:
+    """The nearest affine with axes at right angles: the same spacing, and the same millimeters amid the array."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    straight = np.eye(4)
+    straight[:3, :3] = left @ right * spacing
+    middle = (np.asarray(shape) - 1) / 2
+    straight[:3, 3] = affine[:3, 3] + (affine[:3, :3] - straight[:3, :3]) @ middle
+    return straight
+
+
 def directions(axes: str) -> Iterator[tuple[int, int]]:
     """World axis and sign of each letter of a name such as `RAS`; `ValueError` for other words."""
     found = [

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synthoma import resampling
 from synthoma.errors import GeometryError
-from synthoma.orientation import Alignment, alignment, axis_names, directions, moves
+from synthoma.orientation import Alignment, alignment, axis_names, directions, moves, square
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -215,9 +215,28 @@ class Geometry:
         affine[:3, 3] = self.to_mm(first)
         return Geometry(triple(shape), affine)
 
+    @cached_property
+    def largest_cosine(self) -> float:
+        """Of the angle between any two index axes; 0 at right angles."""
+        cosines = self.affine[:3, :3] / np.asarray(self.spacing_mm)
+        return float(np.abs(cosines.T @ cosines - np.eye(3)).max())
+
+    @cached_property
+    def squared(self) -> Geometry:
+        """The nearest grid with axes at right angles, which readers built on ITK ask for; itself if it is one."""
+        return self if self.largest_cosine < 1e-9 else Geometry(self.shape, square(self.affine, self.shape))
+
     def matches(self, other: Geometry, tolerance_mm: float = 0.1) -> bool:
-        """Same shape, and no corner of the grid further than `tolerance_mm` from its twin."""
-        return self.shape == other.shape and self.corner_distance_mm(other) <= tolerance_mm
+        """Same shape, and no corner of the grid further than `tolerance_mm` from its twin.
+
+        A grid that leans by less than half a voxel matches its `squared` one.
+        """
+        if self.shape != other.shape:
+            return False
+        if self.corner_distance_mm(other) <= tolerance_mm:
+            return True
+        apart = min(self.squared.corner_distance_mm(other), self.corner_distance_mm(other.squared))
+        return apart <= tolerance_mm and self.corner_distance_mm(other) <= min(self.spacing_mm) / 2
 
     def require_same(self, other: Geometry, what: str = "mask") -> None:
         """`GeometryError` unless `other`, the grid of `what`, is this grid."""
@@ -236,7 +255,10 @@ class Geometry:
 
         It may cover a part of this grid only, or reach out of it: see `lower` of the result.
         """
-        return alignment(self.affine, other.affine, other.shape, tolerance_mm, most_voxels=2.0**31)
+        found = alignment(self.affine, other.affine, other.shape, tolerance_mm, most_voxels=2.0**31)
+        if found is None and max(self.largest_cosine, other.largest_cosine) > 1e-9 and self.shape == other.shape:
+            return Alignment((0, 1, 2), (False,) * 3, (0, 0, 0)) if self.matches(other, tolerance_mm) else None
+        return found
 
     def box_on(self, other: Geometry, box: Box) -> Box:
         """A box of this grid as a box of `other`, which is this grid with its axes in another order."""

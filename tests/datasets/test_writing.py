@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,63 @@ def test_mask_files_as_we_write_them_are_copied_and_others_are_written_anew(tmp_
     assert nibabel.load(tmp_path / "out" / "segmentations" / "kidney.nii.gz").get_data_dtype() == np.uint8
     for name, mask in found.each_mask():
         assert np.array_equal(mask.data, case.masks[name].data), name
+
+
+NAME = b"DOE^JANE"
+
+
+def hidden(path: Path, where: str) -> None:
+    """Puts a patient's name into a packed mask, where tools leave such things."""
+    image = nibabel.load(path)
+    image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+    if where == "extension":
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"{'PatientName': 'DOE^JANE'}"))
+    elif where in image.header:
+        image.header[where] = NAME
+    nibabel.save(image, path)
+    raw = gzip.decompress(path.read_bytes())
+    if where == "behind the voxels":
+        path.write_bytes(gzip.compress(raw + NAME, mtime=0))
+    if where == "name of the frame":
+        with path.open("wb") as file, gzip.GzipFile("DOE^JANE.nii", "wb", fileobj=file, mtime=0) as frame:
+            frame.write(raw)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "descrip",
+        "db_name",
+        "aux_file",
+        "intent_name",
+        "data_type",
+        "extension",
+        "behind the voxels",
+        "name of the frame",
+    ],
+)
+def test_no_name_in_a_mask_is_passed_on(tmp_path: Path, where: str) -> None:
+    write_case(patient(GRIDS[1], "s1"), tmp_path / "in")
+    path = tmp_path / "in" / "segmentations" / "liver.nii.gz"
+    hidden(path, where)
+    assert NAME in path.read_bytes() + gzip.decompress(path.read_bytes())
+    written = read_case(tmp_path / "in")
+    write_files(written, tmp_path / "out", list(written.masks), lesions=[], copy=True)
+    for file in (tmp_path / "out").rglob("*.nii.gz"):
+        assert NAME not in file.read_bytes() + gzip.decompress(file.read_bytes()), file.name
+    assert np.array_equal(read_case(tmp_path / "out").read_mask("liver").data, written.read_mask("liver").data)
+
+
+def test_a_mask_on_a_grid_that_is_squared_when_written_is_not_copied(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[2, 0] = 0.002
+    nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE, np.uint8), affine), tmp_path / "liver.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE, np.int16), affine), tmp_path / "ct.nii.gz")
+    case = Case("s1", tmp_path / "ct.nii.gz", {"liver": tmp_path / "liver.nii.gz"})
+    write_files(case, tmp_path / "out", ["liver"], lesions=[], copy=True)
+    paths = (tmp_path / "out" / "ct.nii.gz", tmp_path / "out" / "segmentations" / "liver.nii.gz")
+    one, two = (files.read_geometry(path) for path in paths)
+    assert one == two != files.read_geometry(tmp_path / "ct.nii.gz")
 
 
 def test_lesions_are_found_in_a_mask_that_could_be_copied(tmp_path: Path) -> None:

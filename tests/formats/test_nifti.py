@@ -156,14 +156,6 @@ def test_what_we_write_nibabel_reads_with_both_affines_set(tmp_path: Path) -> No
         assert files.affine_doubts(tmp_path / "ct.nii.gz") == []
 
 
-def test_a_sheared_grid_is_written_without_a_qform(tmp_path: Path) -> None:
-    grid = oblique(3, shear=True)
-    files.write_volume(hu(grid), tmp_path / "ct.nii")
-    image = nibabel.load(tmp_path / "ct.nii")
-    assert image.get_qform(coded=True)[1] == 0
-    assert files.read_geometry(tmp_path / "ct.nii").matches(grid, 1e-3)
-
-
 def test_the_gzip_frame_holds_no_time_and_no_name(tmp_path: Path) -> None:
     files.write_volume(hu(ANISOTROPIC), tmp_path / "ct.nii.gz")
     assert (tmp_path / "ct.nii.gz").read_bytes()[:8] == b"\x1f\x8b\x08" + bytes(5)

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS
@@ -48,8 +46,8 @@ def write_files(
 ) -> list[Path]:
     """The same without a report: the files written.
 
-    copy: mask files that are already as we write them (uint8, .nii.gz, the scan's affine) are copied unread, unless
-    lesions are to be found in them.
+    copy: mask files that hold no more than we write (uint8, .nii.gz, the scan's affine, no words) are copied unread,
+    unless lesions are to be found in them.
     """
     folder, found = Path(folder), []
     scan = case.read_image()
@@ -86,9 +84,7 @@ def _ready(source: Source | None, geometry: Geometry) -> Path | None:
     """The mask's file if a copy of it is what we would write."""
     if not isinstance(source, Path) or not source.name.endswith(".nii.gz"):
         return None
-    header = nifti.read_header(source)
-    plain = header.packed and header.dtype == np.uint8 and (header.slope, header.intercept) == (1, 0)
-    return source if plain and nifti.geometry(header) == geometry else None
+    return source if nifti.is_plain_mask(source, geometry) else None
 
 
 def report(case: Case, root: Path, written: Iterable[Path], **facts: Any) -> dict[str, Any]:

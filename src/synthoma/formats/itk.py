@@ -12,6 +12,7 @@ from synthoma import disk
 from synthoma.errors import FileError
 from synthoma.extras import need
 from synthoma.formats.limits import require_room
+from synthoma.formats.shear import writable
 from synthoma.formats.stored import Stored, geometry_of
 from synthoma.volume import Array, Box, Volume
 
@@ -77,13 +78,17 @@ def _is_layered(path: Path, numbers: int) -> bool:
 
 
 def write(volume: Volume, path: Path) -> None:
-    """The volume as packed NRRD or MHA; bool becomes uint8. MHD, two files, cannot be written whole."""
+    """The volume as packed NRRD or MHA; bool becomes uint8. MHD, two files, cannot be written whole.
+
+    Axes a little off 90 degrees are squared, as for NIfTI.
+    """
     sitk = need("SimpleITK", extra="itk")
     if path.suffix.lower() == ".mhd":
         raise FileError(f"cannot write {path}", found=".mhd, a pair of files", fix="write .mha or .nii.gz")
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
-    affine = _LPS_TO_RAS @ volume.geometry.affine
-    spacing = np.asarray(volume.geometry.spacing_mm)
+    where = writable(volume.geometry, path)
+    affine = _LPS_TO_RAS @ where.affine
+    spacing = np.asarray(where.spacing_mm)
     image = sitk.GetImageFromArray(data.T)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(affine[:3, 3].tolist())

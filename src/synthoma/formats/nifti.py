@@ -14,6 +14,7 @@ import numpy as np
 
 from synthoma import disk
 from synthoma.errors import FileError, GeometryError
+from synthoma.formats.shear import ITK_COSINE, degrees_off, writable
 from synthoma.formats.stored import Stored, geometry_of, slab_thickness
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -22,6 +23,8 @@ _DEFLATE_RATIO = 1032  # no deflate stream grows by more
 _LONGEST_AXIS = 2**15 - 1
 _WRITE_BYTES = 2**24
 _AGREE_MM = 0.1
+# Fields of a header that hold words, or that no reader looks at.
+_WORDS = ("descrip", "aux_file", "intent_name", "db_name", "data_type", "extents", "session_error", "glmax", "glmin")
 _ODD_UNITS = {1: "meters", 3: "microns"}
 
 
@@ -118,6 +121,9 @@ def affine_doubts(path: Path) -> list[str]:
         doubts.append("the qform cannot be one; the sform is used")
     elif not apart <= _AGREE_MM:
         doubts.append(f"sform and qform are {apart:.1f} mm apart; the sform is used")
+    where = geometry(header)
+    if qform <= 0 and where.largest_cosine > ITK_COSINE:
+        doubts.append(f"axes off 90 degrees by {degrees_off(where):.2g}: SimpleITK and nnU-Net do not open the file")
     unit = _ODD_UNITS.get(int(raw["xyzt_units"]) & 7)
     if unit:
         doubts.append(f"the header gives {unit}; read as mm")
@@ -141,12 +147,12 @@ def affine_conflict_mm(header: Header) -> float:
 def write(volume: Volume, path: Path, level: int = 1, slope: float = 1.0) -> None:
     """The volume as NIfTI-1, packed if the name ends in .gz; the same volume gives the same bytes.
 
-    sform = qform, both "scanner" (code 1), in mm. A qform cannot hold shear: where it would move a corner by
-    more than 0.1 mm its code is 0. Masks of bool become uint8. level: of isal, 0 (fast) to 3 (small). slope: what
-    readers multiply the values with.
+    sform = qform, both "scanner" (code 1), in mm. Axes a little off 90 degrees are squared (`shear.writable`), which
+    ITK asks for; `GeometryError` if they are far off. Masks of bool become uint8. level: of isal, 0 (fast) to 3
+    (small). slope: what readers multiply the values with.
     """
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
-    header = _new_header(data, volume.geometry, path, slope)
+    header = _new_header(data, writable(volume.geometry, path), path, slope)
     packed = path.name.lower().endswith(".gz")
     with disk.atomic(path) as part, part.open("wb") as file:
         if not packed:
@@ -161,6 +167,26 @@ def write(volume: Volume, path: Path, level: int = 1, slope: float = 1.0) -> Non
         file.write(squeeze.flush())
 
 
+def is_plain_mask(path: Path, where: Geometry) -> bool:
+    """Whether a file is a packed mask (uint8) on this grid and nothing else, so that a copy of it may be passed on.
+
+    Names of people travel in the texts of a header, its extensions, the frame of gzip, and bytes behind the voxels.
+    """
+    header = read_header(path)
+    room = header.offset - len(header.raw.binaryblock)  # of extensions
+    if not header.packed or header.dtype != np.uint8 or (header.slope, header.intercept, room) != (1, 0, 4):
+        return False
+    with _reading(path), path.open("rb") as file:
+        frame = file.read(8)
+    with _reading(path), _open(path, True) as stream:
+        extended = stream.read(header.offset)[-room:]
+    told = [field for field in _WORDS if bytes(header.raw.get(field) or b"").strip(b"\0")]
+    same = geometry(header) == where and writable(where, path) is where
+    unnamed = frame == b"\x1f\x8b\x08" + bytes(5)  # else a name, a comment or a time
+    whole = _told_length(path) == header.end % 2**32
+    return unnamed and whole and not told and not any(extended) and same
+
+
 def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes:
     import nibabel
 
@@ -173,8 +199,6 @@ def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes
     raw.set_xyzt_units("mm")
     raw.set_sform(where.affine, 1)
     raw.set_qform(where.affine, 1)
-    if not where.matches(Geometry(where.shape, raw.get_qform()), _AGREE_MM):
-        raw["qform_code"] = 0
     raw["vox_offset"], raw["scl_slope"], raw["scl_inter"], raw["magic"] = 352, slope, 0, b"n+1"
     return bytes(raw.binaryblock) + bytes(4)
 
@@ -242,15 +266,19 @@ def _refuse_short(header: Header) -> None:
         return
     if header.end > size * _DEFLATE_RATIO:
         raise _short(header, size * _DEFLATE_RATIO, "at most ")
-    with _reading(header.path), header.path.open("rb") as file:
-        file.seek(-4, 2)
-        told = struct.unpack("<I", file.read(4))[0]
-    if told != header.end % 2**32 and header.end > 2**26:
+    if _told_length(header.path) != header.end % 2**32 and header.end > 2**26:
         # another length than the gzip frame tells (or several frames): count before allocating
         with _reading(header.path), _open(header.path, True) as stream:
             delivered = _skip(stream, header.end)
         if delivered < header.end:
             raise _short(header, delivered)
+
+
+def _told_length(path: Path) -> int:
+    """The unpacked length that the end of a packed file tells, modulo 4 GiB."""
+    with _reading(path), path.open("rb") as file:
+        file.seek(-4, 2)
+        return int(struct.unpack("<I", file.read(4))[0])
 
 
 def _short(header: Header, found: int, about: str = "") -> FileError:

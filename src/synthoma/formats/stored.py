@@ -15,6 +15,7 @@ from synthoma.volume import Array, Box, Geometry, Volume
 _INT16 = np.iinfo(np.int16)
 _LABEL_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 _HIGHEST_LABEL = 65535
+_ROUNDING = 1e-4  # of scaled labels
 _SPACING_MM = (1e-3, 1e3)  # outside lies no scan of a body, but many a damaged header
 
 
@@ -74,7 +75,7 @@ class Stored:
         """First slice and voxels of one slab after the other, checked as `labels` does."""
         for start, slab in self._values(self._inside(box)):
             if slab.dtype not in _LABEL_TYPES:
-                self._refuse_unless_labels(slab)
+                slab = self._whole(slab)
             yield start, slab
 
     def each_value(self) -> Iterator[tuple[int, Array]]:
@@ -98,14 +99,18 @@ class Stored:
             raise GeometryError(f"the box leaves {self.path}", found=box, expected=f"inside {shape}")
         return box
 
-    def _refuse_unless_labels(self, slab: Array) -> None:
-        fine = (slab == np.rint(slab)) & (slab >= 0) & (slab <= _HIGHEST_LABEL)
+    def _whole(self, slab: Array) -> Array:
+        """The slab in whole numbers; what a scale of 1/255 leaves of 1 is 1."""
+        whole = np.rint(slab) if slab.dtype.kind == "f" else slab
+        with np.errstate(invalid="ignore"):
+            fine = (np.abs(slab - whole) <= _ROUNDING) & (whole >= 0) & (whole <= _HIGHEST_LABEL)
         if not fine.all():
             raise FileError(
                 f"{self.path} is not a label map",
                 found=f"the value {slab[~fine][0]:g}",
                 expected=f"whole numbers from 0 to {_HIGHEST_LABEL}",
             )
+        return whole
 
 
 def geometry_of(path: Path, shape: tuple[int, ...], affine: Array) -> Geometry:
