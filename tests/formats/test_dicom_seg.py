@@ -55,6 +55,30 @@ def test_the_same_masks_give_the_same_bytes(tmp_path: Path, folder: Path) -> Non
     assert (tmp_path / "one.dcm").read_bytes() == (tmp_path / "two.dcm").read_bytes()
 
 
+def test_the_patient_is_copied_as_the_standard_wants_and_left_out_on_request(tmp_path: Path, folder: Path) -> None:
+    secret = {
+        "PatientName": "DOE^JANE", "PatientID": "MRN-777", "PatientBirthDate": "19551231", "PatientSex": "F",
+        "AccessionNumber": "ACC-777", "StudyID": "ST-777", "StudyDate": "20010203", "StudyTime": "101112",
+        "PatientAge": "046Y", "PatientComments": "secret-777", "StudyDescription": "secret-778",
+        "ReferringPhysicianName": "HOUSE^GREG", "InstitutionName": "secret-779",
+    }  # fmt: skip
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        for keyword, value in secret.items():
+            setattr(image, keyword, value)
+        image.save_as(path)
+    dicom_seg.write_segmentation(masks(), folder, tmp_path / "named.dcm")
+    named = pydicom.dcmread(tmp_path / "named.dcm")
+    assert (named.PatientName, named.PatientID, named.StudyDate) == ("DOE^JANE", "MRN-777", "20010203")
+    dicom_seg.write_segmentation(masks(), folder, tmp_path / "seg.dcm", anonymous=True)
+    whole = (tmp_path / "seg.dcm").read_bytes()
+    assert [value for value in secret.values() if len(value) > 1 and value.encode() in whole] == []
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert (seg.PatientName, seg.PatientID, seg.PatientSex, seg.StudyDate) == ("", "", "", "")
+    assert seg.StudyInstanceUID == named.StudyInstanceUID
+    assert np.array_equal(seg.pixel_array, highdicom.seg.segread(tmp_path / "named.dcm").pixel_array)
+
+
 def test_an_empty_mask_alone_is_written(tmp_path: Path, folder: Path) -> None:
     dicom_seg.write_segmentation({"liver": masks()["hematoma"]}, folder, tmp_path / "seg.dcm")
     assert not highdicom.seg.segread(tmp_path / "seg.dcm").pixel_array.any()

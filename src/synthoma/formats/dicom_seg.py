@@ -50,13 +50,25 @@ _ABNORMAL = ("49755003", "Morphologically Abnormal Structure")
 _TISSUE = ("85756007", "Tissue")
 _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
 _COPIED = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber"
+_PLACED = (
+    "Modality Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness BitsAllocated "
+    "BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation"
+)
 _NO_DATE, _NO_TIME = "19700101", "000000"
 
 
 def write_segmentation(
-    masks: Mapping[str, Volume], series_folder: Path | str, path: Path | str, series_uid: str | None = None
+    masks: Mapping[str, Volume],
+    series_folder: Path | str,
+    path: Path | str,
+    series_uid: str | None = None,
+    anonymous: bool = False,
 ) -> None:
     """Masks (structure -> volume, non-zero is inside) as one DICOM SEG, a segment each; they may overlap.
+
+    The standard wants the patient and the study of the series in every object of the study, so name, birth date and
+    the like are copied from it. anonymous: they are left empty; only identifiers of the study, the series and its
+    slices stay, without which the object refers to nothing.
 
     Each mask must lie on the series' grid, its axes in any order. The same masks and series give the same bytes:
     identifiers follow from the content, dates are those of the study. Raises `FileError` if the series lacks
@@ -67,6 +79,8 @@ def write_segmentation(
     if not masks:
         raise ValueError("a segmentation needs at least one mask")
     sources, planes = _sources_and_planes(masks, folder, series_uid)
+    if anonymous:
+        sources = [_nameless(source) for source in sources]
     series, instance = _identifiers(sources, planes, masks)
     seg = highdicom.seg.Segmentation(
         source_images=sources,
@@ -132,6 +146,20 @@ def _source(path: Path) -> Any:
         if keyword not in header:
             setattr(header, keyword, "")
     return header
+
+
+def _nameless(source: Any) -> Any:
+    """A header with the identifiers and the place of a slice only."""
+    from pydicom.dataset import Dataset
+
+    kept = Dataset()
+    kept.file_meta = source.file_meta
+    for keyword in (*_REFERRED, *_PLACED.split()):
+        if keyword in source:
+            kept[keyword] = source[keyword]
+    for keyword in _COPIED.split():
+        setattr(kept, keyword, "")
+    return kept
 
 
 def _segment(number: int, name: str) -> Any:
