@@ -7,14 +7,20 @@ Python and numpy allocate above the label maps, which leaves out torch's own.
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import clock
+from synthoma import files
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_labels
 from synthoma.evaluation.summary import summarise
 from synthoma.volume import Geometry, Volume
@@ -152,9 +158,69 @@ def summary_figures(cases: int = 200) -> None:
     print(f"{cases} cases summarised with 2,000 resamples: {time.process_time() - start:.2f} s CPU (goal: < 5)")
 
 
+def many_lesions_figures() -> None:
+    """Cost follows voxels: the same grids with few and with many lesions."""
+    for shape, first, second, side in (((96, 80, 64), 700, 444, 3), ((300, 300, 150), 1000, 5000, 1)):
+        grid = Geometry.of(shape, (0.8, 0.8, 1.5))
+        truth, predicted = (Volume(specks(shape, count, side), grid) for count in (first, second))
+        seconds = clock.seconds(lambda a=truth, b=predicted: score_labels(a, b, {"liver_lesion": None}), repeats=1)
+        print(f"{first} x {second} lesions of {side**3} voxels: {seconds:.2f} s CPU (goal: < {1 if side == 3 else 3})")
+
+
+def specks(shape: tuple[int, int, int], count: int, side: int) -> np.ndarray:
+    """Separate cubes, the same first ones for every count."""
+    mask = np.zeros(shape, bool)
+    every = [range(2, n - side, side + (4 if side == 3 else 9)) for n in shape]
+    places = np.stack(np.meshgrid(*every, indexing="ij"), axis=-1).reshape(-1, 3)
+    for i, j, k in np.random.default_rng(0).permutation(places)[:count]:
+        mask[i : i + side, j : j + side, k : k + side] = True
+    return mask
+
+
+def bad_prediction_figures() -> None:
+    """A prediction full of noise, beside one distance transform of the whole grid: goal below 3 s each."""
+    import edt
+
+    truth = label_map(0.0).data == ORGAN
+    once = clock.seconds(lambda: edt.edt(truth, anisotropy=GRID.spacing_mm), repeats=1)
+    rng = np.random.default_rng(0)
+    noise = rng.random(GRID.shape[::-1], dtype=np.float32).T  # in the order of files
+    for name, predicted in (
+        ("one voxel in 10,000", noise < 1e-4), ("one in 1,000", noise < 1e-3), ("one in 20", noise < 0.05),
+        ("half of all", noise < 0.5), ("everything but the organ", ~truth),
+    ):  # fmt: skip
+        a, b = Volume(truth, GRID), Volume(predicted, GRID)
+        seconds = clock.seconds(lambda a=a, b=b: score_labels(a, b, {"liver": None}), repeats=1)
+        print(f"{name + ' predicted as organ':42}{seconds:6.2f} s CPU, {seconds / once:.1f} distance transforms")
+
+
+def memory_figures(shape: tuple[int, int, int] = (1024, 1024, 1024)) -> None:
+    """Peak memory of scoring two mask files of a scan of 2 GiB in a process of its own; goal below 3 GB."""
+    with tempfile.TemporaryDirectory() as folder:
+        grid = Geometry.of(shape, 0.6)
+        for name, shift in (("truth", 0), ("predicted", 3)):
+            mask = np.zeros(shape, np.uint8, order="F")
+            mask[200 + shift : 600, 300:700, 250:600] = 1
+            mask[900:910, 900:910, 900:910] = shift > 0
+            files.write_volume(Volume(mask, grid), Path(folder) / f"{name}.nii.gz")
+        # not ru_maxrss, which counts the process that started this one
+        program = (
+            "import re, sys; from pathlib import Path; from synthoma.cases import Case\n"
+            "from synthoma.evaluation.scoring import score_case\n"
+            "a, b = (Case('c', Path(p), {'liver': Path(p)}) for p in sys.argv[1:]); score_case(a, b)\n"
+            "print(int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]) / 2**20)"
+        )
+        paths = [f"{folder}/{name}.nii.gz" for name in ("truth", "predicted")]
+        done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True)
+        print(f"two masks of {'x'.join(map(str, shape))} voxels: {float(done.stdout):.2f} GB at most (goal: < 3)")
+
+
 def main() -> None:
     for distant in (False, True):
         pair_figures(distant)
+    many_lesions_figures()
+    bad_prediction_figures()
+    memory_figures()
     summary_figures()
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from masks import FLAT, balls, blob_pair, box, turned
 
 from grids import geometries
+from synthoma.evaluation import surface
 from synthoma.evaluation.planes import region_of
 from synthoma.evaluation.surface import SurfaceScores, score_surfaces
 from synthoma.evaluation.surfels import areas_mm2, codes
@@ -187,3 +188,43 @@ def test_a_ball_has_about_its_surface() -> None:
     area = areas_mm2(geometry)[codes(np.asarray(mask.data))].sum()
     # known of marching cubes on binary masks: some percent too much
     assert area == pytest.approx(np.pi * 40**2, rel=0.12)
+
+
+@pytest.mark.parametrize("seed", [2, 9, 43, 61])
+def test_distances_by_transform_are_those_of_the_tree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    geometry = Geometry.of((50, 46, 30), rng.uniform(0.6, 2.5, 3))
+    first = balls(geometry, ((0.3, 0.4, 0.4), 16))
+    speck = rng.random(geometry.shape) < (0.0005 if seed % 2 else 0.02)
+    second = Volume(speck | balls(geometry, ((0.9, 0.8, 0.9), 7)).data, geometry)
+    by_tree = five(scores(first, second)), five(scores(first, second, distances=False))
+    asked = []
+    monkeypatch.setattr(surface, "_CHEAP", 0.0)
+    monkeypatch.setattr(surface, "_ASK", 1.0)
+    monkeypatch.setattr(surface, "_LOOK", 1.0)
+    monkeypatch.setattr(surface, "_NEAR_MM", 3.0)
+    monkeypatch.setattr(surface, "_by_tree", lambda *given: asked.append(given))
+    assert five(scores(first, second)) == pytest.approx(by_tree[0], abs=3e-5)
+    assert five(scores(first, second, distances=False)) == pytest.approx(by_tree[1], abs=3e-5, nan_ok=True)
+    assert not asked
+
+
+def test_the_percentile_of_millions_is_that_of_sorting_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    distances, areas = np.round(rng.gamma(1.0, 5.0, 20_000), 2), rng.uniform(0, 2, 20_000)
+    expected = [surface._percentile(distances, areas, share) for share in (0.0, 0.5, 0.95, 1.0)]
+    monkeypatch.setattr(surface, "_MANY", 10)
+    assert [surface._percentile(distances, areas, share) for share in (0.0, 0.5, 0.95, 1.0)] == expected
+
+
+def test_a_surface_that_touches_ignored_voxels_counts_nowhere() -> None:
+    truth, predicted = box(FLAT, (5, 5, 5), (15, 15, 10)), box(FLAT, (5, 5, 5), (25, 15, 10))
+    ignored = region_of(box(FLAT, (15, 0, 0), (40, 36, 18)))
+    cut = region_of(predicted).without(ignored)
+    found = score_surfaces(region_of(truth), cut, TOLERANCES, ignored=ignored)
+    assert five(found) == [1.0, 1.0, 1.0, 0.0, 0.0]
+    smaller = score_surfaces(region_of(box(FLAT, (5, 5, 5), (13, 15, 10))), cut, (1.0,), ignored=ignored)
+    # the smaller one's own end is 1.6 mm away from a cut that has no weight
+    assert 0.8 < smaller.nsd[1.0] < 1.0
+    nothing = region_of(box(FLAT, (0, 0, 0), (40, 36, 18)))
+    assert np.isnan(five(score_surfaces(region_of(truth), cut, TOLERANCES, ignored=nothing))).all()

@@ -197,7 +197,8 @@ def _common(pairs: Iterable[Pair]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for pair in pairs:
         if pair.predicted is not None:
-            names |= dict.fromkeys(name for name in pair.truth.masks if name in pair.predicted.masks)
+            shared = (name for name in pair.truth.masks if name in pair.predicted.masks)
+            names |= dict.fromkeys(name for name in shared if name != anatomy.IGNORE)
     return tuple(names)
 
 

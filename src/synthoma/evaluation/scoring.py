@@ -125,7 +125,7 @@ def score_case(truth: Case, predicted: Case | None, recipe: EvaluateRecipe | Non
     with truth.named():
         there = {} if predicted is None else predicted.masks
         asked = recipe.structures or tuple(truth.masks if predicted is None else (n for n in truth.masks if n in there))
-        names = [name for name in asked if name in truth.masks]
+        names = [name for name in asked if name in truth.masks and name != anatomy.IGNORE]
         notes = [f"{name}: not annotated" for name in asked if name not in truth.masks]
         lacking = [name for name in names if name not in there]
         if lacking and recipe.missing == "refuse":

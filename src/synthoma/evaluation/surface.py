@@ -26,6 +26,8 @@ _LOOK, _VOXEL, _PLANT, _ASK = 8e-9, 35e-9, 8e-7, 2e-5
 _CHEAP = 0.2  # a tree that costs less is asked in any case: it is exact, a transform has float32
 _MOST_VOXELS = 2**28  # of a distance transform, which takes 5 bytes for each
 _CHUNK_VOXELS = 2**24  # whose neighborhoods are looked at in one go
+_MANY, _BINS = 100_000, 4096
+_HOPE = 8  # most elements find a neighbor long before the last step
 _NEAR_MM = 16.0  # how far the first distance transform reaches around far elements
 
 
@@ -40,16 +42,20 @@ class SurfaceScores:
 
 @dataclass(frozen=True, eq=False)
 class _Patch:
-    """The surface of one block. border: which corners of `box` hold an element; flat: their places in `border`."""
+    """The surface of one block. border: which corners of `box` hold an element; areas: of the elements, in mm2.
+
+    Elements are counted in the order in which they lie in `border`. first: the number of the first one in its surface.
+    """
 
     box: Box
     border: Array
-    flat: Array
     areas: Array
+    first: int
 
-    def corners(self, chosen: Array) -> Array:
-        """Indices (n, 3) of some elements."""
-        return np.stack(np.unravel_index(self.flat[chosen], self.border.shape), axis=1) + self.box.lower
+    @property
+    def place(self) -> slice:
+        """Where its elements are in an array of all of the surface."""
+        return slice(self.first, self.first + len(self.areas))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +64,11 @@ class _Surface:
 
     patches: list[_Patch]
     matrix: Array
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether the axes are perpendicular, as a distance transform needs them."""
+        return not np.any(self.matrix - np.diag(np.diag(self.matrix)))
 
     @cached_property
     def boxes(self) -> Boxes:
@@ -76,8 +87,13 @@ class _Surface:
 
     def corners(self, chosen: Array) -> Array:
         """Indices (n, 3) of some elements; chosen: one bool for each."""
-        parts = np.split(chosen, np.cumsum([len(patch.flat) for patch in self.patches])[:-1])
-        return np.concatenate([patch.corners(part) for patch, part in zip(self.patches, parts, strict=True)])
+        found = [np.zeros((0, 3), np.int64)]
+        for patch in self.patches:
+            own = chosen[patch.place]
+            if own.any():
+                flat = np.flatnonzero(patch.border)[own]
+                found.append(np.stack(np.unravel_index(flat, patch.border.shape), axis=1) + patch.box.lower)
+        return np.concatenate(found)
 
 
 def score_surfaces(
@@ -115,10 +131,15 @@ def score_surfaces(
 
 def _surface(region: Region, ignored: Region | None) -> _Surface:
     table = areas_mm2(region.geometry)
-    return _Surface([_patch(block, table, ignored) for block in region.blocks], _millimeters(region.geometry))
+    patches: list[_Patch] = []
+    first = 0
+    for block in region.blocks:
+        patches.append(_patch(block, table, ignored, first))
+        first += len(patches[-1].areas)
+    return _Surface(patches, _millimeters(region.geometry))
 
 
-def _patch(block: Block, table: Array, ignored: Region | None) -> _Patch:
+def _patch(block: Block, table: Array, ignored: Region | None, first: int) -> _Patch:
     box = Box(block.box.lower, triple([end + 1 for end in block.box.upper]))
     border = np.empty(box.shape, bool)
     areas = []
@@ -126,15 +147,14 @@ def _patch(block: Block, table: Array, ignored: Region | None) -> _Patch:
     for start in range(0, box.shape[0], step):
         stop = min(start + step, box.shape[0])
         # corner c lies between the planes c - 1 and c
-        first, last = max(start - 1, 0), min(stop, len(block.mask))
-        code = codes(block.mask[first:last])[start - first : stop - first]
+        low, high = max(start - 1, 0), min(stop, len(block.mask))
+        code = codes(block.mask[low:high])[start - low : stop - low]
         np.greater(code + np.uint8(1), 1, out=border[start:stop])  # neither 0 nor 255, which wraps to 0
         areas.append(table[code[border[start:stop]]])
-    flat = np.flatnonzero(border)
-    patch = _Patch(box, border, flat, np.concatenate(areas))
+    patch = _Patch(box, border, np.concatenate(areas), first)
     if ignored is not None and ignored.blocks:
         touching = codes(ignored.read(block.box.grow(1)))[1:-1, 1:-1, 1:-1] > 0
-        patch.areas[touching.reshape(-1)[flat]] = 0
+        patch.areas[touching[border]] = 0
     return patch
 
 
@@ -152,39 +172,37 @@ def _millimeters(geometry: Geometry) -> Array:
 def _distances(ours: _Surface, theirs: _Surface, reach_mm: float, all_of_them: bool) -> Array:
     """The distance of each of our elements to their nearest one; unless all are wanted, beyond `reach_mm` maybe inf."""
     steps, lengths = _steps_within(ours.matrix, reach_mm + SLACK_MM)
-    margin = np.abs(steps).max(axis=0).tolist()
-    found, seen_all = [], True
-    for patch in ours.patches:
-        near, seen = _look_around(patch, theirs, steps, lengths, margin)
-        found.append(near)
-        seen_all = seen_all and seen
-    nearest = np.concatenate(found)
-    return _completed(nearest, ours, theirs) if all_of_them or not seen_all else nearest
+    nearest = np.full(len(ours.areas), np.inf)
+    # a list, so that no patch is skipped
+    complete = all([_look_around(patch, theirs, steps, lengths, nearest[patch.place]) for patch in ours.patches])
+    if all_of_them or not complete:
+        _complete(nearest, ours, theirs)
+    return nearest
 
 
-def _look_around(
-    patch: _Patch, theirs: _Surface, steps: Array, lengths: Array, margin: list[int]
-) -> tuple[Array, bool]:
-    """Distances of a patch's elements that have a neighbor within reach, else inf; whether all steps were taken.
+def _look_around(patch: _Patch, theirs: _Surface, steps: Array, lengths: Array, found: Array) -> bool:
+    """Sets the distances of a patch's elements that have a neighbor within reach; whether all steps were taken.
 
-    Given up where a distance transform costs less than the looks still to be taken.
+    Given up where a distance transform is expected to cost less than the looks still to be taken.
     """
+    margin = np.abs(steps).max(axis=0).tolist()
     box = patch.box.grow(margin)
+    affordable = np.inf if not theirs.is_upright else int(np.prod(box.shape)) * _VOXEL / _LOOK
+    if len(found) * len(steps) > _HOPE * affordable:
+        return False
     there = theirs.read(box).reshape(-1)
-    found = np.full(len(patch.flat), np.inf)
     strides = np.array([box.shape[1] * box.shape[2], box.shape[2], 1])
-    place = (patch.corners(np.ones(len(patch.flat), bool)) - box.lower) @ strides
+    place = np.flatnonzero(np.pad(patch.border, [(by, by) for by in margin]))
     left = np.arange(len(place))
-    affordable = there.size * _VOXEL / _LOOK
     for number, (step, length) in enumerate(zip((steps @ strides).tolist(), lengths.tolist(), strict=True)):
-        if len(left) * (len(steps) - number) > affordable and _is_upright(theirs):
-            return found, False
+        if len(left) * (len(steps) - number) > affordable and number > 10:
+            return False
         hit = there[place + step]
         found[left[hit]] = length
         left, place = left[~hit], place[~hit]
         if not len(left):
             break
-    return found, True
+    return True
 
 
 def _steps_within(matrix: Array, reach_mm: float) -> tuple[Array, Array]:
@@ -203,42 +221,34 @@ def _lengths(steps: Array, matrix: Array) -> Array:
     return length
 
 
-def _is_upright(surface: _Surface) -> bool:
-    """Whether the axes are perpendicular, as a distance transform needs them."""
-    return not np.any(surface.matrix - np.diag(np.diag(surface.matrix)))
-
-
-def _completed(found: Array, ours: _Surface, theirs: _Surface) -> Array:
-    """The distances with the missing ones (inf) filled in."""
-    far = ~np.isfinite(found)
-    if not far.any():
-        return found
-    found = found.copy()
-    corners = ours.corners(far)
-    theirs_hull = theirs.boxes.hull()
-    if _is_upright(theirs):
-        own = Box(triple(corners.min(axis=0)), triple(corners.max(axis=0) + 1))
-        hull = own.hull(theirs_hull)
-        margin = [int(np.ceil(_NEAR_MM / step)) for step in np.diag(theirs.matrix)]
-        near = own.grow(margin)
-        near = Box(
-            triple([max(pair) for pair in zip(near.lower, hull.lower, strict=True)]),
-            triple([min(pair) for pair in zip(near.upper, hull.upper, strict=True)]),
-        )
-        for box, reach_mm in ((near, np.inf if near == hull else _NEAR_MM), (hull, np.inf)):
+def _complete(found: Array, ours: _Surface, theirs: _Surface) -> None:
+    """Sets the distances that are missing (inf)."""
+    if theirs.is_upright:
+        for reach_mm in (_NEAR_MM, np.inf):
+            own = [patch for patch in ours.patches if np.isinf(found[patch.place]).any()]
+            if not own:
+                return
+            far = int(np.count_nonzero(np.isinf(found)))
+            box, whole = _hull(own, theirs, reach_mm), _hull(own, theirs, np.inf)
             voxels = int(np.prod(box.shape))
-            cost = _tree_cost(len(corners), theirs)
-            if voxels <= _MOST_VOXELS and cost > max(voxels * _VOXEL, _CHEAP):
-                distances = _transform(theirs, box, corners)
-                done = distances <= reach_mm
-                places = np.flatnonzero(far)
-                found[places[done]] = distances[done]
-                far[places[done]] = False
-                corners = corners[~done]
-            if not len(corners):
-                return found
-    found[far] = _by_tree(corners, theirs)
-    return found
+            if 2 * voxels > int(np.prod(whole.shape)):
+                box, reach_mm, voxels = whole, np.inf, int(np.prod(whole.shape))
+            if voxels <= _MOST_VOXELS and _tree_cost(far, theirs) > max(voxels * _VOXEL, _CHEAP):
+                _by_transform(found, own, theirs, box, reach_mm)
+    far_ones = np.isinf(found)
+    if far_ones.any():
+        found[far_ones] = _by_tree(ours.corners(far_ones), theirs)
+
+
+def _hull(own: Sequence[_Patch], theirs: _Surface, reach_mm: float) -> Box:
+    """The box around some patches grown by `reach_mm`, as far as any surface reaches."""
+    boxes = Boxes([patch.box for patch in own])
+    whole = boxes.hull().hull(theirs.boxes.hull())
+    if np.isinf(reach_mm):
+        return whole
+    near = boxes.hull().grow([int(np.ceil(reach_mm / step)) for step in np.diag(theirs.matrix)])
+    lower = [max(pair) for pair in zip(near.lower, whole.lower, strict=True)]
+    return Box(triple(lower), triple([min(pair) for pair in zip(near.upper, whole.upper, strict=True)]))
 
 
 def _tree_cost(count: int, theirs: _Surface) -> float:
@@ -246,17 +256,22 @@ def _tree_cost(count: int, theirs: _Surface) -> float:
     return count * _ASK + len(theirs.areas) * _PLANT
 
 
-def _transform(theirs: _Surface, box: Box, corners: Array) -> Array:
-    """Distances in mm of corners (n, 3) to their elements inside a box, by a distance transform; inf without any."""
+def _by_transform(found: Array, own: Sequence[_Patch], theirs: _Surface, box: Box, reach_mm: float) -> None:
+    """Sets what is missing in some patches by a distance transform of a box around them.
+
+    Outside the box lie only elements further off than `reach_mm`, so that longer distances stay missing.
+    """
     import edt
 
     there = theirs.read(box)
     if not there.any():
-        return np.full(len(corners), np.inf)
+        return
     np.logical_not(there, out=there)
     distances = edt.edt(there, anisotropy=np.diag(theirs.matrix).tolist())
-    i, j, k = (corners - box.lower).T
-    return np.asarray(distances[i, j, k], np.float64)
+    for patch in own:
+        values = distances[patch.box.seen_from(box).slices][patch.border]
+        part = found[patch.place]
+        np.copyto(part, values, where=np.isinf(part) & (values <= reach_mm))
 
 
 def _by_tree(corners: Array, theirs: _Surface) -> Array:
@@ -271,6 +286,15 @@ def _by_tree(corners: Array, theirs: _Surface) -> Array:
 
 def _percentile(distances: Array, areas: Array, share: float) -> float:
     """The smallest distance within which `share` of the area lies."""
+    goal, before = share * areas.sum(), 0.0
+    low, high = float(distances.min()), float(distances.max())
+    if len(distances) > _MANY and high > low:
+        # sorting millions takes seconds: only those of the bin that holds the answer are sorted
+        bins = ((distances - low) * (_BINS / (high - low))).astype(np.intp)
+        sums = np.concatenate([[0.0], np.cumsum(np.bincount(bins, areas))])
+        chosen = min(int(np.searchsorted(sums[1:], goal)), len(sums) - 2)
+        inside = bins == chosen
+        distances, areas, before = distances[inside], areas[inside], float(sums[chosen])
     order = np.argsort(distances, kind="stable")
-    reached = np.cumsum(areas[order]) / areas.sum()
-    return float(distances[order[min(int(np.searchsorted(reached, share)), len(order) - 1)]])
+    reached = before + np.cumsum(areas[order])
+    return float(distances[order[min(int(np.searchsorted(reached, goal)), len(order) - 1)]])
