@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +269,51 @@ def test_fractions_are_no_labels(tmp_path: Path, value: float) -> None:
     files.write_volume(Volume(np.full((9, 7, 5), value, np.float32), ANISOTROPIC), tmp_path / "m.nii")
     with pytest.raises(FileError, match=f"m.nii is not a label map; found the value {value:g}"):
         files.read_labels(tmp_path / "m.nii")
+
+
+def test_each_kind_of_nothing_has_its_own_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.nii").touch()
+    (tmp_path / "text.nrrd").write_text("hello")
+    (tmp_path / "link.nii").symlink_to(tmp_path / "gone.nii")
+    os.mkfifo(tmp_path / "pipe.nii")
+    told = {
+        "gone.nii": "no file",
+        "link.nii": "no file",
+        "empty.nii": "is empty; found 0 bytes",
+        "empty.nii/a.nii": "Not a directory",
+        "pipe.nii": "is no file; found a pipe or a device",
+        "x\0y.nii": "is no path; found embedded null byte",
+        "text.nrrd": "cannot be read; found neither NRRD nor MetaImage",
+        "": "no DICOM file in .*; found 2 other files",
+    }
+    for name, expected in told.items():
+        for read in (files.read_image, files.read_labels, files.read_geometry):
+            with pytest.raises(FileError, match=expected) as caught:
+                read(tmp_path / name)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_permission_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write_volume(hu(ANISOTROPIC), tmp_path / "ct.nii")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the user of a test may be allowed everything
+    with pytest.raises(FileError, match=r"cannot read .*ct.nii; found no permission"):
+        files.read_image(tmp_path / "ct.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_with_names_that_are_no_unicode_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    files.write_volume(hu(ANISOTROPIC), path)
+    assert np.array_equal(files.read_image(path).data, hu(ANISOTROPIC).data)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_names_that_itk_cannot_take_are_refused_in_a_sentence(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    files.write_volume(hu(ANISOTROPIC), tmp_path / f"ct{suffix}")
+    (tmp_path / f"ct{suffix}").rename(path)
+    told = re.escape(f"caf\\xe9{suffix} is not UTF-8; rename it")
+    with pytest.raises(FileError, match=told):
+        files.read_image(path)
+    with pytest.raises(FileError, match=told):
+        files.write_volume(hu(ANISOTROPIC), path)

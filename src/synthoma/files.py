@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 def read_image(path: Path | str, box: Box | None = None) -> Volume:
     """A scan in HU, int16 or float32, or a box of it; the path may be a folder that holds one CT series.
 
-    Whole numbers become int16 where they fit, everything else float32; NaN is kept. Of an uncompressed NIfTI
-    only the box is read, of a packed one all up to the box's last slice.
+    A file that stores whole numbers gives int16 where they all fit, after a slope and intercept that are whole too;
+    everything else gives float32, whole values stored as floats included. NaN is kept. Of an uncompressed NIfTI only
+    the box is read, of a packed one all up to the box's last slice.
     Raises `FileError` or `GeometryError` with the path, the value found and the way out.
     """
     return open_stored(path).image(box)
@@ -126,15 +128,19 @@ def _kind(path: Path) -> str:
     try:
         if path.is_dir():
             return "folder"
-        size = path.stat().st_size
+        status = path.stat()
     except FileNotFoundError as error:
         raise FileError(f"no file {path}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}", found=error.strerror) from error
+    except ValueError as error:  # a null byte
+        raise FileError(f"{str(path)!r} is no path", found=str(error)) from error
     suffix = suffix_of(path)
     if not suffix:
         raise _unknown(path)
-    if size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{path} is no file", found="a pipe or a device")
+    if status.st_size == 0:
         raise FileError(f"{path} is empty", found="0 bytes", fix="copy or download it again")
     if not os.access(path, os.R_OK):
         raise FileError(f"cannot read {path}", found="no permission")

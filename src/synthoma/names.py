@@ -9,13 +9,14 @@ are written with their first letter as `%2E`, and read back as they were.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from functools import lru_cache
 from pathlib import PureWindowsPath
 from typing import Any
 
-from synthoma.errors import SynthomaError
+from synthoma.errors import FileError, SynthomaError
 
 LONGEST_BYTES = 200  # file systems take 255; suffixes and the marks of half-written files come on top
 
@@ -52,6 +53,15 @@ def require_plain(name: Any, what: str, case: str | None = None) -> str:
         expected=f"a plain name: letters of any script, digits, spaces, dots; up to {LONGEST_BYTES} bytes",
         fix="rename it where it comes from",
     )
+
+
+def require_unicode(path: str) -> None:
+    """`FileError` if a path holds bytes that are no UTF-8: no table, record or page can name such a file."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise FileError(f"the name {shown} is not UTF-8", fix="rename it, for instance with convmv") from error
 
 
 @lru_cache(4096)

@@ -131,3 +131,9 @@ def test_a_segmentation_of_another_scan_is_refused(tmp_path: Path, masks) -> Non
     (segment,) = files.list_segments(path)
     with pytest.raises(GeometryError, match="c: the liver mask's grid differs"):
         Case("c", tmp_path / "ct.nii", {"liver": segment}).read_mask("liver")
+
+
+def test_a_name_in_old_letters_is_read(tmp_path: Path, masks) -> None:
+    path = write(tmp_path / "a.seg.nrrd", masks["liver"], ANISOTROPIC, named(("leber mit niere", "0", "1")))
+    path.write_bytes(path.read_bytes().replace(b"leber", b"l\xe4ber"))
+    assert [segment.name for segment in files.list_segments(path)] == ["l\u00e4ber mit niere"]

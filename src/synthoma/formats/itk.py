@@ -14,6 +14,7 @@ from synthoma.extras import need
 from synthoma.formats.limits import require_room
 from synthoma.formats.shear import writable
 from synthoma.formats.stored import Stored, geometry_of
+from synthoma.names import require_unicode
 from synthoma.volume import Array, Box, Volume
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -26,7 +27,7 @@ def stored(path: Path, layer: int | None = None) -> Stored:
     layer: which number of every voxel, where a file holds several.
     """
     sitk = need("SimpleITK", extra="itk")
-    reader, _ = _header(path)
+    reader = _header(path)
     size, numbers = reader.GetSize(), reader.GetNumberOfComponents()
     if len(size) == 4 and size[3] == 1:
         size = size[:3]
@@ -55,22 +56,24 @@ def stored(path: Path, layer: int | None = None) -> Stored:
     return Stored(path, geometry, dtype, slabs)
 
 
-def metadata(path: Path) -> tuple[dict[str, str], int]:
-    """The words of a header by their keys, and how many numbers each voxel has."""
-    reader, told = _header(path)
-    return told, reader.GetNumberOfComponents()
+def metadata(path: Path, prefix: str) -> tuple[dict[str, str], int]:
+    """The words of a header whose keys begin so, and how many numbers each voxel has."""
+    reader = _header(path)
+    keys = [key for key in reader.GetMetaDataKeys() if key.startswith(prefix) and key.isprintable() and key.isascii()]
+    return {key: str(reader.GetMetaData(key)) for key in keys}, reader.GetNumberOfComponents()
 
 
-def _header(path: Path) -> tuple[Any, dict[str, str]]:
-    """A reader that has read the header of the file, and its words."""
+def _header(path: Path) -> Any:
+    """A reader that has read the header of the file."""
     sitk = need("SimpleITK", extra="itk")
+    require_unicode(str(path))  # ITK ends the process over others
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        return reader, {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    except (RuntimeError, UnicodeError) as error:
+    except RuntimeError as error:
         raise FileError(f"{path} cannot be read", found=_reason(error)) from error
+    return reader
 
 
 def _is_layered(path: Path, numbers: int) -> bool:
@@ -86,6 +89,7 @@ def write(volume: Volume, path: Path) -> None:
     if path.suffix.lower() == ".mhd":
         raise FileError(f"cannot write {path}", found=".mhd, a pair of files", fix="write .mha or .nii.gz")
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
+    require_unicode(str(path))
     where = writable(volume.geometry, path)
     affine = _LPS_TO_RAS @ where.affine
     spacing = np.asarray(where.spacing_mm)
@@ -107,7 +111,7 @@ def write(volume: Volume, path: Path) -> None:
 def _slabs(path: Path, box: Box, layer: int | None) -> Iterator[Array]:
     """The box in one piece; ITK leaves out the rest of the file where the format allows it."""
     sitk = need("SimpleITK", extra="itk")
-    reader, _ = _header(path)
+    reader = _header(path)
     try:
         more = len(reader.GetSize()) - 3
         reader.SetExtractIndex([*box.lower, *[0] * more])
@@ -143,7 +147,8 @@ def _refuse_short(path: Path, size: tuple[int, ...], dtype: np.dtype[np.generic]
         )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: RuntimeError) -> str:
     """The last line of an ITK message, which names the fault."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+    told = lines[-1].removeprefix("sitk::ERROR: ") if lines else "no reason given"
+    return "neither NRRD nor MetaImage" if told.startswith("Unable to determine ImageIO reader") else told

@@ -6,6 +6,7 @@ their own, numbers of one voxel. The file covers only the part of the scan's gri
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +47,12 @@ def list_segments(path: Path | str) -> list[Segment]:
     Raises `FileError` if two have one name, or a layer or value is none.
     """
     path = Path(path)
-    told, layers = itk.metadata(path)
+    told, layers = itk.metadata(path, "Segment")
     numbers = sorted({int(match[1]) for match in map(_NAMED.fullmatch, told) if match})
     found: list[Segment] = []
     for place, number in enumerate(numbers):
         key = f"Segment{number}_"
-        name = told.get(f"{key}Name", "").strip() or told.get(f"{key}ID", "").strip() or f"segment {number}"
+        name = _letters(told.get(f"{key}Name", "") or told.get(f"{key}ID", "")) or f"segment {number}"
         # before 2020 Slicer wrote a layer for each, with neither number
         layer = told.get(f"{key}Layer", str(place if layers > 1 else 0))
         value = told.get(f"{key}LabelValue", "1")
@@ -75,3 +76,12 @@ def read_layer(path: Path | str, layer: int, box: Box | None = None) -> Volume:
 def read_grid(path: Path | str) -> Geometry:
     """Where the voxels of every layer lie, from the header alone."""
     return itk.stored(Path(path), 0).geometry
+
+
+def _letters(name: str) -> str:
+    """A name as text; bytes that are no UTF-8 are read as Latin-1."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(name).decode("latin-1")
+    return name.strip()

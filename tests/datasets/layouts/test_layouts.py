@@ -263,3 +263,21 @@ def test_a_cut_file_is_an_error_with_the_case_when_it_is_read(layout: str, tmp_p
     for case in open_dataset(tmp_path):
         with pytest.raises(SynthomaError, match=case.id):
             case.read_image()
+
+
+@pytest.mark.parametrize("place", ["root", "case", "file"])
+def test_a_name_that_is_no_unicode_is_refused_in_a_sentence(tmp_path: Path, place: str) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    root = tmp_path / (odd if place == "root" else "root")
+    abdomenatlas(root, [patient(GRID, "s1", 0)])
+    if place == "case":
+        (root / "s1").rename(root / odd)
+    if place == "file":
+        (root / "s1" / "segmentations" / f"{odd}.nii.gz").touch()
+    try:
+        faults = [str(fault) for fault in open_dataset(root).faults]
+    except FileError as error:
+        faults = [str(error)]
+    assert len(faults) == 1
+    assert "xe9" in faults[0]
+    assert "is not UTF-8; rename it" in faults[0]

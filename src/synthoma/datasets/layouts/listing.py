@@ -64,7 +64,7 @@ class Listing:
 
 
 def list_folder(path: Path) -> Listing:
-    """The entries of a folder, links followed; `FileError` if it cannot be listed."""
+    """The entries of a folder, links followed; `FileError` if it cannot be listed, or a name in it is no Unicode."""
     found: dict[str, list[str]] = {"files": [], "folders": [], "dangling": []}
     try:
         with os.scandir(path) as entries:
@@ -73,6 +73,8 @@ def list_folder(path: Path) -> Listing:
                     found[_kind(entry)].append(entry.name)
     except OSError as error:
         raise FileError(f"cannot list {path}", found=error.strerror or str(error)) from error
+    for name in ("", *(name for kind in found.values() for name in kind)):
+        names.require_unicode(os.path.join(path, name))
     return Listing(path, *(tuple(sorted(kind, key=natural)) for kind in found.values()))
 
 
