@@ -71,6 +71,10 @@ class CaseError(SynthomaError):
     """A case that lacks what was asked of it: an organ, a mask, a phase."""
 
 
+class FailedCasesError(SynthomaError):
+    """More cases failed than are allowed to; the command ends with exit code 1."""
+
+
 class MissingExtraError(SynthomaError):
     """An optional dependency that is not installed; the message is the install line."""
 

@@ -127,13 +127,19 @@ class Run:
 
 @contextmanager
 def open_run(
-    folder: Path | str, kind: str, recipe: Recipe, seed: int = 0, inputs: Mapping[str, str] | None = None
+    folder: Path | str,
+    kind: str,
+    recipe: Recipe,
+    seed: int = 0,
+    inputs: Mapping[str, str] | None = None,
+    growing: str = "",
 ) -> Iterator[Run]:
     """The run folder, made or resumed, and ours alone while the block lasts.
 
     An empty or absent folder is made; one of the same kind, recipe, seed and inputs is resumed. Raises `RunError`
     if it holds another run (naming each key that differs), other files, or is in use (naming the process). A run of
-    the same kind in which every case failed gives way to another.
+    the same kind in which every case failed gives way to another. growing: a key of the recipe that may be larger than
+    it was: the run goes on from where it ended.
     The run ends as done, interrupted (Ctrl-C) or failed (any other exception leaves the block). A new one that failed
     before it wrote anything leaves nothing, so that it is in nobody's way.
     """
@@ -142,7 +148,7 @@ def open_run(
     _refuse_other_files(folder)
     is_new = not (folder / RECORD).exists()
     with _locked(folder, asked.id):
-        run = Run(folder, _begin(folder, asked))
+        run = Run(folder, _begin(folder, asked, growing))
         if not (folder / RECIPE).exists():
             write_text(folder / RECIPE, recipe.to_toml())
         status: Status = "failed"
@@ -218,11 +224,12 @@ def _asked(kind: str, recipe: Recipe, seed: int, inputs: dict[str, str]) -> RunR
     )
 
 
-def _begin(folder: Path, asked: RunRecord) -> RunRecord:
+def _begin(folder: Path, asked: RunRecord, growing: str) -> RunRecord:
     """The record to go on with, written as running."""
     record = asked
     if (folder / RECORD).exists():
-        found = read_run(folder)
+        before = read_run(folder)
+        found = _grown(before, asked, growing)
         differing = list(_differences(found, asked))
         if differing and _came_to_nothing(folder, found, asked):
             log.warning("%s held another run, in which every case had failed; it gives way", folder)
@@ -230,14 +237,24 @@ def _begin(folder: Path, asked: RunRecord) -> RunRecord:
             found, differing = asked, []
         if differing:
             raise RunError(
-                f"{folder} holds another run, {found.id}: " + " | ".join(differing),
+                f"{folder} holds another run, {before.id}: " + " | ".join(differing),
                 fix=f"choose another --out, or ask for that run again (its recipe: {folder / RECIPE})",
             )
         for change in _compare(found.versions, asked.versions):
             log.warning("%s was started with other versions: %s", found.id, change)
+        if found.recipe != before.recipe:
+            (folder / RECIPE).unlink(missing_ok=True)  # written anew
         record = replace(found, status="running", finished=None, summary={})
     _write(folder, record)
     return record
+
+
+def _grown(found: RunRecord, asked: RunRecord, growing: str) -> RunRecord:
+    """The record found with the growing key as it is asked for, if that is larger; else the record itself."""
+    before, now = found.recipe.get(growing), asked.recipe.get(growing)
+    if before is None or now is None or now <= before:
+        return found
+    return replace(found, id=asked.id, digest=asked.digest, recipe={**found.recipe, growing: now})
 
 
 def _differences(found: RunRecord, asked: RunRecord) -> Iterator[str]:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import subprocess
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from learning.small_cases import FLAT, GRIDS, LIVER, TILTED, Balls, ball, cached, patient
-from synthoma import files
-from synthoma.anatomy import STRUCTURES
+from synthoma import disk, files
+from synthoma.anatomy import IGNORE, STRUCTURES
 from synthoma.cases import Case, Label, find_lesions
-from synthoma.errors import CaseError, FileError, GeometryError
+from synthoma.disk import host_key
+from synthoma.errors import FailedCasesError, FileError, GeometryError
 from synthoma.learning import cache
-from synthoma.learning.entry import HU, LABELS, POINTS, RECORD, Entry
-from synthoma.learning.gridding import GridMasks, resample_mask, training_grid
+from synthoma.learning.entry import HU, LABELS, POINTS, RECORD, Entry, read_tables
+from synthoma.learning.gridding import IGNORED, GridMasks, resample_mask, training_grid
+from synthoma.learning.storing import CacheError, as_npy, as_store
 from synthoma.volume import Box, Geometry, Volume
 
 TUMORS = [((-20.0, 5.0, 5.0), 9.0), ((5.0, -10.0, -8.0), 4.0)]
@@ -248,20 +254,26 @@ def test_an_entry_that_is_damaged_while_in_use_names_the_case(tmp_path: Path) ->
 
 
 def test_what_a_killed_process_left_never_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(data: object, path: Path) -> None:
+    def killed(path: Path, content: bytes) -> None:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_store", killed)
+        patch.setattr(cache, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             cached(tmp_path, patient())
     name = cache.entry_name(patient(), 2.0)
-    assert not (tmp_path / name).exists()
-    (tmp_path / f".{name}.part").mkdir()  # kill -9 leaves this
-    (tmp_path / f".{name}.part" / HU).write_bytes(b"half")
+    assert not list(tmp_path.glob(f"*{name}*"))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    others = [tmp_path / f".{name}.{host_key()}-{process}.part" for process in (dead.pid, 1)]
+    for left in others:  # kill -9 leaves this; here, by a dead process, and by one that still works
+        left.mkdir()
+        (left / HU).write_bytes(b"half")
+    disk._swept.clear()
     (entry,) = cached(tmp_path, patient())
     assert whole(entry)[0].shape == entry.geometry.shape
+    assert [left.exists() for left in others] == [False, True]
 
 
 def test_a_case_that_fails_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -271,13 +283,15 @@ def test_a_case_that_fails_is_left_out_and_said(tmp_path: Path, caplog: pytest.L
     data = holes.read_image().data.copy()
     data[0, 0, 0] = np.nan
     holes = replace(holes, image=Volume(data, holes.read_geometry()))
-    entries = cached(tmp_path, gone, odd, patient(), holes)
+    entries = cached(tmp_path, gone, odd, patient(), holes, allow_failures=3)
     assert [entry.case for entry in entries] == ["anna"]
     for case, error in (("gone", "no file"), ("odd", "the liver mask's grid differs"), ("holes", "NaN")):
         assert any(case in line and error in line for line in caplog.messages), case
     assert len(caplog.messages) == 3
-    with pytest.raises(CaseError, match=r"none of 2 cases can be cached.*no file"):
-        cached(tmp_path, gone, holes)
+    with pytest.raises(FailedCasesError, match=r"3 of 4 cases.*gone.*no file.*odd.*holes.*NaN.*--allow-failures 3"):
+        cached(tmp_path, gone, odd, patient(), holes, allow_failures=2)
+    with pytest.raises(FailedCasesError, match=r"2 of 2 cases cannot be used: gone"):
+        cached(tmp_path, gone, holes, allow_failures=9)
 
 
 def test_any_number_of_workers_writes_the_same(tmp_path: Path) -> None:
@@ -328,8 +342,108 @@ def test_attributes_belong_to_the_tables_not_to_the_voxels(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CaseError, match="cannot write"):
+    with pytest.raises(CacheError, match="cannot write"):
         cached(tmp_path / "file", patient())
+
+
+def test_a_full_disk_ends_the_run_at_once_and_leaves_no_half_entry(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: no case is left out because there was no room for it."""
+    from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+
+    cases = [patient(name, tumors=TUMORS) for name in ("a", "b", "c")]
+    cached(tmp_path, cases[0])
+    limits = getrlimit(RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    setrlimit(RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CacheError, match=r"cannot write .*b-.*File too large.*--cache"):
+            cached(tmp_path, *cases, allow_failures=3)
+    finally:
+        setrlimit(RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    left = {path.name.split("-")[0] for path in tmp_path.iterdir() if not path.name.startswith(".lock")}
+    assert left == {"a"}
+
+
+def test_two_processes_without_locks_do_the_work_twice_and_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*words: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    case = patient(tumors=TUMORS)
+    (expected,) = cached(tmp_path / "alone", case)
+    monkeypatch.setattr(cache.fcntl, "flock", no_locks)
+    real = cache.find_places
+
+    def meanwhile(*words: Any) -> Any:
+        monkeypatch.setattr(cache, "find_places", real)
+        monkeypatch.setattr(disk, "host_key", lambda: "89abcdef")
+        cached(tmp_path / "both", case)  # another process places the same entry
+        monkeypatch.undo()
+        return real(*words)
+
+    monkeypatch.setattr(cache, "find_places", meanwhile)
+    (entry,) = cached(tmp_path / "both", case)
+    assert [path.name for path in (tmp_path / "both").iterdir() if not path.name.startswith(".lock")] == [
+        entry.folder.name
+    ]
+    for mine, theirs in zip(whole(entry), whole(expected), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_bit_that_flipped_on_the_disk_is_noticed_though_size_and_time_are_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (entry,) = cached(tmp_path, patient(tumors=TUMORS))
+    for name in (HU, POINTS, RECORD):
+        path = entry.folder / name
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b'"annotated"', b'"annotatod"') if name == RECORD else data[:-1] + b"\x7f")
+        os.utime(path, ns=times)
+        cached(tmp_path, patient(tumors=TUMORS))
+        assert f"{name} has other content" in caplog.text
+        assert path.read_bytes() == data
+        caplog.clear()
+
+
+def test_a_store_of_another_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    (entry,) = cached(tmp_path, patient())
+    for bomb in (np.zeros((300, 300, 300), np.int16), np.zeros(entry.geometry.shape, np.float64)):
+        (entry.folder / HU).write_bytes(as_store(bomb))
+        with pytest.raises(FileError, match=r"damaged or gone.*a store of"):
+            entry.read_hu(Box((0, 0, 0), (4, 4, 4)))
+
+
+@pytest.mark.parametrize("how", ["objects", "size", "compressed"])
+def test_tables_that_tell_other_sizes_or_hold_objects_are_refused(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "tables.npz"
+    if how == "compressed":
+        np.savez_compressed(path, a=np.zeros(10**6))
+    elif how == "objects":
+        np.savez(path, a=np.array([{}], object))
+    else:
+        npy = as_npy(np.zeros(8)).replace(b"(8,)", b"(8000000000,)".ljust(4))
+        header = len(npy) - 64
+        npy = npy[:8] + (header - 10).to_bytes(2, "little") + npy[10:]
+        with zipfile.ZipFile(path, "w") as members:
+            members.writestr("a.npy", npy)
+    words = {"objects": "an array of", "size": r"an array of \(8000000000,\)", "compressed": "compressed members"}
+    with pytest.raises(FileError, match=f"is damaged; found {words[how]}"):
+        read_tables(path)
+
+
+def test_what_nobody_annotated_is_a_label_of_its_own_and_no_place_for_a_patch(tmp_path: Path) -> None:
+    case = patient(tumors=TUMORS)
+    unknown = ball(case.read_geometry(), TUMORS[0][0], 14.0)
+    (entry,) = cached(tmp_path, replace(case, masks={**case.masks, IGNORE: Volume(unknown, case.read_geometry())}))
+    _, labels = whole(entry)
+    np.testing.assert_array_equal(labels == IGNORED, unknown)
+    assert IGNORE not in entry.annotated
+    assert [lesion.equivalent_diameter_mm > 10 for lesion in entry.lesions] == [False]  # the larger one is ignored
+    for place in ("liver", "body"):
+        assert not (labels[tuple(entry.points(place).T)] == IGNORED).any()
 
 
 def test_a_mask_on_another_grid_names_both(tmp_path: Path) -> None:

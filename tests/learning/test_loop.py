@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from synthoma.errors import FileError, RunError
 from synthoma.learning.loop import (
+    PATIENCE,
     Learner,
     OptimizerRecipe,
     averaged,
@@ -22,9 +24,11 @@ from synthoma.learning.loop import (
     make_optimizer,
     memory_advice,
     open_team,
+    random_state,
     rate_at,
     read_tensors,
     stop_requests,
+    write_tensors,
 )
 from synthoma.learning.metrics import Metrics
 from synthoma.recipe import Recipe
@@ -128,6 +132,63 @@ def test_half_a_checkpoint_and_a_strangers_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(2)}, path)
     with pytest.raises(FileError, match="no checkpoint"):
         make_learner().restore(path)
+
+
+def test_a_checkpoint_that_changed_on_the_disk_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    make_learner().save(path, {})
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=r"is damaged.*remove it"):
+        make_learner().restore(path)
+
+
+@pytest.mark.parametrize("state", ["{", "[]", '{"step": 3}', '{"step": "x", "facts": 1, "scaler": {}, "plain": {}}'])
+def test_a_checkpoint_with_a_strange_state_is_one_sentence(tmp_path: Path, state: str) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    make_learner().save(path, {})
+    write_tensors(path, read_tensors(path)[0], {"state": state})
+    with pytest.raises(FileError, match="or damaged"):
+        make_learner().restore(path)
+
+
+def test_every_process_goes_on_with_its_own_random_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    states, expected = [], []
+    for rank in range(2):
+        torch.manual_seed(10 + rank)
+        states.append(random_state())
+        expected.append(torch.rand(3))
+    make_learner().save(path, {}, states)
+    for rank in range(2):
+        make_learner().restore(path, rank)
+        assert torch.equal(torch.rand(3), expected[rank])
+    torch.manual_seed(99)
+    make_learner()  # seeds with 1
+    kept = random_state()["cpu"]
+    make_learner().restore(path, rank=2)
+    assert torch.equal(torch.get_rng_state(), kept)
+
+
+def test_a_team_waits_longer_than_gradients_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, Any]] = []
+    distributed = torch.distributed
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(distributed, "init_process_group", lambda *words, **_: calls.append(("init", words)))
+    monkeypatch.setattr(distributed, "new_group", lambda **how: calls.append(("group", how)) or "patient")
+    monkeypatch.setattr(distributed, "barrier", lambda group: calls.append(("wait", group)))
+    monkeypatch.setattr(
+        distributed, "all_gather_object", lambda found, data, group: calls.append(("gather", group)) or None
+    )
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    with open_team("cpu") as team:
+        team.wait()
+        team.gather(1)
+    assert calls[1] == ("group", {"backend": "gloo", "timeout": PATIENCE})
+    assert calls[2:] == [("wait", "patient"), ("gather", "patient")]
+    assert PATIENCE.days >= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])

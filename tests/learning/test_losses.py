@@ -36,9 +36,9 @@ def test_terms_are_what_their_formulas_give() -> None:
     entropy = -right.log()
     focal = (1 - right) ** 1.5 * entropy
     for index, name in enumerate(CLASSES):
-        assert float(terms[f"dice_{name}"]) == pytest.approx(float(dice[:, index].mean()), rel=1e-5)
-        assert float(terms[f"cross_entropy_{name}"]) == pytest.approx(float(entropy[:, index].mean()), rel=1e-5)
-        assert float(terms[f"focal_{name}"]) == pytest.approx(float(focal[:, index].mean()), rel=1e-5)
+        assert float(terms[f"dice_loss_{name}"]) == pytest.approx(float(dice[:, index].mean()), rel=1e-5)
+        assert float(terms[f"cross_entropy_loss_{name}"]) == pytest.approx(float(entropy[:, index].mean()), rel=1e-5)
+        assert float(terms[f"focal_loss_{name}"]) == pytest.approx(float(focal[:, index].mean()), rel=1e-5)
     assert total.item() == pytest.approx(float(2 * dice.mean() + 3 * entropy.mean() + 5 * focal.mean()), rel=1e-5)
 
 
@@ -63,6 +63,38 @@ def test_what_is_not_annotated_has_exactly_no_gradient_and_no_say(batch_dice: bo
     assert torch.equal(again, total)
     assert other.grad is not None
     assert torch.equal(other.grad, logits.grad)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("poison", [0.0, math.inf, math.nan])
+def test_ignored_voxels_count_as_if_the_patch_ended_before_them(batch_dice: bool, poison: float) -> None:
+    annotated = torch.tensor([[True, True, False], [True, True, True]])
+    recipe = ALL_TERMS.with_changes(batch_dice=batch_dice)
+    logits, target = batch()
+    ignored = torch.zeros(2, 1, 8, 6, 4, dtype=torch.bool)
+    ignored[:, :, 5:] = True
+    part, part_terms = loss(logits[:, :, :5], target[:, :, :5], annotated, recipe, CLASSES)
+    whole = logits.detach().clone()
+    whole[:, :, 5:] += poison
+    total, terms = loss(whole.requires_grad_(), target, annotated, recipe, CLASSES, ignored)
+    assert total.item() == pytest.approx(part.item(), rel=1e-5)
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(
+        {name: float(value) for name, value in part_terms.items()}, rel=1e-5
+    )
+    total.backward()
+    assert whole.grad is not None
+    assert torch.count_nonzero(whole.grad[:, :, 5:]) == 0
+    assert torch.count_nonzero(whole.grad[annotated][:, :5]) > 0
+
+
+def test_a_patch_of_ignored_voxels_alone_costs_nothing() -> None:
+    logits, target = batch()
+    coarse = torch.randn(2, 3, 4, 3, 2, requires_grad=True)
+    ignored = torch.ones(2, 1, 8, 6, 4, dtype=torch.bool)
+    total, _ = loss([logits, coarse], target, everything(), ALL_TERMS, CLASSES, ignored)
+    total.backward()
+    assert total.item() == 0
+    assert torch.count_nonzero(logits.grad) == torch.count_nonzero(coarse.grad) == 0
 
 
 def test_nothing_annotated_costs_nothing_and_still_has_a_graph() -> None:
@@ -101,8 +133,8 @@ def test_dice_over_the_batch_pools_the_samples_that_are_annotated() -> None:
     p, t = torch.sigmoid(logits.detach()), target.float()
     pooled = 1 - 2 * (p * t)[:, 0].sum() / (p + t)[:, 0].sum()
     alone = 1 - 2 * (p * t)[0, 2].sum() / (p + t)[0, 2].sum()
-    assert float(terms["dice_liver"]) == pytest.approx(float(pooled), rel=1e-5)
-    assert float(terms["dice_kidney"]) == pytest.approx(float(alone), rel=1e-5)
+    assert float(terms["dice_loss_liver"]) == pytest.approx(float(pooled), rel=1e-5)
+    assert float(terms["dice_loss_kidney"]) == pytest.approx(float(alone), rel=1e-5)
 
 
 def test_two_halves_of_a_batch_average_to_the_whole() -> None:

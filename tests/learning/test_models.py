@@ -153,6 +153,16 @@ def test_a_file_that_was_cut_is_refused(kept: float, saved: Path) -> None:
         load_model(saved)
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
+def test_a_weight_that_changed_on_the_disk_is_noticed(place: float, saved: Path) -> None:
+    data = bytearray(saved.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    data[start + int(place * (len(data) - start))] ^= 4
+    saved.write_bytes(data)
+    with pytest.raises(FileError, match=r"is damaged.*checksum"):
+        load_model(saved)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -180,6 +190,42 @@ def _rewrite(path: Path, tensors: dict[str, torch.Tensor] | None = None, **chang
         about = json.loads(file.metadata()["synthoma"])
     kept = load_file(path) if tensors is None else tensors
     save_file(kept, path, metadata={"synthoma": json.dumps({**about, **changes})})
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"name": "os:system"},
+        {"name": "monai.networks.nets.UNet"},
+        {"name": "unet", "_target_": "os.system"},
+        {"name": "unet", "width": 10**9},
+        {"name": "swinunetr-base", "width": 960},
+    ],
+)
+def test_a_model_names_networks_that_come_along_and_nothing_else(network: dict[str, Any], saved: Path) -> None:
+    spec = tiny_model().spec.as_dict() | {"network": network}
+    _rewrite(saved, spec=spec)
+    with pytest.raises(FileError, match="cannot be understood"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", "liver\n"])
+def test_a_class_that_would_be_a_path_is_refused(name: str, saved: Path) -> None:
+    _rewrite(saved, spec=tiny_model().spec.as_dict() | {"classes": ["liver", name]})
+    with pytest.raises(FileError, match=r"cannot be understood; found .*a class of a model"):
+        load_model(saved)
+
+
+def test_a_network_larger_than_its_weights_takes_no_memory(saved: Path) -> None:
+    from resource import RUSAGE_SELF, getrusage
+
+    largest = getrusage(RUSAGE_SELF).ru_maxrss
+    # 256 features at depth 7 are some 10^10 weights
+    network = {"name": "unet", "width": 256, "depth": 7}
+    _rewrite(saved, spec=tiny_model().spec.as_dict() | {"network": network, "patch": [128, 64, 64]})
+    with pytest.raises(FileError, match="of another network"):
+        load_model(saved)
+    assert getrusage(RUSAGE_SELF).ru_maxrss - largest < 1_000_000  # kB
 
 
 def test_weights_of_another_network_are_refused_with_three_names(saved: Path) -> None:

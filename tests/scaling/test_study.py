@@ -12,7 +12,7 @@ from cohorts import cohort, fail_at_eight, pretend
 
 from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
-from synthoma.errors import CaseError, RecipeError, RunError
+from synthoma.errors import CaseError, FailedCasesError, RecipeError, RunError
 from synthoma.recipe import make_recipe
 from synthoma.runs import read_run
 from synthoma.scaling.outputs import finish_study, plan_study
@@ -81,7 +81,9 @@ def test_a_patient_on_both_sides_is_refused(data: Dataset, tmp_path: Path) -> No
         type(c)(c.id, c.image, c.masks, "sick0" if c.id == "test1" else c.id, c.dataset, c.attributes) for c in data
     ]
     leaky = Dataset(data.root, data.layout, data.name, tuple(twin))
-    with pytest.raises(CaseError, match=r"sick0: patient sick0 is trained and tested on; found test1"):
+    with pytest.raises(
+        CaseError, match=r"one patient is on two sides: sick0 \(train and val\) and test1 \(test\); found 1 such pairs"
+    ):
         find_sides(leaky, QUICK, tmp_path / "splits.json")
 
 
@@ -98,6 +100,32 @@ def test_a_side_that_is_not_there_is_refused(data: Dataset) -> None:
     with pytest.raises(CaseError, match="no case in ood"):
         find_sides(some, QUICK.with_changes(tests={"ood": "x"}))
     assert list(find_sides(some, QUICK).tests) == ["test"]
+
+
+def test_a_metric_that_is_not_computed_is_refused_with_those_that_are() -> None:
+    with pytest.raises(RecipeError, match=r"nsd_3mm is not computed: evaluate.tolerances_mm gives nsd_2mm"):
+        make_recipe(StudyRecipe, {"metric": "nsd_3mm"})
+    assert make_recipe(StudyRecipe, {"metric": "nsd_3mm", "evaluate": {"tolerances_mm": [3.0]}}).metric == "nsd_3mm"
+
+
+def test_broken_cases_are_refused_before_any_point_unless_they_are_allowed(data: Dataset, tmp_path: Path) -> None:
+    broken = replace(data, faults=(CaseError("no scan", case="c1"), CaseError("no table", case="c2")))
+    few = QUICK.with_changes(counts=(2,), seeds=1)
+    with pytest.raises(FailedCasesError, match=r"2 of 18 cases cannot be used: c1: no scan \| c2: no table"):
+        run_study(few, broken, tmp_path / "run", trainer=pretend, allow_failures=1)
+    assert not (tmp_path / "run").exists()
+    assert len(run_study(few, broken, tmp_path / "run", trainer=pretend, allow_failures=2)) == 2
+
+
+def test_a_test_case_without_the_organ_given_is_refused_before_any_point(data: Dataset, tmp_path: Path) -> None:
+    given = QUICK.with_changes(train={"organs": ["liver"], "segment": {"inside_organ": "given"}})
+    cases = [
+        replace(case, masks={"liver_lesion": case.masks["liver_lesion"]}) if case.id == "test0" else case
+        for case in data
+    ]
+    with pytest.raises(CaseError, match=r"test0: no mask of the liver.*inside_organ=predicted"):
+        run_study(given, replace(data, cases=tuple(cases)), tmp_path / "run", trainer=pretend)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_splits_they_are_drawn(data: Dataset, tmp_path: Path) -> None:

@@ -8,18 +8,17 @@ import pytest
 
 from synthoma.cases import Case
 from synthoma.evaluation.scoring import EvaluateRecipe, score_case
-from synthoma.learning.models import load_model, models_in_the_box
+from synthoma.learning.models import BOX, load_model, models_in_the_box
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.phantom.hospitals import Hospital
 from synthoma.reading import read_case
 from synthoma.segmentation.infer import segment
-from synthoma.segmentation.outputs import BOX
 
 QUICK = EvaluateRecipe(distances=False, tolerances_mm=(2.0,))
 
 
 def scores_of(case: Case) -> dict[str, float | None]:
-    model = load_model("liver-small", box=BOX)
+    model = load_model("liver-small")
     masks = segment(model, case.read_image(), device="cpu").masks
     known = Case(case.id, case.image, {name: case.masks[name] for name in masks if name in case.masks})
     rows = score_case(known, Case(case.id, case.image, masks), QUICK).rows
@@ -27,11 +26,11 @@ def scores_of(case: Case) -> dict[str, float | None]:
 
 
 def test_every_model_in_the_box_is_small_and_says_where_it_comes_from() -> None:
-    names = models_in_the_box(BOX)
+    names = models_in_the_box()
     assert "liver-small" in names
     for name in names:
         assert (BOX / f"{name}.safetensors").stat().st_size < 8_000_000
-        record = load_model(name, box=BOX).record
+        record = load_model(name).record
         assert record["name"] == name
         assert record["data"]["real_tumor_labels"] == 0
         assert record["training"]["recipe"]["organs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def recipe(**changes: Any) -> TrainRecipe:
 
 def learn(folder: Path, settings: TrainRecipe, cases: Sequence[Case] = (ILL,), **others: Any) -> Model:
     validation, start = others.pop("validation", ()), others.pop("start", None)
-    data = training_data(settings, cases, validation, folder.parent / "cache", 0, start)
-    with open_run(folder, "train", settings) as run:
+    data = training_data(settings, cases, validation, folder.parent / "cache", 0)
+    data = replace(data, start=start, allow_failures=others.pop("allow_failures", 0))
+    with open_run(folder, "train", settings, growing="steps") as run:
         return train(settings, data, run, ALONE, **others)
 
 
@@ -136,8 +138,8 @@ def test_a_class_without_annotation_learns_nothing(tmp_path: Path) -> None:
     settings = recipe(batch=1)
     others = [ILL, scan("unknown", 40.0, annotated=False)]
     learn(tmp_path / "run", settings, others)
-    assert any("dice_liver_lesion" not in line for line in metrics(tmp_path / "run"))
-    assert all("dice_liver" in line for line in metrics(tmp_path / "run"))
+    assert any("dice_loss_liver_lesion" not in line for line in metrics(tmp_path / "run"))
+    assert all("dice_loss_liver" in line for line in metrics(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_what_cannot_be_learned_is_refused(
 def test_cases_said_to_be_healthy_can_host_tumors(tmp_path: Path) -> None:
     settings = recipe(healthy=["a"], synthesis={"probability": 1.0})
     learn(tmp_path / "run", settings, [scan("a", annotated=False)])
-    assert all("dice_liver_lesion" in line for line in metrics(tmp_path / "run"))
+    assert all("dice_loss_liver_lesion" in line for line in metrics(tmp_path / "run"))
 
 
 def test_it_can_start_from_another_training(tmp_path: Path) -> None:

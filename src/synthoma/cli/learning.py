@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from synthoma.cli.app import (
     finish,
     say_once,
 )
+from synthoma.errors import listed
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
@@ -42,6 +43,7 @@ def train(
     workers: Annotated[int, typer.Option("--workers", help="Processes that make patches.")] = 0,
     threads: Threads = 1,
     changes: Overrides = [],  # noqa: B006
+    allow_failures: AllowFailures = 0,
 ) -> None:
     """Train a segmentation on real tumors, on synthetic ones drawn anew in every epoch, or on both."""
     from synthoma.extras import need
@@ -53,9 +55,30 @@ def train(
 
     model = train_segmentation(
         read_train_recipe(recipe, changes), data, out, seed=seed, splits=splits, fold=fold, cache=cache,
-        start=start, device=device, workers=workers,
+        start=start, device=device, workers=workers, allow_failures=allow_failures,
     )  # fmt: skip
-    typer.echo(f"{model.record['steps']} steps: {out / MODEL}")
+    for line in _closing(model.record):
+        typer.echo(line)
+    typer.echo(f"model: {out / MODEL}")
+
+
+def _closing(record: dict[str, Any]) -> list[str]:
+    """What a training came to, in lines."""
+    figures, learned = record["figures"], record["data"]
+    lines = [
+        f"{record['steps']} steps on {len(learned['training'])} cases of {learned['patients']} patients,"
+        f" with {learned['real_tumors']} real tumors"
+    ]
+    if learned["left_out"]:
+        lines.append(f"{len(learned['left_out'])} cases were left out: {listed(learned['left_out'])}")
+    if figures["latest"]:
+        shown = ", ".join(
+            f"{name} {'undefined' if value is None else value}" for name, value in figures["latest"].items()
+        )
+        lines.append(f"last validation, of {len(learned['validation'])} cases: {shown}")
+    if figures["score"] is not None:
+        lines.append(f"best score: {figures['score']:.4f} at step {figures['step']}")
+    return lines
 
 
 @app.command()
@@ -82,9 +105,9 @@ def segment(
     from synthoma.commands import scans as commands
     from synthoma.learning.models import find_model
     from synthoma.segmentation.infer import SegmentRecipe, estimate_memory
-    from synthoma.segmentation.outputs import BOX, find_inputs, loaded
+    from synthoma.segmentation.outputs import find_inputs, loaded
 
-    settings, path = read_recipe(SegmentRecipe, recipe, changes), find_model(model, BOX)
+    settings, path = read_recipe(SegmentRecipe, recipe, changes), find_model(model)
     dataset, spec = find_inputs(scans, open_dataset), loaded(str(path), device).spec
     if dataset.cases:
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
@@ -109,7 +132,6 @@ def export(
     need("torch", extra="train")
     from synthoma.learning.models import load_model
     from synthoma.segmentation.export import export as write
-    from synthoma.segmentation.outputs import BOX
 
-    write(load_model(model, box=BOX), to, out)
+    write(load_model(model), to, out)
     typer.echo(str(out))

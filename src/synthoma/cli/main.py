@@ -14,7 +14,7 @@ import typer
 from synthoma.cli import data, generators, judging, learning, review, studies, tumors
 from synthoma.cli.app import GLOBAL, Interrupted, app
 from synthoma.engine.processes import ONE_THREAD
-from synthoma.errors import SynthomaError
+from synthoma.errors import FailedCasesError, SynthomaError
 
 # importing one gives the command what it holds
 ROOMS = (data, tumors, generators, learning, judging, studies, review)
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         app([*flags, *(word for word in words if word not in GLOBAL)], prog_name="synthoma")
     except SynthomaError as error:
         typer.echo(f"synthoma: {error}", err=True)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, FailedCasesError) else 2)
     except OSError as error:
         sys.exit(_say(error))
     except Interrupted as interruption:

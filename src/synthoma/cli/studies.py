@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import AllowFailures, Cluster, Data, Out, Overrides, RecipeName, Workers, app, finish
+from synthoma.cli.app import (
+    AllowFailures,
+    Cluster,
+    Data,
+    Out,
+    Overrides,
+    RecipeName,
+    Workers,
+    app,
+    finish,
+)
 
 
 @app.command()
@@ -31,7 +41,7 @@ def scale(
 
     done = studies.scale(
         read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes), data, out, splits=splits, device=device,
-        loaders=loaders, workers=workers, cluster=cluster,
+        loaders=loaders, workers=workers, cluster=cluster, allow_failures=allow_failures,
     )  # fmt: skip
     typer.echo(done.summary.get("answer", "No point is done, so there is no answer."))
     typer.echo(f"report: {out / REPORT}")

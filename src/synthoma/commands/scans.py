@@ -40,9 +40,9 @@ def segment(
     need("torch", extra="train")
     from synthoma.learning.models import find_model
     from synthoma.segmentation.infer import SegmentRecipe
-    from synthoma.segmentation.outputs import BOX, find_inputs, segment_case
+    from synthoma.segmentation.outputs import find_inputs, segment_case
 
-    settings, path, out = as_recipe(SegmentRecipe, recipe), find_model(model, BOX), Path(os.path.abspath(out))
+    settings, path, out = as_recipe(SegmentRecipe, recipe), find_model(model), Path(os.path.abspath(out))
     dataset = scans if isinstance(scans, Dataset) else find_inputs(Path(scans), open_dataset)
     facts = reading.input_facts(dataset, model=disk.digest(path), probabilities=str(probabilities))
     with runs.open_run(out, "segment", settings, inputs=facts) as run:

@@ -44,6 +44,7 @@ def map_cases(
     key: Callable[[Any], str] = attrgetter("id"),
     journal: str = "records",
     reads: Callable[[Any], Reads] | None = None,
+    watch: Callable[[CaseRecord], None] | None = None,
 ) -> list[CaseRecord]:
     """The record of every case, in the order of `cases`, wherever and in whatever order they were done.
 
@@ -56,6 +57,7 @@ def map_cases(
     timeout_s: seconds that a case may take, None for any; its process is then ended, so with no workers the cases run
     in one. title: names the progress on stderr; without it there is none. key: case -> id, unique among `cases`.
     reads: case -> what it is made from, kept as a digest in its record; None if a case is made from nothing but itself.
+    watch: sees every record as it comes; what it raises ends the map.
     """
     pairs = [(key(case), case) for case in cases]
     _refuse_duplicates(pairs)
@@ -80,6 +82,8 @@ def map_cases(
                 stamped.append(stamp_line(record.case, stamp))
             records[record.case] = record
             advance(record.status == "failed")
+            if watch:
+                watch(record)
     ordered = [records[name] for name, _ in pairs]
     if run and written:
         _tell_changed(todo, records)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
@@ -21,20 +22,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from synthoma import disk
+from synthoma import anatomy, disk
 from synthoma.cases import Case, Label, Lesion, Source
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.engine.mapping import map_cases
-from synthoma.errors import CaseError, FileError
+from synthoma.engine.records import CaseRecord
+from synthoma.errors import CaseError, FailedCasesError, FileError
 from synthoma.learning.entry import HU, LABELS, POINTS, RECORD, Entry, read_tables, tables_name
 from synthoma.learning.gridding import GridMasks, Spacing, find_places, paint, training_grid
+from synthoma.learning.storing import CacheError, as_npy, as_store, placed, write
 from synthoma.volume import Array, Box, Geometry, Volume
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the same case would come out otherwise: older entries are then built anew
-# Of int16 CT a random 96^3 crop takes 1.5 ms with these, and the file half the size of its voxels.
-_CHUNK, _BLOCK = 64, 16
+FORMAT = 2  # raise it when the same case would come out otherwise: older entries are then built anew
 
 
 class Preparing(Protocol):
@@ -54,45 +55,69 @@ def build_cache(
     augment: Preparing | None = None,
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
+    allow_failures: int = 0,
 ) -> list[Entry]:
-    """The cached cases, in order; those that fail are left out, each with a warning that says why.
+    """The cached cases, in order.
 
     What is there and whole is used as it is, a damaged entry is rebuilt, with a warning. Scans are turned to RAS+
     axes and resampled as `Volume.to` does (linear, no smoothing before); masks by majority. spacing_mm: one number
     or three; 0 or None keeps the scan's own. augment: its tables are added; the voxels stay. workers, cluster: as in
-    `map_cases`. Raises `CaseError` if every case fails.
+    `map_cases`. Raises `FailedCasesError` with the reasons if more than `allow_failures` cases fail, or all; up to
+    that many are left out, each with a warning. Raises `CacheError` if the folder cannot be written or is full.
     """
     cases = list(cases)
     place = Path(os.path.abspath(folder))
     task = partial(cache_case, folder=place, spacing_mm=spacing_mm, augment=augment)
-    entries, failures = [], []
-    for case, record in zip(
-        cases, map_cases(task, cases, workers=workers, cluster=cluster, title="cache"), strict=True
-    ):
+    records = map_cases(task, cases, workers=workers, cluster=cluster, title="cache", watch=_refuse_stopped)
+    entries, failures = [], {}
+    for case, record in zip(cases, records, strict=True):
         if record.status == "failed":
-            log.warning("%s cannot be cached and is left out: %s", case.id, record.error)
-            failures.append(record)
+            failures[case.id] = record.error
+            log.warning("%s cannot be cached: %s", case.id, record.error)
             continue
         if record.result["damaged"]:
             log.warning("%s: the cache was damaged and is rebuilt: %s", case.id, record.result["damaged"])
         entries.append(read_entry(place / record.result["folder"], case))
-    if failures and not entries:
-        raise CaseError(f"none of {len(cases)} cases can be cached", found=failures[0].error, case=failures[0].case)
+    refuse_failures(failures, len(cases), allow_failures)
     return entries
 
 
+def refuse_failures(failures: Mapping[str, str], cases: int, allowed: int) -> None:
+    """`FailedCasesError` if more of so many cases failed than are allowed to, or all. failures: case -> why."""
+    if not failures or (len(failures) <= allowed and len(failures) < cases):
+        return
+    reasons = [why if why.startswith(f"{case}: ") else f"{case}: {why}" for case, why in failures.items()]
+    more = f" | and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    raise FailedCasesError(
+        f"{len(failures)} of {cases} cases cannot be used: " + " | ".join(reasons[:5]) + more,
+        expected=f"at most {allowed}",
+        fix=f"mend them, or go on without them: --allow-failures {len(failures)}" if len(failures) < cases else None,
+    )
+
+
+def _refuse_stopped(record: CaseRecord) -> None:
+    if "stopped" in record.result:
+        raise CacheError(record.result["stopped"])
+
+
 def cache_case(case: Case, folder: Path, spacing_mm: Spacing, augment: Preparing | None = None) -> dict[str, Any]:
-    """One case into the cache: the name of its folder, whether it was built, and what was damaged if anything."""
+    """One case into the cache: the name of its folder, whether it was built, and what was damaged if anything.
+
+    If the folder cannot be written it is `stopped`, and why: no other case will fare better.
+    """
     name = entry_name(case, spacing_mm)
     target = folder / name
-    with _locked(folder, name):
-        damaged = check_entry(target)
-        masks = None
-        if damaged is not None:
-            masks = _build(case, target, spacing_mm)
-        if augment is not None:
-            faulty = _add_tables(case, target, spacing_mm, augment, masks)
-            damaged = damaged or faulty
+    masks = None
+    try:
+        with _locked(folder, name):
+            damaged = check_entry(target)
+            if damaged is not None:
+                masks = _build(case, target, spacing_mm)
+            if augment is not None:
+                faulty = _add_tables(case, target, spacing_mm, augment, masks)
+                damaged = damaged or faulty
+    except CacheError as error:
+        return {"stopped": str(error)}
     return {"folder": name, "built": masks is not None, "damaged": damaged or ""}
 
 
@@ -110,23 +135,27 @@ def entry_name(case: Case, spacing_mm: Spacing) -> str:
 
 
 def check_entry(folder: Path) -> str | None:
-    """None for a whole entry; else what is wrong with it, empty if there is none.
-
-    A file of the size and time it was written with is trusted; of any other the content is compared.
-    """
+    """None for a whole entry; else what is wrong with it, empty if there is none. Every byte is compared."""
     if not folder.exists():
         return ""
     try:
         record = disk.read_json(folder / RECORD)
-        for name, (size, changed, digest) in record["files"].items():
+        if record["digest"] != _digest_of(record):
+            return f"{RECORD} has other content than was written"
+        for name, (size, digest) in record["files"].items():
             found = (folder / name).stat()
             if found.st_size != size:
                 return f"{name} has {found.st_size} bytes instead of {size}"
-            if found.st_mtime_ns != changed and disk.digest(folder / name) != digest:
+            if disk.digest(folder / name) != digest:
                 return f"{name} has other content than was written"
-    except (OSError, FileError, KeyError, TypeError, ValueError) as error:
+    except (OSError, FileError, KeyError, TypeError, ValueError, AttributeError) as error:
         return str(error) or type(error).__name__
     return None
+
+
+def _digest_of(record: Mapping[str, Any]) -> str:
+    text = json.dumps({name: value for name, value in record.items() if name != "digest"}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def read_entry(folder: Path, case: Case) -> Entry:
@@ -158,23 +187,23 @@ def _build(case: Case, target: Path, spacing_mm: Spacing) -> GridMasks:
     labels = paint(masks, grid)
     lesions, places = find_places(case.id, data, labels, grid)
     stops = np.cumsum([len(points) for points in places.values()]).tolist()
-    with disk.atomic_folder(target) as part:
-        _store(data, part / HU)
-        _store(labels, part / LABELS)
-        np.save(part / POINTS, np.concatenate(list(places.values())))
+    with placed(target, lambda: check_entry(target) is None) as part:
+        part.mkdir()
+        files = {HU: as_store(data), LABELS: as_store(labels), POINTS: as_npy(np.concatenate(list(places.values())))}
         record = {
             "format": FORMAT,
             "case": case.id,
-            "shape": grid.shape,
+            "shape": list(grid.shape),
             "affine": grid.affine.tolist(),
-            "annotated": list(case.masks),
+            "annotated": [name for name in case.masks if name != anatomy.IGNORE],
             "lesions": [asdict(lesion) for lesion in lesions],
             "spans": {
                 place: (stop - len(points), stop) for (place, points), stop in zip(places.items(), stops, strict=True)
             },
-            "files": {name: _settle(part / name) for name in (HU, LABELS, POINTS)},
+            "files": {name: write(part / name, content) for name, content in files.items()},
         }
-        disk.write_json(part / RECORD, record)
+        record = json.loads(json.dumps(record))  # tuples become lists, as they are read
+        write(part / RECORD, json.dumps(record | {"digest": _digest_of(record)}, indent=1).encode())
     return masks
 
 
@@ -195,31 +224,11 @@ def _add_tables(
         masks = GridMasks(case, case.read_geometry(), entry.geometry)
     ct = Volume(entry.read_hu(Box.whole(entry.geometry.shape)), entry.geometry)
     tables = augment.prepare(ct, masks, case)
-    with disk.atomic(path) as part, part.open("wb") as file:
-        np.savez(file, **tables)  # type: ignore[arg-type]
+    content = io.BytesIO()
+    np.savez(content, **tables)  # type: ignore[arg-type]
+    with placed(path) as part:
+        write(part, content.getvalue())
     return damaged
-
-
-def _store(data: Array, path: Path) -> None:
-    """The array with its axes reversed, so that a Fortran-ordered one is written and read as it lies."""
-    import blosc2
-
-    turned = np.ascontiguousarray(data.T)
-    blosc2.asarray(
-        turned,
-        chunks=tuple(min(_CHUNK, n) for n in turned.shape),
-        blocks=tuple(min(_BLOCK, n) for n in turned.shape),
-        urlpath=str(path),
-        cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, nthreads=1),
-    )
-
-
-def _settle(path: Path) -> tuple[int, int, str]:
-    """Onto the disk, whatever happens to the machine next; size, time of change and digest."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, disk.digest(path)
 
 
 def _fingerprint(source: Source) -> Any:
@@ -260,7 +269,7 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / f".lock-{name[-2:]}").open("a")
     except OSError as error:
-        raise FileError(f"cannot write {folder}", found=error.strerror, fix="choose another cache folder") from error
+        raise CacheError(f"cannot write {folder}", found=error.strerror, fix="choose another --cache") from error
     with file:
         with suppress(OSError):  # a file system without locks: two runs then do the same work twice
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,8 @@ from synthoma.errors import FileError
 from synthoma.volume import PADDING_HU, Array, Box, Geometry
 
 HU, LABELS, POINTS, RECORD = "hu.b2nd", "labels.b2nd", "points.npy", "entry.json"
+CHUNK = 64  # of a store, along each axis: what is decompressed at once
+MOST_VOXELS = 2**33  # of a store: a scan of 2048^3
 _OPEN = 16  # stores that a process keeps open; one is some kilobytes until it is read
 
 
@@ -54,11 +58,7 @@ class Entry:
         An organ counts if it or every part of it has a mask; a lesion if it has one, or if the case is known to
         be healthy (`attributes["healthy"]`).
         """
-        if name in self.annotated:
-            return True
-        if anatomy.is_lesion(name):
-            return bool(self.attributes.get("healthy"))
-        return all(part in self.annotated for part in anatomy.organ(name).parts)
+        return annotates(self.annotated, self.attributes, name)
 
     def points(self, place: str) -> Array:
         """Voxels (n, 3) to center patches on: of an organ (`liver`), a real tumor (`liver_lesion 2`), or `body`.
@@ -77,7 +77,7 @@ class Entry:
         path = self.folder / name
         inside = box.clip(self.geometry.shape)
         try:
-            store = _open_store(path, _changed(path, self.case))
+            store = _open_store(path, _changed(path, self.case), self.geometry.shape[::-1], np.dtype(kind).str)
             # stored with the axes reversed, so that what is read is in Fortran order
             part = store[tuple(slice(low, high) for low, high in zip(*(end[::-1] for end in inside), strict=True))].T
         except (RuntimeError, ValueError, OSError) as error:
@@ -89,6 +89,15 @@ class Entry:
         return whole
 
 
+def annotates(masks: Container[str], attributes: Mapping[str, Any], name: str) -> bool:
+    """What `Entry.annotates` says of a case with these masks and attributes."""
+    if name in masks:
+        return True
+    if anatomy.is_lesion(name):
+        return bool(attributes.get("healthy"))
+    return all(part in masks for part in anatomy.organ(name).parts)
+
+
 def tables_name(name: str, attributes: Mapping[str, Any]) -> str:
     """The file of what an augment prepared: another one for other attributes, which it may go by (the phase)."""
     text = json.dumps([name, dict(attributes)], sort_keys=True, default=str)
@@ -96,25 +105,50 @@ def tables_name(name: str, attributes: Mapping[str, Any]) -> str:
 
 
 def read_tables(path: Path) -> dict[str, Array]:
-    """The arrays of a .npz, checked by its checksums; `FileError` if it is none, or damaged."""
+    """The arrays of a .npz, checked by its checksums; `FileError` if it is none, or damaged.
+
+    Nothing is read that the file's own size does not hold.
+    """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as members:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                raise ValueError("compressed members, which are never written here")
+            return {name.removesuffix(".npy"): _array_of(members.read(name)) for name in members.namelist()}
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise FileError(f"{path} is damaged", found=str(error)) from error
+
+
+def _array_of(content: bytes) -> Array:
+    """The array in the bytes of a .npy; `ValueError` if it holds objects or tells another size than it has."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    if kind.hasobject or math.prod(shape) * kind.itemsize != len(content) - file.tell():
+        raise ValueError(f"an array of {shape} in {len(content)} bytes")
+    file.seek(0)
+    array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
 # By time of change as well, so that an entry that was rebuilt is opened anew.
 @lru_cache(maxsize=_OPEN)
-def _open_store(path: Path, changed: int) -> Any:
+def _open_store(path: Path, changed: int, shape: tuple[int, ...], kind: str) -> Any:
+    """The store of this shape and type; another one, or one of large chunks, is a `ValueError`."""
     import blosc2
 
-    return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    store = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    chunks, blocks = getattr(store, "chunks", ()), getattr(store, "blocks", ())
+    if (getattr(store, "shape", None), str(getattr(store.dtype, "str", ""))) != (shape, kind) or max(
+        (*chunks, *blocks)
+    ) > CHUNK:
+        raise ValueError(f"a store of {getattr(store, 'shape', None)} {store.dtype} in chunks of {chunks}")
+    return store
 
 
 @lru_cache(maxsize=_OPEN)
 def _load_points(path: Path, changed: int) -> Array:
-    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+    return _array_of(path.read_bytes())
 
 
 @lru_cache(maxsize=_OPEN)

@@ -17,6 +17,7 @@ Spacing = float | Sequence[float] | None
 LEFT_OUT = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk")
 ORGAN_POINTS, LESION_POINTS, BODY_POINTS = 2000, 32, 2000
 BODY_HU = -200
+IGNORED = 255  # in a map of labels: voxels of `anatomy.IGNORE`, which nobody annotated
 
 
 def training_grid(scan: Geometry, spacing_mm: Spacing) -> Geometry:
@@ -58,14 +59,17 @@ def paint(masks: Mapping[str, Volume], grid: Geometry) -> NDArray[np.uint8]:
 
     masks: bool, on `grid`.
 
-    A kidney that is annotated as a whole gets the id of its first part.
+    A kidney that is annotated as a whole gets the id of its first part. What nobody annotated (`anatomy.IGNORE`) is
+    `IGNORED`, over everything else.
     """
     ids = dict(anatomy.STRUCTURES)
     ids |= {organ.name: ids[organ.parts[0]] for organ in anatomy.ORGANS.values() if organ.name not in ids}
     organs = {name for organ in anatomy.ORGANS.values() for name in organ.structures}
     known = [name for name in masks if name in ids and name not in LEFT_OUT]
+    known.sort(key=lambda name: (anatomy.is_lesion(name), name in organs, ids[name], name))
+    ids[anatomy.IGNORE] = IGNORED
     labels = np.zeros(grid.shape, np.uint8, order="F")
-    for name in sorted(known, key=lambda name: (anatomy.is_lesion(name), name in organs, ids[name], name)):
+    for name in [*known, *(name for name in masks if name == anatomy.IGNORE)]:
         if isinstance(masks, GridMasks):
             crop = masks.crops[name]
             if crop is not None:
@@ -91,7 +95,7 @@ def find_places(
             place = f"{organ.lesion} {lesion.index}"
             points = _sample(ranks[inside.slices] == lesion.index, LESION_POINTS, case, place)
             places[place] = points + np.asarray(lesion.box.lower, np.int16)
-    places["body"] = _sample(hu > BODY_HU, BODY_POINTS, case, "body")
+    places["body"] = _sample((hu > BODY_HU) & (labels != IGNORED), BODY_POINTS, case, "body")
     return lesions, places
 
 

@@ -30,7 +30,8 @@ def loader(
     """The batches of an epoch from step `start` on, and of the epochs after it: `epochs` in all.
 
     image: float32 (B, 1, I, J, K). target: uint8 (B, C, I, J, K). annotated: bool (B, C). synthetic: bool (B,).
-    case: ids. box: where each lies. index: of each in the epoch. epoch, step: of the batch. batch: patches of this
+    ignored: bool (B, 1, I, J, K), or None if no patch has ignored voxels. case: ids. box: where each lies. index: of
+    each in the epoch. epoch, step: of the batch. batch: patches of this
     process; rank `rank` of `world` takes every `world`-th of a step, so that all together see what one process
     with a batch of `batch * world` sees. workers: processes that make patches ahead; 0 makes them here. pin: in
     page-locked memory, for CUDA. An error in a worker is raised here, with its traceback and the case's id.
@@ -85,11 +86,19 @@ def collate(items: list[tuple[int, Patch]]) -> Batch:
         "image": torch.from_numpy(np.stack([patch.image for patch in patches])),
         "target": torch.from_numpy(np.stack([patch.target for patch in patches])),
         "annotated": torch.from_numpy(np.stack([patch.annotated for patch in patches])),
+        "ignored": _ignored(patches),
         "synthetic": torch.tensor([patch.synthetic for patch in patches]),
         "case": [patch.case for patch in patches],
         "box": [patch.box for patch in patches],
         "index": [index for index, _ in items],
     }
+
+
+def _ignored(patches: list[Patch]) -> torch.Tensor | None:
+    if all(patch.ignored is None for patch in patches):
+        return None
+    none = np.zeros(patches[0].image.shape, bool)
+    return torch.from_numpy(np.stack([none if patch.ignored is None else patch.ignored for patch in patches]))
 
 
 class _Stream(Dataset[tuple[int, Patch]]):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -25,7 +27,9 @@ from synthoma.errors import FileError, RunError
 from synthoma.recipe import Recipe
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+CHECKSUM = "checksum"  # the entry of a file's header that tells the bytes of its tensors
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # what people and schedulers send before they kill
+PATIENCE = timedelta(days=7)  # that processes of a team have for each other; a dead one is noticed at once
 _WARMING = 10  # the average follows closely for about ten times as many steps as this
 
 
@@ -84,11 +88,16 @@ def averaged(net: torch.nn.Module, decay: float) -> AveragedModel:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train together, and this one's device. Alone: rank 0 of 1."""
+    """The processes that train together, and this one's device. Alone: rank 0 of 1.
+
+    group: through which they wait for each other and tell each other, on CPUs and with all the time they need: while
+    the first one prepares cases, the others wait for hours. Gradients go through the default group, which does not.
+    """
 
     device: torch.device
     rank: int = 0
     size: int = 1
+    group: Any = None
 
     @property
     def is_rank_0(self) -> bool:
@@ -98,7 +107,7 @@ class Team:
     def wait(self) -> None:
         """Until every process has come here."""
         if self.size > 1:
-            torch.distributed.barrier()
+            torch.distributed.barrier(self.group)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""
@@ -109,7 +118,7 @@ class Team:
         if self.size == 1:
             return [data]
         found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, data)
+        torch.distributed.all_gather_object(found, data, self.group)
         return found
 
 
@@ -126,7 +135,7 @@ def open_team(device: str = "auto") -> Iterator[Team]:
         torch.cuda.set_device(chosen)
     torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Team(chosen, rank, size)
+        yield Team(chosen, rank, size, torch.distributed.new_group(backend="gloo", timeout=PATIENCE))
     finally:
         torch.distributed.destroy_process_group()
 
@@ -204,8 +213,13 @@ class Learner:
     average: AveragedModel | None = None
     step: int = 0
 
-    def save(self, path: Path | str, facts: Mapping[str, Any]) -> None:
-        """All of it in one safetensors file, whole or not at all; facts: JSON data that `restore` gives back."""
+    def save(
+        self, path: Path | str, facts: Mapping[str, Any], states: Sequence[Mapping[str, torch.Tensor]] = ()
+    ) -> None:
+        """All of it in one safetensors file, whole or not at all; facts: JSON data that `restore` gives back.
+
+        states: of the random generators of every process, by rank (`random_state`); this process's unless given.
+        """
         plain: dict[str, Any] = {}
         tensors = {f"net.{name}": weight for name, weight in self.net.state_dict().items()}
         if self.average is not None:
@@ -217,62 +231,107 @@ class Learner:
                     tensors[key] = value
                 else:
                     plain[key] = value
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for rank, state in enumerate(states or [random_state()]):
+            tensors |= {f"random.{rank}.{name}": value for name, value in state.items()}
         state = {"step": self.step, "scaler": self.scaler.state_dict(), "plain": plain, "facts": dict(facts)}
         write_tensors(path, tensors, {"state": json.dumps(state)})
 
-    def restore(self, path: Path | str) -> dict[str, Any]:
-        """Go on from a checkpoint; its facts. `FileError` if it is damaged or another network's."""
+    def restore(self, path: Path | str, rank: int = 0) -> dict[str, Any]:
+        """Go on from a checkpoint, with the random generators of this rank; its facts.
+
+        A rank that the checkpoint has no state of (more processes than before) keeps its own. Raises `FileError` if
+        the file is damaged or another network's.
+        """
         tensors, about = read_tensors(path)
         if "state" not in about:
             raise FileError(f"{path} is no checkpoint", fix="remove it to start again")
-        state = json.loads(about["state"])
         try:
+            state = json.loads(about["state"])
+            step, facts, scaler, plain = int(state["step"]), dict(state["facts"]), state["scaler"], state["plain"]
             self.net.load_state_dict(_part(tensors, "net."))
             if self.average is not None:
                 self.average.load_state_dict(_part(tensors, "average."))
             entries: dict[int, dict[str, Any]] = {}
-            for key, value in {**_part(tensors, "optimizer."), **_part(state["plain"], "optimizer.")}.items():
+            for key, value in {**_part(tensors, "optimizer."), **_part(plain, "optimizer.")}.items():
                 index, _, name = key.partition(".")
                 entries.setdefault(int(index), {})[name] = value
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.scaler.load_state_dict(scaler)
+            set_random_state(_part(tensors, f"random.{rank}."))
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileError(
-                f"{path} is the checkpoint of another network",
+                f"{path} is the checkpoint of another network, or damaged",
                 found=" ".join(str(error).split())[:200],
-                fix="choose another --out",
+                fix="choose another --out, or remove it to start again",
             ) from error
-        self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        self.step = state["step"]
-        facts: dict[str, Any] = state["facts"]
+        self.step = step
         return facts
 
 
+def random_state() -> dict[str, torch.Tensor]:
+    """The states of this process's generators, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Go on with these states; a device that is not among them keeps its own."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
 def write_tensors(path: Path | str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
-    """Tensors and strings as one safetensors file, whole or not at all."""
+    """Tensors and strings as one safetensors file, whole or not at all, with a checksum of the tensors."""
     # clone: safetensors refuses tensors that share memory, as an average without a step yet does
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic(path) as part:
-        part.write_bytes(save(plain, dict(about)))  # save_file would keep the file from other users
+        # save_file would keep the file from other users
+        part.write_bytes(_in_order(save(plain, {**about, CHECKSUM: _checksum(plain)})))
+
+
+def _in_order(file: bytes) -> bytes:
+    """A safetensors file with the strings of its header in order: the library writes them in any."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[start:]
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors, on the CPU, and the strings of a safetensors file; `FileError` for anything else.
 
-    Nothing is ever unpickled.
+    Nothing is ever unpickled. The checksum is compared; a file without one was not written here, or long ago.
     """
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise FileError(
             f"{path} is not a whole safetensors file", found=str(error), fix="remove it, or restore it from a copy"
         ) from error
+    if about.pop(CHECKSUM, None) not in (None, _checksum(tensors)):
+        raise FileError(
+            f"{path} is damaged", found="other weights than were written (by their checksum)",
+            fix="remove it, or restore it from a copy",
+        )  # fmt: skip
+    return tensors, about
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """32 hexadecimal digits that tell names, types, shapes and bytes."""
+    whole = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        whole.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def _part(entries: Mapping[str, Any], start: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from synthoma.recipe import Recipe
 
+_CERTAINLY_NOT = -1e4  # a logit whose probability, cross-entropy and gradient are 0 in float32
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -43,13 +44,16 @@ def loss(
     annotated: torch.Tensor,
     recipe: LossRecipe,
     classes: Sequence[str],
+    ignored: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss to minimize, and its unweighted terms by class at full resolution (`dice_liver`), detached.
+    """The loss to minimize, and its unweighted terms by class at full resolution (`dice_loss_liver`), detached.
 
     logits: (B, C, I, J, K), or a list of them from deep supervision, full resolution first; each counts half as much
     as the one before (arXiv:1904.08128), and a coarse one is compared with the share of target in its voxels.
     target: (B, C, I, J, K), bool or 0 and 1. annotated: (B, C) bool, best on the CPU (a GPU is waited for); where it
-    is False the target is not looked at and the gradient is exactly zero. classes: C names.
+    is False the target is not looked at and the gradient is exactly zero. classes: C names. ignored: (B, 1, I, J, K)
+    bool, voxels that take part in nothing, as if the patch ended there; a coarse voxel does not if any of its own does
+    not.
 
     The loss is a mean over all B x C, the annotated ones or not: a scan with few annotated classes weighs less, and
     the mean over processes that share a batch is the loss of the whole batch (except with `batch_dice`, which is each
@@ -65,32 +69,53 @@ def loss(
     total, terms = truth.new_zeros(()), dict[str, torch.Tensor]()
     with torch.autocast(truth.device.type, enabled=False):
         for head, weight in zip(heads, weights, strict=True):
-            share = truth if head.shape == truth.shape else functional.adaptive_avg_pool3d(truth, head.shape[2:])
-            value, found = _at_one_resolution(head.float(), share, known, recipe, classes)
+            share, out = truth, ignored
+            if head.shape != truth.shape:
+                share = functional.adaptive_avg_pool3d(truth, head.shape[2:])
+                out = None if ignored is None else functional.adaptive_max_pool3d(ignored.float(), head.shape[2:]) > 0
+            value, found = _at_one_resolution(head.float(), share, known, recipe, classes, out)
             total = total + weight / sum(weights) * value
             terms = terms or found
     return total, terms
 
 
 def _at_one_resolution(
-    logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor, recipe: LossRecipe, classes: Sequence[str]
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    known: torch.Tensor,
+    recipe: LossRecipe,
+    classes: Sequence[str],
+    ignored: torch.Tensor | None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     total = logits[:0].sum()  # an empty sum is 0 even where a logit is not finite, and keeps the graph
     found = {}
+    if ignored is not None:
+        # no probability and no target: nothing to sum in any term, and a gradient of exactly zero
+        logits, target = logits.masked_fill(ignored, _CERTAINLY_NOT), target.masked_fill(ignored, 0.0)
     for name, logit, truth, rows in zip(classes, logits.unbind(1), target.unbind(1), known.unbind(1), strict=True):
         if not rows.any():
             continue
         if not rows.all():
             logit, truth = logit[rows], truth[rows]
-        for term, weight, value in _terms(logit[:, None], truth[:, None], recipe):
+        counted = None if ignored is None else (~ignored[rows.to(ignored.device)]).float().mean()
+        for term, weight, value in _terms(logit[:, None], truth[:, None], recipe, counted):
             total = total + weight * len(logit) / known.numel() * value
-            found[f"{term}_{name}"] = value.detach()
+            found[f"{term}_loss_{name}"] = value.detach()
     return total, found
 
 
-def _terms(logits: torch.Tensor, target: torch.Tensor, recipe: LossRecipe) -> list[tuple[str, float, torch.Tensor]]:
-    """Name, weight and mean of each term that counts, for one class (B, 1, I, J, K)."""
+def _terms(
+    logits: torch.Tensor, target: torch.Tensor, recipe: LossRecipe, counted: torch.Tensor | None
+) -> list[tuple[str, float, torch.Tensor]]:
+    """Name, weight and mean of each term that counts, for one class (B, 1, I, J, K).
+
+    counted: the share of voxels that take part, over which means are taken; None for all.
+    """
     terms = []
+
+    def mean(value: torch.Tensor) -> torch.Tensor:
+        return value if counted is None else value / counted.clamp(min=1e-12)
+
     if recipe.dice:
         smooth = recipe.smooth
         # soft_label: the same as without where the target is 0 or 1, and right for the shares of coarse voxels
@@ -99,7 +124,7 @@ def _terms(logits: torch.Tensor, target: torch.Tensor, recipe: LossRecipe) -> li
     if recipe.cross_entropy:
         positive = logits.new_tensor(recipe.positive_weight)
         value = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=positive)
-        terms.append(("cross_entropy", recipe.cross_entropy, value))
+        terms.append(("cross_entropy", recipe.cross_entropy, mean(value)))
     if recipe.focal:
-        terms.append(("focal", recipe.focal, FocalLoss(gamma=recipe.focal_gamma)(logits, target)))
+        terms.append(("focal", recipe.focal, mean(FocalLoss(gamma=recipe.focal_gamma)(logits, target))))
     return terms

@@ -11,14 +11,20 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import nn
 
-from synthoma.errors import FileError, RecipeError
+from synthoma.errors import FileError, SynthomaError
 from synthoma.learning.loop import read_tensors, write_tensors
-from synthoma.learning.networks import NetworkRecipe, build_network, check_patch
+from synthoma.learning.networks import NetworkRecipe, build_network, check_patch, network_shapes
+from synthoma.names import require_plain
 from synthoma.recipe import Recipe
 
 MODEL = "model.safetensors"  # in a run folder
+BOX = Path(__file__).parents[1] / "segmentation" / "models"  # models that come with the program
 LARGEST_HALF = 65504.0
 _FORMAT = "synthoma model 1"
+
+
+Spacing = Annotated[float, Field(gt=0, le=1000)]
+Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class ModelSpec(Recipe):
@@ -29,15 +35,17 @@ class ModelSpec(Recipe):
     """
 
     network: NetworkRecipe = NetworkRecipe()
-    classes: tuple[str, ...] = Field(min_length=1)
-    spacing_mm: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    classes: tuple[str, ...] = Field(min_length=1, max_length=256)
+    spacing_mm: tuple[Spacing, Spacing, Spacing]
     window_hu: tuple[float, float]
-    patch: tuple[int, int, int]
+    patch: tuple[Side, Side, Side]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must differ from each other")
+        for name in self.classes:  # they become the names of files
+            require_plain(name, "a class of a model")
         if self.window_hu[0] >= self.window_hu[1]:
             raise ValueError("window_hu is (low, high), low first")
         check_patch(self.network, self.patch)
@@ -72,11 +80,12 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> None:
     write_tensors(path, tensors, {"synthoma": json.dumps(described(model), sort_keys=True)})
 
 
-def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box: Path | str | None = None) -> Model:
+def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box: Path | str = BOX) -> Model:
     """The model of a file, of a run folder, or of the box by its name: float32, in evaluation mode.
 
-    box: the folder of `models_in_the_box`. Nothing is ever unpickled: whatever is not a whole safetensors file of
-    ours is refused with a `FileError` that says what it is, and so are weights that do not fit the network.
+    box: the folder of models that are known by name. Nothing is ever unpickled or imported: whatever is not a whole
+    safetensors file of ours, with a network of `NETWORKS`, is refused with a `FileError` that says what it is, and so
+    are weights that do not fit the network, or are not those that were written.
     """
     path = find_model(path_or_name, box)
     try:
@@ -84,12 +93,14 @@ def load_model(path_or_name: Path | str, device: torch.device | str = "cpu", box
     except FileError as error:
         raise _not_a_model(path, error) from error
     spec, record = _understood(path, strings)
+    _require_fitting(network_shapes(spec.network, len(spec.classes)), tensors, path)  # before memory is taken
     net = build_network(spec.network, len(spec.classes))
-    _fill(net, tensors, path)
+    for name, tensor in distinct_tensors(net).items():
+        tensor.copy_(tensors[name])
     return Model(net.to(device).eval(), spec, record)
 
 
-def models_in_the_box(folder: Path | str) -> tuple[str, ...]:
+def models_in_the_box(folder: Path | str = BOX) -> tuple[str, ...]:
     """Names of the models that came with the program, in order; none if the folder is absent."""
     return tuple(sorted(path.stem for path in Path(folder).glob("*.safetensors")))
 
@@ -111,7 +122,7 @@ def _fits_half(tensor: torch.Tensor) -> bool:
     return not tensor.numel() or float(tensor.abs().max()) <= LARGEST_HALF
 
 
-def find_model(path_or_name: Path | str, box: Path | str | None) -> Path:
+def find_model(path_or_name: Path | str, box: Path | str = BOX) -> Path:
     """The model file of a path, of a run folder, or of the box by its name; `FileError` if there is none."""
     path = Path(path_or_name)
     if path.is_dir():
@@ -120,8 +131,8 @@ def find_model(path_or_name: Path | str, box: Path | str | None) -> Path:
         return path / MODEL
     if path.is_file():
         return path
-    names = models_in_the_box(box) if box is not None else ()
-    if box is not None and str(path_or_name) in names:
+    names = models_in_the_box(box)
+    if str(path_or_name) in names:
         return Path(box) / f"{path_or_name}.safetensors"
     raise FileError(
         f"no model {path_or_name}",
@@ -160,16 +171,18 @@ def _understood(path: Path, strings: dict[str, str]) -> tuple[ModelSpec, dict[st
         )
     try:
         about = json.loads(strings["synthoma"])
-        if about["format"] != _FORMAT:
-            raise FileError(f"{path} is of another version", found=about["format"], expected=_FORMAT)
-        return ModelSpec.model_validate(about["spec"]), dict(about["record"])
-    except (ValueError, KeyError, TypeError, RecipeError) as error:
+        version = about["format"]
+        if version == _FORMAT:
+            return ModelSpec.model_validate(about["spec"]), dict(about["record"])
+    except (ValueError, KeyError, TypeError, RecursionError, SynthomaError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        fault = str(error) if isinstance(error, SynthomaError) else fault
         raise FileError(f"the header of {path} cannot be understood", found=fault) from error
+    raise FileError(f"{path} is of another version", found=version, expected=_FORMAT)
 
 
-def _fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """The network's own tensors overwritten, after all of them are known to fit."""
+def _require_fitting(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """`FileError` unless the tensors are those of the network, by name and shape."""
     own = distinct_tensors(net)
     faults = [f"{name} is missing" for name in own if name not in tensors]
     faults += [f"{name} is unknown" for name in tensors if name not in own]
@@ -181,5 +194,3 @@ def _fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise FileError(f"the weights in {path} are of another network", found=", ".join(faults[:3]) + more)
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])

@@ -59,6 +59,8 @@ class NetworkRecipe(Recipe):
             raise ValueError(f"depth {self.depth} does not suit {self.name}; it can have {_either(family.depths)}")
         if self.width is not None and self.width % family.width_step:
             raise ValueError(f"width {self.width} does not suit {self.name}; it must be n x {family.width_step}")
+        if self.width is not None and self.width > family.widest:
+            raise ValueError(f"width {self.width} does not suit {self.name}; it can be {family.widest} at most")
         return self
 
 
@@ -67,7 +69,8 @@ class Family:
     """One row of the table: a class, its arguments, and what it can vary.
 
     width, depth: what is published; each level has half the resolution of the one above. width_step: what the width
-    must be a multiple of. arguments(width, depth, channels, recipe) gives JSON, where `$dotted.name` is an object.
+    must be a multiple of, widest: the most it may be. sized: whether its class can be built without memory, for its
+    shapes alone. arguments(width, depth, channels, recipe) gives JSON, where `$dotted.name` is an object.
     """
 
     target: str
@@ -76,6 +79,8 @@ class Family:
     depth: int
     depths: tuple[int, ...] = (3, 4, 5, 6, 7)
     width_step: int = 1
+    widest: int = 1024
+    sized: bool = True
     deep_supervision: bool = False
     dropout: bool = True
 
@@ -181,7 +186,9 @@ def _mednext(
 
 
 def _swin(width: int) -> Family:
-    return Family("monai.networks.nets.SwinUNETR", _swinunetr, width, depth=6, depths=(6,), width_step=12)
+    return Family(
+        "monai.networks.nets.SwinUNETR", _swinunetr, width, depth=6, depths=(6,), width_step=12, widest=96, sized=False
+    )
 
 
 def _next(expansion: tuple[int, int, int, int], blocks: tuple[int, int, int, int]) -> Family:
@@ -247,6 +254,12 @@ def build_network(recipe: NetworkRecipe, channels: int) -> nn.Module:
     if recipe.deep_supervision:
         net.register_forward_hook(_full_resolution_first)
     return net
+
+
+def network_shapes(recipe: NetworkRecipe, channels: int) -> nn.Module:
+    """The network without numbers, which takes no memory however large it is; where that is not possible, whole."""
+    with torch.device("meta" if NETWORKS[recipe.name].sized else "cpu"):
+        return build_network(recipe, channels)
 
 
 def _object(value: Any) -> Any:

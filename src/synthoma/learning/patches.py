@@ -24,6 +24,7 @@ from synthoma.learning.augmentation import (
     to_image,
 )
 from synthoma.learning.entry import Entry
+from synthoma.learning.gridding import IGNORED
 from synthoma.learning.sampling import Balance, Places, SyntheticTumor, choose, find_all, turn_of
 from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
@@ -90,7 +91,8 @@ class Patch:
     """One training patch. box: where it lies in the case, before rotation and scaling.
 
     image: float32 (1, I, J, K) in [0, 1]. target: uint8 0 or 1 (C, I, J, K). annotated: bool (C,); where it is
-    False the target is unknown. synthetic: whether a synthetic tumor reaches into it.
+    False the target is unknown. synthetic: whether a synthetic tumor reaches into it. ignored: bool (1, I, J, K), the
+    voxels whose target is unknown though their case is annotated; None for none.
     """
 
     image: NDArray[np.float32]
@@ -100,6 +102,7 @@ class Patch:
     box: Box
     synthetic: bool
     augmentation: Augmentation
+    ignored: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +168,7 @@ class Patches:
             box=box,
             synthetic=_shows_any(drawn, entry, source, labels),
             augmentation=augmentation,
+            ignored=ignored[None] if (ignored := labels == IGNORED).any() else None,
         )
 
     @cached_property

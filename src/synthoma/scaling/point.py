@@ -35,7 +35,8 @@ Segmenter = Callable[[Case], Mapping[str, Volume]]  # a case -> masks on its sca
 class Plan:
     """What all points of a study share. cases: by id, those that take part; examples: boxes to keep predictions of.
 
-    trainer: training cases, task, plan, the point's run and a device -> what segments a scan.
+    trainer: training cases, task, plan, the point's run and a device -> what segments a case. allow_failures: how many
+    cases a point may do without.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Plan:
     device: str
     loaders: int
     trainer: Trainer
+    allow_failures: int = 0
 
     def seed_of(self, task: PointTask) -> int:
         """Of subset, weights, patches and tumors: that of its number, whatever the arm and the count."""
@@ -119,6 +121,7 @@ def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, 
     recipe = make_recipe(TrainRecipe, arm_training(plan.recipe.train, task.arm), "train")
     team, seed = Team(choose_device(device)), plan.seed_of(task)
     data = training_data(recipe, cases, (), plan.folder / CACHE, seed)
+    data = replace(data, allow_failures=plan.allow_failures)
     model = train(recipe, data, run, team, seed=seed, workers=plan.loaders)
     return lambda case: segment(model, case.read_image(), recipe.segment, team.device, case.read_organ).masks
 
@@ -148,7 +151,10 @@ def arm_training(table: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
 
 @contextmanager
 def free_device(device: str, folder: Path) -> Iterator[str]:
-    """The device to work on: of several GPUs one that no other point of this study uses, waited for if need be."""
+    """The device to work on: of several GPUs one that no other point of this study uses, waited for if need be.
+
+    The locks are of this host: points of one study may run on several that share its folder.
+    """
     count = 0
     if device in ("auto", "cuda"):
         count = int(need("torch", extra="train").cuda.device_count())

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from synthoma import anatomy
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.evaluation.figures import METRICS, metric
-from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.evaluation.scoring import EvaluateRecipe, nsd_name
 from synthoma.recipe import Recipe
 from synthoma.scaling.results import FitRecipe
 
@@ -63,6 +63,11 @@ class StudyRecipe(Recipe):
             raise ValueError("counts are given from the smallest to the largest")
         if self.metric not in BOUNDED and not self.metric.startswith("nsd_"):
             raise ValueError(f"no curve is known for {self.metric}; known: {', '.join(BOUNDED)}, nsd_2mm and the like")
+        computed = [nsd_name(tolerance) for tolerance in self.evaluate.tolerances_mm]
+        if self.metric.startswith("nsd_") and self.metric not in computed:
+            raise ValueError(
+                f"metric {self.metric} is not computed: evaluate.tolerances_mm gives {', '.join(computed) or 'none'}"
+            )
         return self
 
     @property

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from synthoma import disk, files
+from synthoma import anatomy, disk, files
 from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.engine.mapping import map_cases
 from synthoma.engine.records import CaseRecord, require_unchanged
+from synthoma.errors import CaseError
+from synthoma.learning.cache import refuse_failures
+from synthoma.learning.entry import annotates
 from synthoma.runs import open_run
 from synthoma.scaling.outputs import DESIGN, KIND, finish_study
 from synthoma.scaling.point import EXAMPLES, Plan, Trainer, complete_training, run_point, train_network
@@ -38,6 +41,7 @@ def run_study(
     loaders: int = 0,
     inputs: Mapping[str, str] | None = None,
     trainer: Trainer = train_network,
+    allow_failures: int = 0,
 ) -> list[CaseRecord]:
     """The record of every point; findings, plots and the report are in the run folder `out`.
 
@@ -45,17 +49,22 @@ def run_study(
     checkpoint, one that failed is tried again. splits: a file of `datasets.splits`, instead of the data set's own.
     workers, cluster: points at a time, as in `map_cases`; of several GPUs each point has one. loaders: processes that
     make patches, of each point. inputs: what the run's record says of the data. trainer: what makes a segmenter of
-    training cases. Raises `CaseError` for a grid that the cases cannot fill, and a patient on both sides.
+    training cases. allow_failures: so many cases may be broken, in the data set and in each point. Raises `CaseError`
+    for a grid that the cases cannot fill, a patient on both sides, or a test case without the organ that tumors are
+    looked for in, and `FailedCasesError` for too many cases that could not be opened; all before a run is begun.
     """
     out = Path(os.path.abspath(out))
+    failed = {fault.case or f"({number})": str(fault) for number, fault in enumerate(dataset.faults, 1)}
+    refuse_failures(failed, len(failed) + len(dataset), allow_failures)
     if trainer is train_network:
         recipe = recipe.with_changes(train=complete_training(recipe.train, recipe.arms()))
     sides = find_sides(dataset, recipe, splits)
+    _require_organs(dataset, sides, recipe)
     facts = {"data": str(dataset.root), **(inputs or {}), "splits": sides.splits}
     with open_run(out, KIND, recipe, recipe.seed, facts) as run:
         require_unchanged(run, _members(dataset, sides).values(), Case.reads)
         plan = Plan(out, recipe, _members(dataset, sides), sides, _keep_examples(dataset, sides, recipe, out), device,
-                    loaders, trainer)  # fmt: skip
+                    loaders, trainer, allow_failures - len(failed))  # fmt: skip
         tasks = list(recipe.points())
         disk.write_json(out / DESIGN, {"sides": sides.as_dict(), "points": [task.id for task in tasks]})
         records = map_cases(
@@ -64,6 +73,21 @@ def run_study(
         if any(record.status == "done" for record in records):
             run.note(**finish_study(out))
     return records
+
+
+def _require_organs(dataset: Dataset, sides: Sides, recipe: StudyRecipe) -> None:
+    """`CaseError` if tumors are looked for inside the organ given with a test case, and one has none."""
+    if recipe.train.get("segment", {}).get("inside_organ") != "given":
+        return
+    organs = [organ.name for organ in anatomy.ORGANS.values() if organ.name in recipe.train.get("organs", ["liver"])]
+    for case in (dataset[name] for ids in sides.tests.values() for name in ids):
+        for organ in organs:
+            if not annotates(case.masks, case.attributes, organ):
+                raise CaseError(
+                    f"no mask of the {organ}, which tumors are looked for in (train.segment.inside_organ = 'given')",
+                    case=case.id,
+                    fix="say --set train.segment.inside_organ=predicted",
+                )
 
 
 def _members(dataset: Dataset, sides: Sides) -> dict[str, Case]:

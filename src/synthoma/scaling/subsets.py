@@ -10,12 +10,13 @@ from typing import Any
 from synthoma.cases import Case, find_lesions
 from synthoma.datasets.catalog import read_catalog
 from synthoma.datasets.layouts.opening import Dataset
-from synthoma.datasets.splits import Splits, draw_splits, read_splits
+from synthoma.datasets.splits import Fold, Splits, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.seeds import seed_for
+from synthoma.training.data import CATALOG, refuse_leaks
 
-CATALOG, SPLITS = "catalog.parquet", "splits.json"
+SPLITS = "splits.json"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def find_sides(dataset: Dataset, recipe: StudyRecipe, splits: Path | None = None
     known = {case for fold in drawn.folds for case in (*fold.train, *fold.val)} - tested
     pool = [case for case in dataset.cases if case.id in known]
     patients = {case.id: case.patient for case in dataset.cases}
-    _refuse_leaks(dataset, {case.id for case in pool}, tested, patients)
+    refuse_leaks(Splits((Fold(tuple(case.id for case in pool), ()),), tuple(sorted(tested))), dataset)
     sick = with_tumors(dataset, [case for case in dataset.cases if case.id in known | tested], recipe.lesion)
     for name, ids in tests.items():
         if not sick & set(ids):
@@ -118,28 +119,3 @@ def _tests(dataset: Dataset, recipe: StudyRecipe, splits: Splits) -> dict[str, t
     if not asked:
         raise CaseError("the splits hold nothing back to test on", fix="draw them with a share for test")
     return {name: there[name] for name in asked}
-
-
-def _refuse_leaks(dataset: Dataset, pool: set[str], tested: set[str], patients: Mapping[str, str]) -> None:
-    """No patient, and no scan under two names, on both sides."""
-    theirs = {patients[case]: case for case in sorted(tested) if case in patients}
-    for case in sorted(pool):
-        if patients[case] in theirs:
-            raise CaseError(
-                f"patient {patients[case]} is trained and tested on",
-                case=case,
-                found=f"{theirs[patients[case]]} among the test cases",
-                fix="draw splits by patient",
-            )
-    path = dataset.root / CATALOG
-    if not path.is_file():
-        return
-    # copies only: `validate` also finds scans that were resampled or turned, which takes longer
-    pairs = list(zip(*read_catalog(path).fingerprints(), strict=True))
-    seen = {picture: name for name, picture in pairs if name in tested}
-    for name, picture in pairs:
-        if name in pool and picture in seen:
-            raise CaseError(
-                "one scan is trained and tested on", case=name, found=f"the same as {seen[picture]}",
-                fix="draw splits with their duplicates told",
-            )  # fmt: skip

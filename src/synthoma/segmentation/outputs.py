@@ -25,7 +25,6 @@ from synthoma.segmentation.memory import gigabytes
 from synthoma.segmentation.structures import Tumors
 from synthoma.volume import Geometry, Volume
 
-BOX = Path(__file__).parent / "models"  # models that come with the program
 SCORES, PROBABILITIES = "scores", "probabilities"
 
 
@@ -119,7 +118,7 @@ def segment_case(
 @lru_cache(maxsize=1)
 def loaded(model: str, device: str) -> Model:
     """The model of a file, a run folder or a name in the box, on its device; kept for the next case."""
-    return load_model(model, choose_device(device), BOX)
+    return load_model(model, choose_device(device))
 
 
 def _refuse_large(model: Model, scan: Geometry, most_gb: float, recipe: SegmentRecipe, device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthoma import anatomy
 from synthoma.learning.loop import OptimizerRecipe, Precision
@@ -19,14 +19,16 @@ from synthoma.segmentation.infer import SegmentRecipe
 class TrainRecipe(Recipe):
     """How to train.
 
-    organs: one output for each, which holds its tumors too, and one for its tumors. steps: of the optimizer. batch:
-    patches a step (and process); after `patches.per_epoch` of them every case has other synthetic tumors.
-    synthesis: which tumors are put into healthy tissue (a synthesis recipe; its `probability` is that of a case to
-    get some in an epoch); without it there are none. healthy: data sets or cases whose organs are known to bear no
-    tumor though no tumor mask says so; `*` for all. precision: of the network's arithmetic. average: decay of the
-    average of weights that becomes the model; 0 takes the last weights. validation: share of patients held back where
-    no splits are given; validate_every: in epochs, 0 never; patience: validations without a better score after which
-    training ends, 0 never ends early. checkpoint_every: in steps. pictures_every: in epochs, 0 never.
+    organs: one output for each, which holds its tumors too, and one for its tumors. steps: of the optimizer; more of
+    them than a finished run had go on from it. batch: patches a step (and process); after `patches.per_epoch` of them
+    every case has other synthetic tumors. synthesis: which tumors are put into healthy tissue (a synthesis recipe; its
+    `probability` is that of a case to get some in an epoch); without it, or with `none`, there are none. healthy: data
+    sets or cases whose organs are known to bear no tumor though no tumor mask says so; `*` for all. precision: of the
+    network's arithmetic. average: decay of the average of weights that becomes the model; 0 takes the weights
+    themselves. validation: share of patients held back where no splits are given; validate_every: in epochs, 0 never;
+    patience: validations without a better score after which training ends; the weights of the best validation then
+    become the model, ended early or not. 0 never ends early, and takes those of the last step. checkpoint_every: in
+    steps. pictures_every: in epochs, 0 never.
     """
 
     organs: tuple[Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"], ...] = ("liver",)
@@ -50,12 +52,20 @@ class TrainRecipe(Recipe):
     log_every: int = Field(10, ge=1)
     tensorboard: bool = True
 
+    @field_validator("synthesis", mode="before")
+    @classmethod
+    def _none(cls, table: Any) -> Any:
+        return None if table == "none" else table  # TOML has no word for it
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.organs or len(set(self.organs)) < len(self.organs):
             raise ValueError("organs needs at least one organ, and each once")
         if not self.patches.spacing_mm:
             raise ValueError("patches.spacing_mm must be above 0: the scans of a training have one spacing")
+        if self.patches.per_epoch < self.batch:
+            raise ValueError(f"patches.per_epoch {self.patches.per_epoch} is less than a batch of {self.batch}")
+        self.spec()  # the network takes such patches
         return self
 
     @property

@@ -15,7 +15,8 @@ import torch
 
 from synthoma import pictures
 from synthoma.disk import write_json
-from synthoma.errors import RecipeError, RunError
+from synthoma.errors import RunError
+from synthoma.learning.display import Show, show_training
 from synthoma.learning.entry import Entry
 from synthoma.learning.loader import loader, steps_per_epoch
 from synthoma.learning.loop import (
@@ -25,46 +26,58 @@ from synthoma.learning.loop import (
     choose_precision,
     make_optimizer,
     memory_advice,
+    random_state,
     rate_at,
     stop_requests,
     write_tensors,
 )
 from synthoma.learning.losses import loss
 from synthoma.learning.metrics import Metrics
-from synthoma.learning.models import MODEL, Model, save_model
-from synthoma.learning.networks import build_network
+from synthoma.learning.models import MODEL, Model, load_model, save_model
+from synthoma.learning.networks import build_network, count_parameters
 from synthoma.learning.patches import Patches
 from synthoma.runs import Run
-from synthoma.segmentation.preparation import TrainingData, described, prepare
+from synthoma.seeds import seed_for
+from synthoma.segmentation.preparation import TrainingData, prepare
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.segmentation.validation import Score, compared, validate
 from synthoma.volume import Geometry, Volume
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT, PICTURES, BAD_BATCH = "checkpoint.safetensors", "pictures", "bad_batch"
+CHECKPOINT, BEST, PICTURES, BAD_BATCH = "checkpoint.safetensors", "best.safetensors", "pictures", "bad_batch"
 LAYOUT = torch.channels_last_3d  # a fifth faster on CPUs too
 
 
 def train(
-    recipe: TrainRecipe, data: TrainingData, run: Run | None, team: Team, *, seed: int = 0, workers: int = 0
+    recipe: TrainRecipe,
+    data: TrainingData,
+    run: Run | None,
+    team: Team,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    title: str = "",
 ) -> Model:
     """The trained model, also written to the run folder; a run that was interrupted goes on at its last checkpoint.
 
     run: the open run folder of the team's first process, None in the others. workers: processes that make patches;
-    how many there are changes nothing but the speed.
+    how many there are changes nothing but the speed. title: names the progress on stderr; without it there is none.
 
-    Interrupted by a signal it saves, and raises `KeyboardInterrupt`. Raises `CaseError` if there is nothing to learn
-    from, `RecipeError` for a model to start from that is another one, and `RunError` if the loss is not finite (the
-    batch is written beside the checkpoint) or memory is short.
+    Interrupted by a signal it saves, and raises `KeyboardInterrupt`. Raises what `prepare` raises if there is nothing
+    to learn from, and `RunError` if the loss is not finite (the batch is written beside the checkpoint), memory is
+    short, or the checkpoint is of other cases.
     """
-    entries, held = prepare(recipe, data, workers, team)
-    patches = Patches(entries, recipe.patches, recipe.classes, data.augment, seed)
+    cases = prepare(recipe, data, workers, team)
+    patches = Patches(cases.entries, recipe.patches, recipe.classes, data.augment, seed)
+    log.info("%d cases to learn from, %d to validate on", len(cases.entries), len(cases.held))
 
     torch.manual_seed(seed)
     net = build_network(recipe.network, len(recipe.classes))
     if data.start is not None:
-        _start_from(data.start, net, recipe)
+        net.load_state_dict(data.start.net.state_dict())
+    if not team.is_rank_0:
+        torch.manual_seed(seed_for(seed, "rank", team.rank) % 2**63)  # dropout of its own, weights alike
     net = net.to(team.device, memory_format=LAYOUT)
     precision = choose_precision(recipe.precision, team.device)
     learner = Learner(
@@ -75,21 +88,22 @@ def train(
     )
     judged = net if learner.average is None else learner.average.module
     origin = {"start": data.start.record} if data.start else {}
-    model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": described(entries, held), **origin})
-    # every process goes on from the checkpoint that the first one wrote
-    checkpoint = team.gather(run and (run.folder / CHECKPOINT).exists() and str(run.folder / CHECKPOINT))[0]
-    best: dict[str, Any] = {"score": None, "waited": 0, "ended": False}
-    if checkpoint:
-        best = learner.restore(checkpoint)
-        log.info("resumed at step %d", learner.step)
+    model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": cases.as_dict(), **origin})
+    log.info("%s of %.1f million weights on %s", recipe.network.name, count_parameters(net) / 1e6, team.device)
+    # every process reads what the first one wrote
+    folder = team.gather(run and str(run.folder))[0]
     training = _Training(
-        recipe, patches, held, data.score, learner, model, precision, team, run.folder if run else None
+        recipe, patches, cases.held, data.score, learner, model, precision, team, Path(folder) if folder else None
     )
+    best = _resume(training)
     with (
         Metrics(run, learner.step, recipe.tensorboard) as metrics,
+        show_training(title if team.is_rank_0 else "", recipe.steps, learner.step) as show,
         memory_advice("lower batch or patches.size, or take a smaller network"),
     ):
-        best = _learn(training, best, metrics, workers)
+        best = _learn(training, best, metrics, show, workers)
+    if recipe.patience and best["step"] is not None and training.folder:
+        judged.load_state_dict(load_model(training.folder / BEST).net.state_dict())
     model = dataclasses.replace(model, record={**model.record, "steps": learner.step, "figures": best})
     if run:
         save_model(run.folder / MODEL, model)
@@ -99,7 +113,10 @@ def train(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Training:
-    """What the loop works with. model: what is validated and shown, with the average of the learner's weights."""
+    """What the loop works with. model: what is validated and shown, with the average of the learner's weights.
+
+    folder: of the run, which the first process writes; None without one.
+    """
 
     recipe: TrainRecipe
     patches: Patches
@@ -111,10 +128,42 @@ class _Training:
     team: Team
     folder: Path | None
 
+    @property
+    def written(self) -> Path | None:
+        """The run folder in the process that writes it."""
+        return self.folder if self.team.is_rank_0 else None
 
-def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, workers: int) -> dict[str, Any]:
+    @property
+    def cases(self) -> list[str]:
+        """Ids of the cases that are learned from, and of those that are validated on."""
+        return [entry.case for entry in (*self.patches.entries, *self.held)]
+
+
+def _resume(training: _Training) -> dict[str, Any]:
+    """The best score so far; the learner goes on at the last checkpoint, if there is one."""
+    learner, folder = training.learner, training.folder
+    best: dict[str, Any] = {"score": None, "step": None, "waited": 0, "ended": False, "latest": {}}
+    if folder is None or not (folder / CHECKPOINT).exists():
+        return best
+    facts = learner.restore(folder / CHECKPOINT, training.team.rank)
+    before = facts.get("cases", [])
+    if before != training.cases:
+        changed = sorted({*before} ^ {*training.cases})
+        raise RunError(
+            f"{folder} was begun with other cases",
+            found=f"{len(training.cases)} instead of {len(before)}; different: {', '.join(changed[:5]) or 'the sides'}",
+            fix="see that the same cases can be read, or choose another --out",
+        )
+    log.info("resumed at step %d", learner.step)
+    best = facts["best"]
+    if facts["steps"] < training.recipe.steps:  # more steps than before: what ended early goes on as well
+        best = {**best, "waited": 0, "ended": False}
+    return best
+
+
+def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, show: Show, workers: int) -> dict[str, Any]:
     """The steps that are left; the best score and the latest figures."""
-    recipe, learner, team, folder = training.recipe, training.learner, training.team, training.folder
+    recipe, learner, team, folder = training.recipe, training.learner, training.team, training.written
     trained = _parallel(learner.net, recipe, team)
     epoch_steps = steps_per_epoch(training.patches, recipe.batch, team.size)
     epoch, first = divmod(learner.step, epoch_steps)
@@ -142,18 +191,27 @@ def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, workers:
                 figures = _read(unread, folder)
                 seconds = time.perf_counter() - since
                 metrics.log(learner.step, {**figures, "rate": group["lr"], "seconds": seconds, "waited": waited})
+                show(learner.step, {**figures, "rate": group["lr"]})
             if epoch_done:
-                best = _after_epoch(training, -(-learner.step // epoch_steps), ending, batch, best, metrics)
+                best = _after_epoch(training, -(-learner.step // epoch_steps), ending, batch, best, metrics, show)
                 ending = ending or best["ended"]
-            if folder and (stopping or ending or epoch_done or learner.step % recipe.checkpoint_every == 0):
+            if stopping or ending or epoch_done or learner.step % recipe.checkpoint_every == 0:
                 _read(unread, folder)
-                learner.save(folder / CHECKPOINT, best)
+                _save(training, best)
             if stopping:
                 raise KeyboardInterrupt
             if ending:
                 break
             since = time.perf_counter()
     return best
+
+
+def _save(training: _Training, best: Mapping[str, Any]) -> None:
+    """The checkpoint, with the random generators of all processes."""
+    states = training.team.gather(random_state())
+    if training.written:
+        facts = {"best": best, "cases": training.cases, "steps": training.recipe.steps}
+        training.learner.save(training.written / CHECKPOINT, facts, states)
 
 
 def _step(
@@ -167,7 +225,8 @@ def _step(
     learner.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, training.precision, enabled=training.precision != torch.float32):
         logits = trained(image)
-    total, terms = loss(logits, target, batch["annotated"], recipe.loss, recipe.classes)
+    ignored = batch["ignored"] if batch["ignored"] is None else batch["ignored"].to(device, non_blocking=True)
+    total, terms = loss(logits, target, batch["annotated"], recipe.loss, recipe.classes, ignored)
     learner.scaler.scale(total).backward()
     learner.scaler.unscale_(learner.optimizer)
     if recipe.optimizer.clip:
@@ -181,16 +240,27 @@ def _step(
 
 
 def _after_epoch(
-    training: _Training, epoch: int, ending: bool, batch: Mapping[str, Any], best: dict[str, Any], metrics: Metrics
+    training: _Training,
+    epoch: int,
+    ending: bool,
+    batch: Mapping[str, Any],
+    best: dict[str, Any],
+    metrics: Metrics,
+    show: Show,
 ) -> dict[str, Any]:
     """The pictures and the validation that are due after an epoch; the best score so far."""
-    recipe, learner, team = training.recipe, training.learner, training.team
-    if training.folder and _due(epoch, recipe.pictures_every, ending):
-        show_batch(training.model, batch, training.folder / PICTURES / f"epoch_{epoch:04d}.png", team.device)
+    recipe, step, folder = training.recipe, training.learner.step, training.written
+    if folder and _due(epoch, recipe.pictures_every, ending):
+        path = folder / PICTURES / f"epoch_{epoch:04d}.png"
+        show_batch(training.model, batch, path, training.team.device)
+        metrics.picture(step, "patches", path)
     if training.held and training.score and _due(epoch, recipe.validate_every, ending):
-        figures = validate(training.model, training.held, recipe, training.score, team)
-        metrics.log(learner.step, {f"validation_{name}": value for name, value in figures.items()})
-        best = compared(best, figures)
+        figures = validate(training.model, training.held, recipe, training.score, training.team)
+        metrics.log(step, {f"validation_{name}": value for name, value in figures.items()})
+        show(step, figures)
+        best = compared(best, figures, step)
+        if folder and recipe.patience and best["step"] == step:
+            save_model(folder / BEST, dataclasses.replace(training.model, record={"figures": best}))
         if recipe.patience and best["waited"] >= recipe.patience:
             log.warning("no better score in %d validations: ended early", recipe.patience)
             best = {**best, "ended": True}
@@ -246,17 +316,6 @@ def _read(step: _Step | None, folder: Path | None) -> dict[str, float]:
 
 def _due(epoch: int, every: int, ending: bool) -> bool:
     return bool(every) and (ending or epoch % every == 0)
-
-
-def _start_from(start: Model, net: torch.nn.Module, recipe: TrainRecipe) -> None:
-    if (start.spec.network, start.spec.classes) != (recipe.network, recipe.classes):
-        raise RecipeError(
-            "the model to start from is another one",
-            found=f"{start.spec.network.as_dict()} for {', '.join(start.spec.classes)}",
-            expected=f"{recipe.network.as_dict()} for {', '.join(recipe.classes)}",
-            fix="give the recipe its network and organs, or start from random weights",
-        )
-    net.load_state_dict(start.net.state_dict())
 
 
 def _parallel(net: torch.nn.Module, recipe: TrainRecipe, team: Team) -> torch.nn.Module:

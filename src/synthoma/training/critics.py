@@ -16,7 +16,6 @@ from synthoma.errors import CaseError, RecipeError
 from synthoma.learning.models import Model, load_model
 from synthoma.learning.networks import required_multiple
 from synthoma.segmentation.infer import SegmentRecipe, predict
-from synthoma.segmentation.outputs import BOX
 from synthoma.volume import Volume
 
 _SEEN = SegmentRecipe(overlap=0.25)
@@ -118,4 +117,4 @@ def require_classes(model: Model, organs: Sequence[str]) -> None:
 
 @lru_cache(maxsize=2)
 def _opened(model: str, device: str) -> Model:
-    return load_model(model, device, BOX)
+    return load_model(model, device)

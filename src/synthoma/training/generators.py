@@ -86,14 +86,13 @@ def _adversarial(
 ) -> TissueModel:
     """Hosts and the critic opened, then the loop."""
     from synthoma.learning.models import load_model
-    from synthoma.segmentation.outputs import BOX
     from synthoma.training.adversarial import train_adversarial
     from synthoma.training.critics import FrozenCritic
     from synthoma.training.hosts import open_hosts
 
     frozen = None
     if critic is not None:
-        model = load_model(critic, team.device, BOX)
+        model = load_model(critic, team.device)
         frozen = FrozenCritic.of(model, recipe.crops.spacing_mm, recipe.fakes.organs)
     looks = [crops.lesions[index][1].look for index in learned]
     hosts = open_hosts(
@@ -125,9 +124,8 @@ def _digest(critic: Path | str | None) -> str:
     if critic is None:
         return ""
     from synthoma.learning.models import find_model
-    from synthoma.segmentation.outputs import BOX
 
-    return disk.digest(find_model(critic, BOX))
+    return disk.digest(find_model(critic))
 
 
 def _described(crops: LesionCrops, chosen: list[int], held: list[int], cases: Sequence[Case]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,39 +39,46 @@ def train(
     start: Path | str | None = None,
     device: str = "auto",
     workers: int = 0,
+    allow_failures: int = 0,
 ) -> Model:
     """The trained model, also `model.safetensors` in the run folder `out`; the same call again resumes.
 
-    recipe: a train recipe, its TOML file, or the name of one that comes along. data: a data set, or the folders of
-    some. seed: of weights, patches and tumors. splits, fold: who trains and who validates (JSON); else drawn by the
-    recipe. cache: prepared cases, shared by runs; a folder `cache` beside `out` unless given. start: model to start
-    from: a file, a train run, or one in the box. workers: processes that make patches; how many there are changes
-    nothing but the speed.
+    recipe: a train recipe, its TOML file, or the name of one that comes along; one with more `steps` than the run in
+    `out` had goes on from its model. data: a data set, or the folders of some. seed: of weights, patches and tumors.
+    splits, fold: who trains and who validates (JSON); else drawn by the recipe. cache: prepared cases, shared by runs;
+    a folder `cache` beside `out` unless given. start: model to start from: a file, a train run, or one in the box.
+    workers: processes that make patches; how many there are changes nothing but the speed. allow_failures: so many
+    cases may be broken; they are left out, and named in the model's record.
     Started by torchrun all its processes train together; each returns the model.
+    Raises what `segmentation.train.train` raises, and `FailedCasesError` for too many broken cases; nothing is written
+    before the request is known to be possible.
     """
     need("torch", extra="train")
     from synthoma.learning.loop import open_team
     from synthoma.learning.models import find_model, load_model
-    from synthoma.segmentation.outputs import BOX
+    from synthoma.segmentation.preparation import check_request
     from synthoma.segmentation.train import train as run_training
 
     settings, dataset, out = read_train_recipe(recipe), _opened(data), Path(out).absolute()
-    training, validation = sides(dataset.cases, settings, Path(splits) if splits else None, fold, seed)
-    origin = find_model(start, BOX) if start else None
+    training, validation, failed = sides(dataset, settings, Path(splits) if splits else None, fold, seed)
+    origin = find_model(start) if start else None
     facts = reading.input_facts(
         dataset, splits=str(splits or ""), fold=str(fold), start=disk.digest(origin) if origin else ""
     )
-    place = Path(cache) if cache else out.parent / "cache"
-    material = training_data(settings, training, validation, place, seed, load_model(origin) if origin else None)
+    material = training_data(settings, training, validation, Path(cache) if cache else out.parent / "cache", seed)
+    material = replace(
+        material, start=load_model(origin) if origin else None, failed=failed, allow_failures=allow_failures
+    )
+    check_request(settings, material)
     with (
         open_team(device) as team,
-        open_run(out, KIND, settings, seed, facts) if team.is_rank_0 else nullcontext() as run,
+        open_run(out, KIND, settings, seed, facts, growing="steps") if team.is_rank_0 else nullcontext() as run,
     ):
         if run:
             require_unchanged(run, [*training, *validation], Case.reads)
-        model = run_training(settings, material, run, team, seed=seed, workers=workers)
+        model = run_training(settings, material, run, team, seed=seed, workers=workers, title="train")
         if run:
-            run.note(**model.record["figures"], steps=model.record["steps"])
+            run.note(**model.record["figures"], steps=model.record["steps"], left_out=model.record["data"]["left_out"])
     return model
 
 
@@ -85,17 +93,12 @@ def read_train_recipe(recipe: TrainRecipe | Path | str, changes: Sequence[str] =
 
 
 def training_data(
-    recipe: TrainRecipe,
-    cases: Sequence[Case],
-    validation: Sequence[Case],
-    cache: Path,
-    seed: int,
-    start: Model | None = None,
+    recipe: TrainRecipe, cases: Sequence[Case], validation: Sequence[Case], cache: Path, seed: int
 ) -> TrainingData:
     """What the loop of `segmentation.train` reads, with the recipe's synthetic tumors and the scores of `evaluate`."""
     from synthoma.segmentation.preparation import TrainingData
 
-    return TrainingData(cases, cache, validation, make_augment(recipe, seed), score_validation, start)
+    return TrainingData(cases, cache, validation, make_augment(recipe, seed), score_validation)
 
 
 def _opened(data: Dataset | Path | str | Sequence[Path | str]) -> Dataset:
