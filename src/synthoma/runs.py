@@ -25,6 +25,7 @@ from synthoma.recipe import Recipe
 Status = Literal["running", "done", "failed", "interrupted"]
 
 RECORD, RECIPE, LOCK = "run.json", "recipe.toml", ".lock"
+INPUTS = "inputs.jsonl"  # what a training was begun with, which is no result
 
 # The packages whose version can change a byte of what a run writes.
 PACKAGES = (
@@ -170,7 +171,7 @@ def open_run(
 def _holds_work(folder: Path) -> bool:
     """Whether there is anything beside what every run begins with."""
     for path in folder.iterdir():
-        is_frame = path.name in (RECORD, RECIPE, LOCK) or path.name.startswith(".")
+        is_frame = path.name in (RECORD, RECIPE, LOCK, INPUTS) or path.name.startswith(".")
         if not is_frame and not (path.suffix == ".jsonl" and path.stat().st_size == 0):
             return True
     return False
