@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,24 @@ def test_a_data_set_without_proposals_starts_empty(tmp_path: Path) -> None:
 def test_a_stage_needs_readers_of_its_role() -> None:
     with pytest.raises(RecipeError, match="needs 1 readers with the role senior"):
         make_recipe(AnnotateRecipe, {"stages": [{"role": "senior"}]})
+
+
+def test_what_was_not_drawn_on_stays_through_reloads_and_stages(tmp_path: Path) -> None:
+    kind = annotation(tmp_path, stages=SENIOR_JUNIOR, readers=("senior", "junior"))
+    senior, junior = Client(kind, 0), Client(kind, 1)
+    code = senior.work()[0]["code"]
+    proposed = senior.get(f"/api/task/{code}/labels").content
+    content = judged(senior.task(code)["state"]["content"], "accepted", "accepted")
+    senior.answer(code, content, 0)
+    assert senior.get(f"/api/task/{code}/labels").content == proposed
+    drawn = balls((15, 10, 5))
+    box, packed = frames.pack(drawn)
+    digest = senior.send_mask(code, box, zlib.decompress(packed)).json()["digest"]
+    one = {"candidates": content["candidates"][:1], "verdict": ""}
+    senior.answer(code, one, 1, mask=digest, final=True)
+    later = junior.work()[0]["code"]
+    assert junior.task(later)["box"] == box
+    junior.answer(later, one, 0, final=True)  # nothing drawn in this stage
+    last = next(task["code"] for task in senior.work() if task["stage"] == 2)
+    senior.answer(last, one, 0, final=True)
+    np.testing.assert_array_equal(kind.accepted_mask(kind.store.items()[0]).data, drawn.data > 0)

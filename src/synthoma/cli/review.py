@@ -111,6 +111,34 @@ def turing(
 
 
 @review.command()
+def browse(
+    synthesis: Annotated[Path, typer.Argument(help="Output folder of synthesize.", metavar="OUT")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the judgements [NAME-review beside it].")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The healthy scans, if they were moved.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    certificate: Certificate = None,
+    key: Key = None,
+    public: Public = None,
+    browser: Browser = True,
+) -> None:
+    """Look through a synthesis: tumors before and after, accepted or dropped."""
+    from synthoma.recipe import Recipe
+    from synthoma.review import browsing
+    from synthoma.review.serving import Address, open_study, serve
+
+    address = Address(host, port, certificate, key, public)
+    address.check()
+    synthesis = synthesis.resolve()
+    folder = out or synthesis.with_name(f"{synthesis.name}-review")
+    with open_study(folder, browsing.KIND, Recipe(), 0, {"synthesis": str(synthesis)}) as store:
+        browsing.create_study(store, synthesis)
+        kind = browsing.BrowseKind(store, synthesis, data)
+        serve(kind, folder, address, once=True, tell=lambda links: _tell(links, browser))
+    typer.echo(f"The judgements are in {folder}; the same command opens them again.")
+
+
+@review.command()
 def report(
     study: Annotated[Path, typer.Argument(help="Output folder of a review command.", metavar="STUDY")],
     out: Out,
@@ -130,26 +158,35 @@ def report(
 
 @review.command()
 def export(
-    study: Annotated[Path, typer.Argument(help="Output folder of review annotate.", metavar="STUDY")],
+    study: Annotated[Path, typer.Argument(help="Output folder of review annotate or browse.", metavar="STUDY")],
     out: Out,
     to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout.")] = "abdomenatlas",
     data: Annotated[Path | None, typer.Option("--data", help="The data set, if it was moved.")] = None,
     changes: Overrides = [],  # noqa: B006
 ) -> None:
-    """The finished annotations as a data set, on exactly the scans' grids; exit 1 if cases are left out."""
+    """The finished annotations as a data set, on exactly the scans' grids; exit 1 if cases are left out.
+
+    Of a synthesis that was looked through: its manifest without the tumors that were dropped.
+    """
     from synthoma import runs
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
     from synthoma.engine import mapping
     from synthoma.errors import RunError
     from synthoma.recipe import read_recipe
     from synthoma.review.annotation import AnnotationKind
+    from synthoma.review.browsing import BrowseKind, write_kept
     from synthoma.review.outcome import accepted, kind_of, opened
 
     settings = read_recipe(ConvertRecipe, None, changes)
     with opened(study) as (record, store):
         kind = kind_of(record, store, study, data)
+        if isinstance(kind, BrowseKind):
+            with runs.open_run(out, "review-export", settings, inputs={"study": str(study.resolve())}):
+                kept, dropped = write_kept(kind, out)
+            typer.echo(f"{kept} tumors stay, {dropped} are dropped: {out}; synthoma replay makes the data set of it")
+            return
         if not isinstance(kind, AnnotationKind):
-            raise RunError(f"{study} is no annotation study", found=record.kind, fix="review report tells what it says")
+            raise RunError(f"{study} is a blinded study", fix="review report tells what it says")
         found = accepted(kind)
         conversion = plan_conversion(found.dataset, to, out, settings)
         inputs = {"study": str(study.resolve()), "answers": store.state(), "to": to}

@@ -85,7 +85,7 @@ def _lesion_rows(kind: AnnotationKind, item: Item, answer: Answer) -> Iterator[R
     content = Annotation.model_validate(dict(answer.content))
     if content.verdict == UNREADABLE or not content.candidates:
         return
-    labels = kind.labels(answer.mask or item.facts["mask"], item)
+    labels = kind.labels(answer.mask, item)
     proposed = kind.labels(item.facts["mask"], item).data
     own, theirs = np.bincount(labels.data.ravel(), minlength=256), np.bincount(proposed.ravel(), minlength=256)
     both = np.bincount(labels.data[labels.data == proposed], minlength=256)
@@ -153,7 +153,7 @@ def _agreement(kind: AnnotationKind, items: dict[int, Item], answers: dict[int, 
             contents = [Annotation.model_validate(dict(answer.content)) for answer in (first, second)]
             masks = []
             for answer, content in zip((first, second), contents, strict=True):
-                labels = kind.labels(answer.mask or items[number].facts["mask"], items[number])
+                labels = kind.labels(answer.mask, items[number])
                 masks.append(Volume(np.isin(labels.data, content.labels("accepted")), labels.geometry))
             statuses: list[dict[int, str]] = [
                 {entry.label: entry.status for entry in content.candidates if entry.origin == "model"}

@@ -140,6 +140,11 @@ class AnnotationKind:
         geometry = self.case_of(item).read_geometry()
         return View(geometry, self.labels(mask, item), facts)
 
+    def mask_of(self, task: Task) -> str | None:
+        """The mask of the last answer, or what the task started with."""
+        item, state = state_of(self, task)
+        return state["mask"] or self.first_content(item, task)[1]
+
     def labels(self, digest: str | None, item: Item) -> Volume:
         """The labels of a stored mask on the scan's own grid; none for no mask."""
         kept = self.store.mask(digest) if digest else None
@@ -169,7 +174,7 @@ class AnnotationKind:
         Lesions that another reader added get further labels, as open ones.
         """
         first = Annotation.model_validate(dict(answers[0].content))
-        digest = answers[0].mask or item.facts["mask"]
+        digest = answers[0].mask or ""
         if len(answers) == 1:
             return first.model_dump(), digest
         merged = {entry.label: entry for entry in first.candidates}
@@ -177,7 +182,7 @@ class AnnotationKind:
         geometry = self.case_of(item).read_geometry()
         for answer in answers[1:]:
             other = Annotation.model_validate(dict(answer.content))
-            theirs = self.labels(answer.mask or item.facts["mask"], item).data
+            theirs = self.labels(answer.mask, item).data
             for entry in other.candidates:
                 mine = merged.get(entry.label)
                 if mine is not None and mine.origin == entry.origin == "model":
@@ -238,5 +243,5 @@ class AnnotationKind:
         votes = np.zeros(geometry.shape, np.uint8)
         for answer in answers:
             accepted = Annotation.model_validate(dict(answer.content)).labels("accepted")
-            votes += np.isin(self.labels(answer.mask or item.facts["mask"], item).data, accepted)
+            votes += np.isin(self.labels(answer.mask, item).data, accepted)
         return Volume(2 * votes > len(answers), geometry)

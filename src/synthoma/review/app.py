@@ -152,11 +152,12 @@ class Review:
         content = self.kind.check(task, given.content, given.final)
         if given.mask is not None and store.mask(given.mask) is None:
             raise RefusedError(422, "The mask of this answer was not received.")
+        mask = given.mask or self.kind.mask_of(task)
         audit = {"action": given.action, "seconds": given.seconds, **given.detail}
         try:
             with store.transaction():
                 number = store.add_answer(
-                    task, given.key, given.after, content, given.mask, given.final, given.seconds, audit
+                    task, given.key, given.after, content, mask, given.final, given.seconds, audit
                 )
                 if given.final:
                     self.kind.finished(task)

@@ -88,7 +88,7 @@ def _made_centers_mm(dataset: Dataset, case: Case, organ: str) -> list[tuple[flo
         lesions = disk.read_json(record).get("lesions", [])
         return [tuple(entry["center_mm"]) for entry in lesions if entry["synthetic"] and entry["organ"] == organ]
     tumors = [tumor for tumor in read_manifest(dataset.root).tumors() if (tumor.case, tumor.organ) == (case.id, organ)]
-    masks = [read_lesion(dataset.root / case.id, tumor.number).mask for tumor in tumors]
+    masks = [read_lesion(dataset.root / file_name(case.id), tumor.number).mask for tumor in tumors]
     return [lesion.center_mm for mask in masks for lesion in find_lesions(mask, organ)]
 
 

@@ -46,6 +46,9 @@ class Kind(Protocol):
     def check(self, task: Task, content: Mapping[str, Any], final: bool) -> dict[str, Any]:
         """The content of an answer, checked; `AnswerError` with a sentence for the reader if it cannot count."""
 
+    def mask_of(self, task: Task) -> str | None:
+        """The digest of the mask that a task stands at, which an answer without a mask of its own keeps."""
+
     def finished(self, task: Task) -> None:
         """What follows when a reader finished a task; called within the answer's transaction."""
 

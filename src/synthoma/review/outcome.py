@@ -15,8 +15,9 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, RunError, SynthomaError
 from synthoma.reading import open_dataset
 from synthoma.recipe import make_recipe
-from synthoma.review import annotated, annotation, rated, report, turing
+from synthoma.review import annotated, annotation, browsing, rated, report, turing
 from synthoma.review.annotation import UNREADABLE, AnnotationKind
+from synthoma.review.browsing import BrowseKind
 from synthoma.review.recipes import AnnotateRecipe, TuringRecipe
 from synthoma.review.store import DATABASE, Store
 from synthoma.runs import RunRecord
@@ -39,13 +40,15 @@ def opened(study: Path) -> Iterator[tuple[RunRecord, Store]]:
 
 def kind_of(
     record: RunRecord, store: Store, study: Path, data: Path | None = None
-) -> AnnotationKind | turing.TuringKind:
+) -> AnnotationKind | turing.TuringKind | BrowseKind:
     """The study as its kind. data: where the data set lies now, if it was moved."""
     if record.kind == f"review-{turing.KIND}":
         return turing.TuringKind(store, study, make_recipe(TuringRecipe, record.recipe, study))
     if record.kind == f"review-{annotation.KIND}":
         dataset = open_dataset(data or Path(record.inputs["data"]))
         return AnnotationKind(store, dataset, make_recipe(AnnotateRecipe, record.recipe, study))
+    if record.kind == f"review-{browsing.KIND}":
+        return BrowseKind(store, Path(record.inputs["synthesis"]), data)
     raise RunError(f"{study} is a study of another kind", found=record.kind)
 
 
@@ -57,6 +60,8 @@ def write_report(study: Path, out: Path, data: Path | None = None) -> Path:
         if isinstance(kind, turing.TuringKind):
             found = rated.evaluate(kind)
             report.write_rated(found, kind.recipe, notes, out, f"Reader study {study.name}")
+        elif isinstance(kind, BrowseKind):
+            report.write_browsed(kind.judgements(), out, f"Tumors of {kind.synthesis.name}, looked through")
         else:
             facts: dict[str, Any] = {"least_scores": store.fact("least_scores", {})}
             report.write_annotated(

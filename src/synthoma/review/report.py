@@ -172,5 +172,20 @@ def write_annotated(
     write_table(list(found.tasks), out / TASKS)
 
 
+def write_browsed(rows: Sequence[Row], out: Path, title: str) -> None:
+    """The page and table of a synthesis that was looked through."""
+    organs = sorted({row["organ"] for row in rows})
+    counts = [[organ, *(_count(rows, organ, status) for status in ("accepted", "dropped", "open"))] for organ in organs]
+    remarks = [f"{row['case']}, tumor {row['number']}: {row['remark']}" for row in rows if row["remark"]]
+    parts = [table(["organ", "accepted", "dropped", "open"], counts, (1, 2, 3))]
+    parts += ["<h2>Remarks</h2>", _list(remarks)] if remarks else []
+    disk.write_text(out / REPORT, page(title, parts))
+    write_table(list(rows), out / ANSWERS)
+
+
+def _count(rows: Sequence[Row], organ: str, status: str) -> str:
+    return str(sum(row["organ"] == organ and row["status"] == status for row in rows))
+
+
 def _list(sentences: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>" if sentences else ""

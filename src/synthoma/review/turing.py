@@ -212,5 +212,9 @@ class TuringKind:
             )
         return answer.model_dump()
 
+    def mask_of(self, task: Task) -> str | None:
+        """None: nothing is drawn."""
+        return None
+
     def finished(self, task: Task) -> None:
         """Nothing follows."""

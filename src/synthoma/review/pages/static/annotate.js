@@ -233,7 +233,7 @@ async function finish() {
   const left = content.candidates.filter((entry) => entry.status === "open").length;
   if (left && !content.verdict) {
     session.say(`${left} ${left === 1 ? "candidate is" : "candidates are"} still open: accept (a) or reject (r).`);
-    nextLesion(1, true);
+    if (!candidate(selected) || candidate(selected).status !== "open") nextLesion(1, true);
     return;
   }
   const code = session.task.code;
