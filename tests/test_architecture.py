@@ -22,7 +22,7 @@ FLOORS = {
     "engine": 6,
     "datasets": 7,
     "phantom": 8, "learning": 8, "reports": 8,
-    "synthesis": 9, "segmentation": 9, "evaluation": 9,
+    "synthesis": 9, "segmentation": 9, "evaluation": 9, "measurement": 9,
     "reading": 10,
     "training": 11,
     "scaling": 12, "review": 12,

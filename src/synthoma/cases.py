@@ -350,20 +350,20 @@ def longest_axial_mm(mask: Array, geometry: Geometry) -> float:
     across = [axis for axis in range(3) if axis != up]
     slices = mask.transpose(up, *across)
     steps = geometry.affine[:3, across]  # one voxel along either axis of a slice, mm
-    edges = [_row_ends(plane) for plane in slices if plane.any()]
+    edges = [row_ends(plane) for plane in slices if plane.any()]
     # a slice whose box is shorter than the longest line found needs no look; largest boxes first
     edges.sort(key=lambda ends: _diagonal_mm(ends, steps), reverse=True)
     longest = 0.0
     for ends in edges:
         if _diagonal_mm(ends, steps) <= longest:
             break
-        points = _hull(ends) @ steps.T
+        points = hull_corners(ends) @ steps.T
         apart = ((points[:, None] - points[None]) ** 2).sum(axis=2)
         longest = max(longest, float(np.sqrt(apart.max())))
     return longest
 
 
-def _row_ends(plane: Array) -> Array:
+def row_ends(plane: Array) -> Array:
     """The corners (n, 2) at both ends of every row of a slice, in voxels; the farthest two points are among them."""
     rows = np.flatnonzero(plane.any(axis=1))
     first = plane[rows].argmax(axis=1)
@@ -371,7 +371,7 @@ def _row_ends(plane: Array) -> Array:
     return np.concatenate([np.stack([rows + more, ends], axis=1) for more in (0, 1) for ends in (first, last)])
 
 
-def _hull(points: Array) -> Array:
+def hull_corners(points: Array) -> Array:
     """The corners of the convex hull of points (n, 2) that are not all on one line; a few points as they are."""
     from scipy.spatial import ConvexHull
 

@@ -94,6 +94,13 @@ def write_fractions(levels: Volume, path: Path | str) -> None:
     nifti.write(levels, Path(path), slope=float(np.nextafter(np.float32(1 / 255), np.float32(0))))
 
 
+def scan_date(path: Path | str) -> str:
+    """The day a scan was taken, as DICOM writes it (20261129); "" if its files do not say, or are no DICOM."""
+    from synthoma.formats import dicom
+
+    return dicom.scan_date(Path(path)) if Path(path).is_dir() else ""
+
+
 def suffix_of(path: Path | str) -> str:
     """The suffix of an image file in lower case (`.nii.gz`, `.nrrd`, ...), empty if it is none."""
     name = Path(path).name.lower()

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from synthoma.errors import FileError, GeometryError
-from synthoma.formats.dicom_file import PixelFile
-from synthoma.formats.dicom_series import Series, Slice, describe, list_series
+from synthoma.formats.dicom_file import PixelFile, read_header
+from synthoma.formats.dicom_series import Series, Slice, describe, files_below, list_series
 from synthoma.formats.stored import Stored, geometry_of
 from synthoma.volume import PADDING_HU, Array, Box, Geometry, Volume
 
 _GAP_MM = 0.1  # slices further from even spacing than this are missing or extra
 _DRIFT_MM = 0.5  # slices that wander off their common normal by more were taken with a tilted gantry
+_DATES = ("AcquisitionDate", "SeriesDate", "StudyDate")
 _MERGED = 3  # this many series of one slice each may be one stack whose slices were renamed
 
 
@@ -47,6 +48,15 @@ def stored(folder: Path, series_uid: str | None = None, labels: bool = False) ->
             yield _values(one, file, whole, labels)[i, j, None]
 
     return Stored(folder, geometry, np.dtype(np.int32 if whole else np.float64), slabs)
+
+
+def scan_date(folder: Path) -> str:
+    """The day of acquisition, else of the series or the study, in the first file that is DICOM; "" if none says."""
+    for path in files_below(folder):
+        read = read_header(path, _DATES)
+        if read is not None:
+            return next((str(read[0].get(name)) for name in _DATES if read[0].get(name)), "")
+    return ""
 
 
 def find_stack(folder: Path, series_uid: str | None = None, labels: bool = False) -> tuple[list[Slice], Geometry]:

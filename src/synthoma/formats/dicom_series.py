@@ -103,7 +103,7 @@ def list_series(folder: Path | str) -> Listing:
     headers: dict[str, list[tuple[Path, Any, bool]]] = {}
     others: list[Path] = []
     damaged: list[tuple[Path, FileError]] = []
-    for path in _files(folder):
+    for path in files_below(folder):
         try:
             header = read_header(path, _HEADER.split())
         except FileError as error:
@@ -252,7 +252,7 @@ def _shape(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Every file below, in order of name; each folder and file once, whatever links lead to it.
 
     Names that begin with a dot are passed over: other systems leave such files beside every one they copy.
