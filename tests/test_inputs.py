@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from synthoma.cases import Case, Label
-from synthoma.datasets.layouts.challenges import DicomMasks
+from synthoma.datasets.layouts.ircadb import DicomMasks
 from synthoma.inputs import Reads
 from synthoma.volume import Geometry, Volume
 

@@ -124,8 +124,29 @@ def organ(name: str) -> Organ:
     return ORGANS[name]
 
 
+# Words for a tumor and for a cyst at the end of a structure's name, or before it; and adjectives of organs.
+TUMOR_WORDS = (
+    "lesion", "lesions", "tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "carcinoma", "carcinomas",
+    "metastasis", "metastases", "neoplasm", "neoplasms", "malignancy", "adenocarcinoma",
+)  # fmt: skip
+CYST_WORDS = ("cyst", "cysts")
+ORGAN_WORDS = {
+    "hepatic": "liver",
+    "pancreatic": "pancreas",
+    "renal": "kidney",
+    "kidneys": "kidney",
+    "colonic": "colon",
+    "colorectal": "colon",
+    "oesophagus": "esophagus",
+    "oesophageal": "esophagus",
+    "esophageal": "esophagus",
+    "uterine": "uterus",
+    "endometrial": "uterus",
+}
+
+
 def canonical_name(name: str) -> str:
-    """Our spelling of a structure's name: lower case, underscores, `*_tumor` as `*_lesion`.
+    """Our spelling of a structure's name: lower case, underscores, `*_tumors`, `*_mass`, ... as `*_lesion`.
 
     Unknown names are kept (in that spelling), so nothing in a data set is lost. `*_cyst` stays a structure
     of its own: a cyst is not a tumor.
@@ -133,11 +154,33 @@ def canonical_name(name: str) -> str:
     plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     if plain in ALIASES:
         return ALIASES[plain]
-    for ending in ("_tumor", "_tumour", "_cancer"):
-        if plain.endswith(ending):
-            stem = plain.removesuffix(ending)
-            return ALIASES.get(f"{stem}_lesion", f"{stem}_lesion")
-    return plain
+    for words, ending in ((TUMOR_WORDS, "lesion"), (CYST_WORDS, "cyst")):
+        stem = _without_word(plain, words)
+        if stem:
+            whole = f"{ORGAN_WORDS.get(stem, stem)}_{ending}"
+            return ALIASES.get(whole, whole)
+    whole = plain.removeprefix("whole_")
+    return ORGAN_WORDS.get(plain, whole if whole in ORGANS else plain)
+
+
+def _without_word(plain: str, words: tuple[str, ...]) -> str:
+    """What is left of a name that ends in one of the words, or begins with one before an organ; empty if none does."""
+    for word in words:
+        if plain.endswith(f"_{word}"):
+            return plain.removesuffix(f"_{word}")
+        joined, turned = plain.removesuffix(word), plain.removeprefix(f"{word}_").removeprefix("of_")
+        for stem in (joined, turned):
+            if stem != plain and ORGAN_WORDS.get(stem, stem) in ORGANS:
+                return stem
+    return ""
+
+
+def is_known(structure: str) -> bool:
+    """Whether a structure (in our spelling) is one that any command knows: an organ, its part, tumor or cyst."""
+    ours = {*STRUCTURES, IGNORE, *(name for organ in ORGANS.values() for name in (*organ.structures, organ.lesion))}
+    return (
+        structure in ours or structure.endswith("_cyst") or structure.startswith(tuple(f"{name}_" for name in ORGANS))
+    )
 
 
 def canonical_phase(name: str) -> str:

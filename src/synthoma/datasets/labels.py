@@ -11,16 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from synthoma import anatomy, files, names
-from synthoma.cases import Case, Label
+from synthoma.cases import Case, Label, Source
 from synthoma.errors import LayoutError, SynthomaError
 from synthoma.inputs import Reads
 from synthoma.volume import Array
 
 Values = Mapping[str, tuple[int, ...]]
 
-# Words that name a tumor, cyst or vessel without its organ; the organ is told by the rest of the data set.
-TUMOR_WORDS = ("cancer", "tumor", "tumour", "tumors", "tumours", "lesion", "lesions")
-CYST_WORDS = ("cyst", "cysts")
+# Words that name a vessel without its organ, as others a tumor or cyst; the rest of the data set tells the organ.
 VESSEL_WORDS = ("vessel", "vessels")
 DATASET_ORGANS = {
     "hepatic": "liver",
@@ -62,9 +60,9 @@ def structure_names(labels: Collection[str], dataset: str) -> dict[str, str]:
     organ = _organ_of(plain.values(), dataset)
     found: dict[str, str] = {}
     for label, name in plain.items():
-        if organ and name in TUMOR_WORDS:
+        if organ and name in anatomy.TUMOR_WORDS:
             name = f"{organ}_lesion"
-        elif organ and name in CYST_WORDS:
+        elif organ and name in anatomy.CYST_WORDS:
             name = f"{organ}_cyst"
         elif organ == "liver" and name in VESSEL_WORDS:
             name = "hepatic_vessel"
@@ -101,6 +99,26 @@ def with_tumors(values: Values) -> dict[str, tuple[int, ...]]:
 def label_sources(path: Path, values: Values) -> dict[str, Label]:
     """The masks of a case whose label map annotates every structure in `values`."""
     return {name: Label(path, own) for name, own in values.items()}
+
+
+def segment_sources(path: Path) -> dict[str, Source]:
+    """The structures of a `.seg.nrrd` by the names of its segments; reads its header only.
+
+    A lone segment without a name that says something (`Segment_1`) is called as the file. Raises `LayoutError` for two
+    segments of one structure.
+    """
+    segments = files.list_segments(path)
+    stem = path.name[: -len(files.SEGMENTS_SUFFIX)]
+    if not segments:
+        return {anatomy.canonical_name(names.name_of_file(stem)): path}
+    found: dict[str, Source] = {}
+    for segment in segments:
+        nameless = len(segments) == 1 and re.fullmatch(r"segment[_ ]?\d*", segment.name.strip().lower())
+        structure = anatomy.canonical_name(names.usable_name(stem if nameless else segment.name))
+        if structure in found:
+            raise LayoutError(f"{path}: two segments are {structure}", found=segment.name, fix="rename one")
+        found[structure] = segment
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,6 +85,8 @@ def paint(case: Case, values: Mapping[str, int], geometry: Geometry) -> Painted:
 
 def _rank(structure: str) -> int:
     """Who wins where masks overlap; the higher."""
+    if structure == anatomy.IGNORE:
+        return 4
     if anatomy.is_lesion(structure):
         return 3
     organs = {name for organ in anatomy.ORGANS.values() for name in organ.structures}

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from synthoma import anatomy
+from synthoma.anatomy import TUMOR_WORDS
 from synthoma.cases import Case
-from synthoma.datasets.labels import TUMOR_WORDS
 from synthoma.errors import CaseError
 from synthoma.evaluation.fractions import Fractions, gather_fractions
 from synthoma.evaluation.grids import on_grid

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from synthoma import anatomy, disk
+from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Source
-from synthoma.datasets.labels import PresentLabels
+from synthoma.datasets.labels import PresentLabels, segment_sources
 from synthoma.datasets.layouts.listing import Listing, case_id, image_stem, list_folder
 from synthoma.errors import LayoutError, SynthomaError
 from synthoma.names import name_of_file
@@ -63,23 +63,36 @@ def _scan(listing: Listing, case: str) -> Path:
 def _masks(listing: Listing, case: str) -> Mapping[str, Source]:
     if SEGMENTATIONS not in listing.folders:
         combined = [name for name, stem in listing.images().items() if stem == COMBINED]
+        segmented = [name for name in listing.files if name.endswith(files.SEGMENTS_SUFFIX)]
+        if segmented and not combined:
+            return _collected(listing, {name: image_stem(name) for name in segmented}, case)
         classes = {name: (value,) for name, value in anatomy.STRUCTURES.items()}
         return PresentLabels(listing.path / combined[0], classes) if combined else {}
     folder = listing.within(SEGMENTATIONS)
     if folder.dangling:
         raise LayoutError("a mask is a link to nowhere", case=case, found=", ".join(folder.dangling))
+    return _collected(folder, folder.images(), case)
+
+
+def _collected(folder: Listing, stems: Mapping[str, str], case: str) -> dict[str, Source]:
+    """Files -> the structures they hold, each once: one a file, or the segments of a `.seg.nrrd`."""
     masks: dict[str, Source] = {}
-    for file, stem in folder.images().items():
-        structure = anatomy.canonical_name(name_of_file(stem))
-        if structure in masks:
-            raise LayoutError(
-                f"two masks of {structure}",
-                case=case,
-                found=f"{Path(str(masks[structure])).name} and {file}",
-                expected="one",
-                fix="keep one, or rename the other",
-            )
-        masks[structure] = folder.path / file
+    origin: dict[str, str] = {}
+    for file, stem in stems.items():
+        path = folder.path / file
+        held: Mapping[str, Source] = {anatomy.canonical_name(name_of_file(stem)): path}
+        if file.endswith(files.SEGMENTS_SUFFIX):
+            held = segment_sources(path)
+        for structure, source in held.items():
+            if structure in masks:
+                raise LayoutError(
+                    f"two masks of {structure}",
+                    case=case,
+                    found=f"{origin[structure]} and {file}",
+                    expected="one",
+                    fix="keep one, or rename the other",
+                )
+            masks[structure], origin[structure] = source, file
     return masks
 
 

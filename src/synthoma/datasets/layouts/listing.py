@@ -132,6 +132,11 @@ def _say_renamed(name: str, plain: str) -> None:
     log.warning("%r cannot be the name of a case: it is called %r", name, plain)
 
 
+def relative_path(text: str) -> PurePosixPath:
+    """A path that a file names, written on any system."""
+    return PurePosixPath(text.replace("\\", "/"))
+
+
 class Shelf:
     """The files below a root, asked for by relative path; every folder is listed once."""
 
@@ -139,17 +144,23 @@ class Shelf:
         self.root = root
         self._listings: dict[str, Listing] = {}
 
-    def find(self, relative: object, case: str | None = None) -> Path:
-        """The path of a file that `dataset.json` names.
+    def find(self, relative: object, case: str | None = None, channel: str = "") -> Path:
+        """The path of a file that `dataset.json` names, with / or \\ between folders.
+
+        channel: looked for at the end of the name if there is no file without it, as the first nnU-Net lists scans.
 
         Raises `LayoutError` if that is no relative path, leads out of the root, or is not there.
         """
         if not isinstance(relative, str) or not relative.strip():
             raise LayoutError("dataset.json names no file", case=case, found=repr(relative), expected="a path")
-        path = PurePosixPath(relative)
+        path = relative_path(relative)
         if path.is_absolute() or ".." in path.parts:
             raise LayoutError("dataset.json leads out of its folder", case=case, found=relative)
         listing = self.listing(str(path.parent))
+        if path.name not in listing.files and channel:
+            stem = image_stem(path.name)
+            first = f"{stem}{channel}{path.name[len(stem) :]}"
+            path = path.with_name(first) if first in listing.files else path
         if path.name not in listing.files:
             raise LayoutError(
                 "dataset.json names a file that is not there",

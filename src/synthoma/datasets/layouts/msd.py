@@ -1,4 +1,7 @@
-"""Medical Segmentation Decathlon folders: `dataset.json`, `imagesTr/`, `labelsTr/`, `imagesTs/`."""
+"""Medical Segmentation Decathlon folders: `dataset.json`, `imagesTr/`, `labelsTr/`, `imagesTs/`.
+
+Raw folders of the first nnU-Net are the same, but a scan is called `CASE_0000.nii.gz` and listed as `CASE.nii.gz`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import Any
 
 from synthoma.cases import Case
 from synthoma.datasets.labels import Values, label_sources, structure_names, with_tumors
-from synthoma.datasets.layouts.listing import Listing, Shelf, case_id, description, image_stem
+from synthoma.datasets.layouts.listing import Listing, Shelf, case_id, description, image_stem, relative_path
 from synthoma.errors import LayoutError, SynthomaError
+
+FIRST_CHANNEL = "_0000"
 
 
 def fits(root: Listing, samples: tuple[Listing, ...]) -> bool:
@@ -66,9 +71,9 @@ def _entries(where: Path, declared: dict[str, Any], key: str) -> list[dict[str, 
 
 def _read_entry(shelf: Shelf, entry: dict[str, Any], values: Values, is_test: bool) -> Case | SynthomaError:
     image = entry.get("image")
-    name = case_id(image_stem(PurePosixPath(str(image)).name)) or None
+    name = _case_of(str(image))
     try:
-        scan = shelf.find(image, name)
+        scan = shelf.find(image, name, FIRST_CHANNEL)
         if is_test and "label" not in entry:
             masks = {}
         else:
@@ -81,11 +86,19 @@ def _read_entry(shelf: Shelf, entry: dict[str, Any], values: Values, is_test: bo
     return Case(name, scan, masks, dataset=shelf.root.name, attributes=split)
 
 
+def _case_of(image: str) -> str | None:
+    """The id of a scan, None for what is no image."""
+    stem = image_stem(relative_path(image).name)
+    return case_id(stem) if stem else None
+
+
 def _unlisted(shelf: Shelf, entries: list[dict[str, Any]]) -> Iterator[SynthomaError]:
     """A fault for each image or label map that is there but not in `dataset.json`."""
-    listed = {
-        PurePosixPath(entry[key]) for entry in entries for key in ("image", "label") if isinstance(entry.get(key), str)
-    }
+    told = [(key, entry[key]) for entry in entries for key in ("image", "label") if isinstance(entry.get(key), str)]
+    listed = {relative_path(text) for _, text in told}
+    for path in (relative_path(text) for key, text in told if key == "image"):
+        stem = image_stem(path.name)
+        listed.add(path.with_name(f"{stem}{FIRST_CHANNEL}{path.name[len(stem) :]}"))
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
         for name, stem in shelf.listing(folder).images().items():
             if PurePosixPath(folder, name) not in listed:

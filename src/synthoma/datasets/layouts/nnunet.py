@@ -10,10 +10,11 @@ from typing import Any
 
 from synthoma import disk, files
 from synthoma.cases import Case
-from synthoma.datasets.labels import label_sources, structure_names, with_tumors
+from synthoma.datasets.labels import Values, label_sources, structure_names, with_tumors
 from synthoma.datasets.layouts.listing import Listing, case_id, description
 from synthoma.errors import LayoutError, SynthomaError
 
+LISTED_LOOK = '{"CASE": {"images": ["one file"], "label": "a file"}}'
 LABELS_LOOK = '{"background": 0, "liver": 1, "tumor": 2} or lists of values'
 
 
@@ -41,6 +42,9 @@ def read(root: Listing) -> Iterator[Case | SynthomaError]:
     if not ending or files.suffix_of(f"case{ending}") != ending:
         raise LayoutError(f"{where}: file_ending", found=ending, expected=" or ".join(files.SUFFIXES))
     values = label_values(where, declared.get("labels"), root.path.name)
+    if "dataset" in declared:
+        yield from _read_listed(root, declared["dataset"], values)
+        return
     yield from _read_pair(root, "imagesTr", "labelsTr", ending, values)
     yield from _read_pair(root, "imagesTs", "labelsTs", ending, values)
     told, trained = declared.get("numTraining"), len(_channels(root.within("imagesTr"), ending)[0])
@@ -51,7 +55,7 @@ def read(root: Listing) -> Iterator[Case | SynthomaError]:
 def label_values(where: Path, labels: Any, dataset: str) -> dict[str, tuple[int, ...]]:
     """`{"background": 0, "liver": [1, 2], "tumor": 2, "ignore": 3}` as structures and values.
 
-    Organs hold their tumors. Values of `ignore` belong to no structure.
+    Organs hold their tumors. `ignore` stays a structure of its own: voxels that nobody annotated.
     """
     fault = LayoutError(f"{where} has no usable labels", found=labels, expected=LABELS_LOOK)
     if not isinstance(labels, dict):
@@ -63,7 +67,7 @@ def label_values(where: Path, labels: Any, dataset: str) -> dict[str, tuple[int,
     used = sorted(set(values))
     if used != list(range(len(used))):
         raise LayoutError(f"{where}: label values have gaps", found=used, expected="0, 1, 2, ...")
-    wanted = {name: tuple(region) for name, region in regions.items() if name != "ignore" and region != [0]}
+    wanted = {name: tuple(region) for name, region in regions.items() if region != [0]}
     names = structure_names(wanted, dataset)
     return with_tumors({names[label]: region for label, region in wanted.items()})
 
@@ -113,6 +117,32 @@ def _read_pair(
             yield Case(case_id(name), image, masks, dataset=root.path.name, attributes=split)
     for name in sorted(maps.keys() - scans.keys()):
         yield LayoutError("a label map without an image", case=case_id(name), expected=f"{images}/{name}_0000{ending}")
+
+
+def _read_listed(root: Listing, listed: Any, values: Values) -> Iterator[Case | SynthomaError]:
+    """The cases of `dataset.json`'s own list, `{"CASE": {"images": [...], "label": ...}}`, files wherever they lie."""
+    if not isinstance(listed, dict):
+        where = root.path / "dataset.json"
+        raise LayoutError(f"{where}: dataset is no table", found=type(listed).__name__, expected=LISTED_LOOK)
+    for name, entry in listed.items():
+        case = case_id(str(name))
+        paths = [*entry["images"], entry["label"]] if _is_entry(entry) else []
+        if len(paths) != 2:
+            yield LayoutError("dataset.json lists no pair of files", case=case, found=entry, expected=LISTED_LOOK)
+            continue
+        image, label = (Path(os.path.abspath(root.path / path.replace("\\", "/"))) for path in paths)
+        gone = [str(path) for path in (image, label) if not path.is_file()]
+        if gone:
+            fix = "fetch the file, or take the case out of dataset.json"
+            yield LayoutError("dataset.json names a file that is not there", case=case, expected=gone[0], fix=fix)
+        else:
+            yield Case(case, image, label_sources(label, values), dataset=root.path.name)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("images"), list):
+        return False
+    return all(isinstance(path, str) for path in (*entry["images"], entry.get("label")))
 
 
 def _channels(listing: Listing, ending: str) -> tuple[dict[str, list[str]], list[str]]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synthoma.cases import Case
-from synthoma.datasets.labels import FREETUMOR, PresentLabels
-from synthoma.datasets.layouts import challenges, folders, msd, nnunet
+from synthoma.datasets.layouts import chaos, folders, freetumor, images, ircadb, kits, lits, msd, nnunet
 from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import name_of_file
@@ -106,31 +105,6 @@ def _read_dicom(listing: Listing, dataset: str) -> Case:
     return Case(case_id(listing.path.name), listing.path, {}, dataset=dataset)
 
 
-def _has_scans(root: Listing, samples: tuple[Listing, ...]) -> bool:
-    """Images, in a folder that is not known to hold masks."""
-    return bool(root.images()) and root.path.name not in ("segmentations", "labelsTr", "labelsTs")
-
-
-def _read_images(root: Listing) -> Iterator[Case | SynthomaError]:
-    """Every image of the folder as a case without masks."""
-    for file, stem in root.images().items():
-        yield Case(case_id(stem), root.path / file, {}, dataset=root.path.name)
-    for name in root.dangling:
-        yield LayoutError("a link to nowhere", case=case_id(name), found=str(root.path / name))
-
-
-def _read_freetumor(root: Listing) -> Iterator[Case | SynthomaError]:
-    """`imagesTr/X` and `labelsTr/X` with FreeTumor's label map; classes without voxels are not annotated."""
-    images, labels = root.within("imagesTr"), root.within("labelsTr")
-    maps = {stem: labels.path / file for file, stem in labels.images().items()}
-    for file, stem in images.images().items():
-        classes = {name: (value,) for name, value in FREETUMOR.items()}
-        masks = PresentLabels(maps[stem], classes) if stem in maps else {}
-        yield Case(case_id(stem), images.path / file, masks, dataset=root.path.name)
-    for stem in sorted(maps.keys() - set(images.images().values())):
-        yield LayoutError("a label map without a scan", case=case_id(stem), found=str(maps[stem]))
-
-
 def _nnunet_attributes(root: Listing) -> dict[str, Any]:
     folds = nnunet.splits(root)
     return {} if folds is None else {"splits": folds}
@@ -142,9 +116,9 @@ def _pants_attributes(root: Listing) -> dict[str, Any]:
 
 CASE_FOLDERS = {
     "abdomenatlas": CaseFolder(folders.holds_case, folders.read),
-    "kits": CaseFolder(challenges.holds_kits, challenges.read_kits),
-    "ircadb": CaseFolder(challenges.holds_ircadb, challenges.read_ircadb),
-    "chaos": CaseFolder(challenges.holds_chaos, challenges.read_chaos),
+    "kits": CaseFolder(kits.holds_case, kits.read),
+    "ircadb": CaseFolder(ircadb.holds_case, ircadb.read),
+    "chaos": CaseFolder(chaos.holds_case, chaos.read),
     "dicom": CaseFolder(Listing.has_dicom, _read_dicom),
 }
 
@@ -164,14 +138,14 @@ LAYOUTS = {
     "msd": Layout("dataset.json with training", msd.fits, msd.read),
     "abdomenatlas2": _tree_layout("abdomenatlas2", "ct/CASE/ct.nii.gz and label/CASE/", lambda root: {}),
     "pants": _tree_layout("pants", "ImageTr/CASE/ct.nii.gz and LabelTr/CASE/", _pants_attributes),
-    "lits": Layout("volume-N.nii and segmentation-N.nii", challenges.lits_fits, challenges.read_lits),
+    "lits": Layout("volume-N.nii and segmentation-N.nii", lits.fits, lits.read),
     "abdomenatlas": _case_layout("abdomenatlas", "CASE/ct.nii.gz and CASE/segmentations/"),
     "kits": _case_layout("kits", "CASE/imaging.nii.gz and CASE/segmentation.nii.gz"),
     "ircadb": _case_layout("ircadb", "CASE/PATIENT_DICOM/ and CASE/MASKS_DICOM/"),
     "chaos": _case_layout("chaos", "CASE/DICOM_anon/ and CASE/Ground/"),
     "dicom": _case_layout("dicom", "CASE/*.dcm"),
-    "images": Layout("CASE.nii.gz", _has_scans, _read_images),
-    "freetumor": Layout("imagesTr/ and labelsTr/; only if named", lambda root, samples: False, _read_freetumor),
+    "images": Layout("CASE.nii.gz", images.fits, images.read),
+    "freetumor": Layout("imagesTr/ and labelsTr/; only if named", freetumor.fits, freetumor.read),
 }
 # Those that `datasets.conversion` writes.
 WRITABLE = ("abdomenatlas", "msd", "nnunet")
@@ -185,11 +159,14 @@ def detect(root: Path | str) -> str:
 def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
     """The cases of a folder in any known layout; lists files and `dataset.json`, opens no image.
 
-    root: a folder, or the name of one under `$nnUNet_raw`. layout: its name, told from the folder unless
-    given. Broken cases become `faults`, of which two cases of one id are one. The patient is the case's id
-    unless `case.json` names one; the other conventions tell no more. Raises `LayoutError` if the folder
-    follows no layout or holds nothing of it.
+    root: a folder, or the name of one under `$nnUNet_raw`; `LAYOUT:FOLDER` says the layout too (`freetumor:DIR`).
+    layout: its name, told from the folder unless given. Broken cases become `faults`, of which two cases of one id
+    are one. The patient is the case's id unless `case.json` names one; the other conventions tell no more. Raises
+    `LayoutError` if the folder follows no layout or holds nothing of it.
     """
+    told, separator, rest = str(root).partition(":")
+    if separator and told in LAYOUTS and not Path(root).exists():
+        layout, root = layout or told, rest
     listing = _list_root(_absolute(nnunet.under_raw(Path(root))))
     if layout is not None and layout not in LAYOUTS:
         raise LayoutError(f"unknown layout {layout!r}", expected=f"one of {', '.join(LAYOUTS)}")
@@ -276,7 +253,7 @@ def _fitting(root: Listing) -> str | None:
 def _hint(root: Listing) -> str:
     """Where a data set might be, one level further down, or what lacks to be one."""
     if {"imagesTr", "labelsTr"}.issubset(root.folders):
-        return "dataset.json is missing; for FreeTumor's label maps say layout='freetumor'"
+        return f"dataset.json is missing; for FreeTumor's label maps give freetumor:{root.path}"
     for name in root.folders[:SAMPLES]:
         with contextlib.suppress(SynthomaError):  # a hint is worth no second error
             listing = list_folder(root.path / name)
