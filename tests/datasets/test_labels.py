@@ -30,6 +30,13 @@ from synthoma.volume import Volume
         (["liver", "pancreas", "tumor"], "Dataset001_Liver", ["liver", "pancreas", "tumor"]),
         (["tumor"], "Dataset002_Nothing", ["tumor"]),
         (["Pancreatic Lesion"], "x", ["pancreas_lesion"]),
+        (["Liver tumors", "hepatic cysts"], "x", ["liver_lesion", "liver_cyst"]),
+        (["LiverTumor"], "x", ["liver_lesion"]),
+        (["tumor_of_kidney", "Kidneys"], "x", ["kidney_lesion", "kidney"]),
+        (["colorectal carcinoma"], "x", ["colon_lesion"]),
+        (["oesophagus", "Oesophageal tumour"], "x", ["esophagus", "esophagus_lesion"]),
+        (["whole kidney", "masses", "tumor"], "x", ["kidney", "masses", "kidney_lesion"]),
+        (["liver", "metastases", "ignore"], "x", ["liver", "liver_lesion", "ignore"]),
     ],
 )
 def test_a_label_is_named_by_its_organ(labels: list[str], dataset: str, expected: list[str]) -> None:

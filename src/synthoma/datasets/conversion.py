@@ -58,8 +58,10 @@ def plan_conversion(dataset: Dataset, layout: str, out: Path | str, recipe: Conv
         raise LayoutError(
             "the result would lie in the data it is made from", found=out, fix=f"choose --out outside {dataset.root}"
         )
-    chosen = recipe.structures or _all_structures(dataset)
-    names = list(dict.fromkeys(anatomy.canonical_name(name) for name in chosen))
+    present = _all_structures(dataset)
+    names = list(dict.fromkeys(anatomy.canonical_name(name) for name in recipe.structures or present))
+    if anatomy.IGNORE in present:  # else what nobody annotated would become background; the last label, as nnU-Net asks
+        names = [*(name for name in names if name != anatomy.IGNORE), anatomy.IGNORE]
     if layout != "abdomenatlas" and len(names) > 255:
         raise LayoutError("too many structures for one label map", found=len(names), expected="up to 255")
     values = {name: value for value, name in enumerate(names, start=1)}
@@ -82,7 +84,7 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
         listed = [{**file, "path": f"{file_name(case.id)}/{file['path']}"} for file in record["files"]]
         return {**record, "files": listed}
     lacking = [name for name in conversion.values if not annotated(case, name)]
-    if lacking and case.masks and conversion.missing == "error":
+    if set(lacking) - {anatomy.IGNORE} and case.masks and conversion.missing == "error":
         raise CaseError(
             "not annotated, which a label map cannot say",
             case=case.id,

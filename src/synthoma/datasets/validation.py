@@ -57,6 +57,7 @@ CODES = {
     "mask_elsewhere": Code("fault", "a mask with another affine than the scan", "give it the scan's header"),
     "labels_unknown": Code("fault", "values in a label map that stand for nothing", "name them in dataset.json"),
     "labels_several": Code("warning", "several values in a mask of one structure", "check that it is no label map"),
+    "names_unknown": Code("warning", "structures that no command knows (told once)", "rename those that matter"),
     "organ_empty": Code("warning", "annotated, but without a voxel", "remove the file if it was not annotated"),
     "organ_cut": Code("warning", "reaches the end of the volume", "leave the case out where whole organs matter"),
     "organ_volume": Code("warning", "a volume that this organ rarely has", "look at the mask"),
@@ -240,7 +241,9 @@ def _of_labels(found: Inspection) -> Iterator[Fault]:
 
 
 def _of_anatomy(found: Inspection, recipe: ValidateRecipe) -> Iterator[Fault]:
-    organs = [one for one in found.structures.values() if not anatomy.is_lesion(one.name)]
+    organs = [
+        one for one in found.structures.values() if not anatomy.is_lesion(one.name) and one.name != anatomy.IGNORE
+    ]
     empty = [one.name for one in organs if one.box is None]
     if empty:
         yield _fault("organ_empty", ", ".join(empty), f"{len(empty)} of {len(organs)} masks", "some voxels")
@@ -342,6 +345,7 @@ def summarise(
         rows[record.case] = record.result["row"]
         findings += [(record.case, Fault(**fault)) for fault in record.result["faults"]]
     repeats, pairs = _duplicates(rows, recipe, advance)
+    findings += list(_of_names(rows.values()))
     findings += [*_of_repeats(repeats, rows), *_of_duplicates(pairs, rows)]
     findings = [(case, fault) for case, fault in findings if fault.code not in recipe.ignore]
     codes: dict[str, set[str]] = {}
@@ -368,6 +372,15 @@ def _duplicates(
     if advance is not None:
         advance(len(rows) - len(firsts))
     return repeats, find_duplicates(firsts, [known[case] for case in firsts], recipe.duplicates, advance)
+
+
+def _of_names(rows: Iterable[Row]) -> Iterator[tuple[str, Fault]]:
+    """Names that no command knows, all of them told once."""
+    unknown = sorted({name for row in rows for name in row["structures"] if not anatomy.is_known(name)})
+    if unknown:
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        tumors = ", ".join(organ.lesion for organ in anatomy.ORGANS.values())
+        yield "", _fault("names_unknown", ", ".join(unknown[:8]) + more, f"{len(unknown)} names", f"organs, {tumors}")
 
 
 def _of_repeats(repeats: Mapping[str, list[str]], rows: Mapping[str, Row]) -> Iterator[tuple[str, Fault]]:

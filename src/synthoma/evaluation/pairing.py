@@ -16,6 +16,7 @@ from synthoma.datasets.labels import PresentLabels, label_sources, with_tumors
 from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
 from synthoma.datasets.layouts.nnunet import label_values
 from synthoma.datasets.layouts.opening import Dataset, detect, open_dataset
+from synthoma.datasets.layouts.predictions import case_of_prediction, is_flat
 from synthoma.errors import CaseError, LayoutError, SynthomaError
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
 from synthoma.inputs import Reads
@@ -107,7 +108,7 @@ def _refuse_unknown(what: str, names: Iterable[str], places: Iterable[Mapping[st
 
 def _open_predictions(root: Path, truth: Dataset) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
     listing = list_folder(root) if root.is_dir() else None
-    if listing is not None and listing.images() and "imagesTr" not in listing.folders and _is_flat(root):
+    if listing is not None and is_flat(listing) and detect(root) in ("images", "nnunet", "msd", "lits"):
         return _each_once(_label_maps(listing, truth)), ()
     if listing is not None and any((root / name / "segmentations").is_dir() for name in listing.folders):
         return _each_once(_mask_folders(listing)), ()
@@ -125,16 +126,12 @@ def _each_once(predictions: Iterable[tuple[str, Case]]) -> dict[str, Case]:
     return found
 
 
-def _is_flat(root: Path) -> bool:
-    return detect(root) in ("images", "nnunet", "msd")
-
-
 def _label_maps(listing: Listing, truth: Dataset) -> Iterator[tuple[str, Case]]:
-    """`CASE.nii.gz`, one label map a case, as nnU-Net predicts."""
+    """`CASE.nii.gz`, one label map a case, as nnU-Net predicts; or named as LiTS and KiTS ask."""
     labels = description(listing).get("labels")
     named = label_values(listing.path / "dataset.json", labels, truth.name) if labels else None
     for file, stem in listing.images().items():
-        path, name = listing.path / file, case_id(stem)
+        path, name = listing.path / file, case_of_prediction(stem, truth)
         if named is not None:
             masks: Mapping[str, Source] = label_sources(path, named)
         elif name in truth:

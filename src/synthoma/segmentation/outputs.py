@@ -13,6 +13,7 @@ from synthoma import anatomy, disk, files
 from synthoma.cases import Case
 from synthoma.datasets.layouts import opening
 from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS, holds_case
+from synthoma.datasets.layouts.images import scan_ids
 from synthoma.datasets.layouts.listing import case_id, image_stem, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
@@ -46,7 +47,8 @@ def find_inputs(path: Path | str, open_dataset: Callable[[Path], Dataset] = open
     if holds_case(list_folder(path.parent)):
         case = opening.read_case(path)
     else:
-        case = Case(case_id(image_stem(path.name)), path, dataset=path.parent.name)
+        name = scan_ids(list_folder(path.parent)).get(path.name, image_stem(path.name))
+        case = Case(case_id(name), path, dataset=path.parent.name)
     return Dataset(path, "image", case.dataset, (case,))
 
 

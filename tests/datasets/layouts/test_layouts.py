@@ -216,6 +216,7 @@ def test_freetumor_label_maps_are_read_when_named(tmp_path: Path) -> None:
     labels[case.masks["kidney"].data] = 5
     files.write_volume(case.image, tmp_path / "imagesTr" / "x.nii.gz")
     files.write_volume(Volume(labels, GRID), tmp_path / "labelsTr" / "x.nii.gz")
+    assert open_dataset(f"freetumor:{tmp_path}").layout == "freetumor"
     found = open_dataset(tmp_path, layout="freetumor")["x"]
     assert set(found.masks) == {"liver", "liver_lesion", "kidney"}  # the kidney's tumors may not have been drawn
     assert all(same_place(mask, case.masks[name]) for name, mask in found.read_masks().items())

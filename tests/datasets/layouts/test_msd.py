@@ -94,3 +94,32 @@ def test_a_broken_dataset_json_is_named(root: Path) -> None:
     (root / "dataset.json").write_text("[]")
     with pytest.raises(LayoutError, match=r"dataset\.json is no table; found list"):
         open_dataset(root)
+
+
+def test_raw_folders_of_the_first_nnunet_are_read(tmp_path: Path) -> None:
+    msd(tmp_path, [patient(GRID, name) for name in ("liver_0", "liver_1")])
+    for path in [*(tmp_path / "imagesTr").iterdir(), *(tmp_path / "imagesTs").iterdir()]:
+        path.rename(path.with_name(path.name.replace(".nii.gz", "_0000.nii.gz")))
+    dataset = open_dataset(tmp_path)
+    assert not dataset.faults
+    assert [case.id for case in dataset] == ["liver_0", "liver_1", "untouched"]
+    assert dataset["liver_0"].read_mask("liver_lesion").data.any()
+
+
+def test_a_description_from_windows_is_read(tmp_path: Path) -> None:
+    msd(tmp_path, [patient(GRID, "liver_0")])
+    path = tmp_path / "dataset.json"
+    text = path.read_text().replace("./imagesTr/", ".\\\\imagesTr\\\\").replace("./labelsTr/", "labelsTr\\\\")
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (tmp_path / "imagesTr" / "Thumbs.db").write_bytes(b"")
+    (tmp_path / "imagesTr" / "._liver_0.nii.gz").write_bytes(b"")
+    dataset = open_dataset(tmp_path)
+    assert not dataset.faults
+    assert [case.id for case in dataset] == ["liver_0", "untouched"]
+
+
+def test_no_backslash_leads_out_of_the_folder(tmp_path: Path) -> None:
+    msd(tmp_path / "set", [patient(GRID, "liver_0")])
+    path = tmp_path / "set" / "dataset.json"
+    path.write_text(path.read_text().replace("./imagesTr/liver_0", "..\\\\..\\\\liver_0"))
+    assert any("leads out of its folder" in str(fault) for fault in open_dataset(tmp_path / "set").faults)

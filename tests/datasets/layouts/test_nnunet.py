@@ -37,6 +37,7 @@ def test_regions_are_structures_of_several_values(root: Path) -> None:
         "kidney": Label(path, (1, 2, 3)),
         "masses": Label(path, (2, 3)),
         "kidney_lesion": Label(path, (2,)),
+        "ignore": Label(path, (4,)),
     }
 
 
@@ -98,3 +99,21 @@ def test_splits_are_found_here_or_among_the_preprocessed(
     write_json(root / "splits_final.json", [{"train": "case_1"}])
     with pytest.raises(LayoutError, match="holds no splits"):
         open_dataset(root)
+
+
+def test_what_dataset_json_lists_itself_lies_anywhere(root: Path) -> None:
+    (root / "imagesTr").rename(root.parent / "scans")
+    images, label = ["..\\scans\\case_1_0000.nii.gz"], "labelsTr/case_1.nii.gz"
+    listed = {
+        "first": {"images": images, "label": label},
+        "second": {"images": [str(root.parent / "scans" / "case_2_0000.nii.gz")], "label": "./labelsTr/case_2.nii.gz"},
+        "gone": {"images": ["nowhere.nii.gz"], "label": label},
+        "two": {"images": [*images, *images], "label": label},
+        "odd": ["a", "b"],
+    }
+    change(root, dataset=listed)
+    dataset = open_dataset(root)
+    assert [case.id for case in dataset] == ["first", "second"]
+    assert dataset["first"].image == root.parent / "scans" / "case_1_0000.nii.gz"
+    assert dataset["second"].read_mask("kidney").data.any()
+    assert {fault.case for fault in dataset.faults} == {"gone", "two", "odd"}
