@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from grids import oblique
 from synthoma import files
 from synthoma.cases import Case, Label
 from synthoma.datasets.catalog import describe_case, read_catalog, write_catalog
+from synthoma.datasets.findings import summarise
 from synthoma.datasets.layouts.opening import open_dataset
-from synthoma.datasets.validation import CODES, ValidateRecipe, check_case, summarise
+from synthoma.datasets.validation import CODES, ValidateRecipe, check_case
 from synthoma.engine.mapping import map_cases
 from synthoma.engine.records import CaseRecord
 from synthoma.errors import LayoutError, RecipeError
@@ -306,3 +308,27 @@ def test_real_data_has_no_fault_but_the_scan_it_holds_twice(real_data: Path) -> 
     warned = {row["case"]: row["structure"] for row in report.table("warning")}
     assert warned.keys() == {*known, ""}  # names that no command knows are told once
     assert warned["chaos"] == "colon, kidney_left, kidney_right, liver"
+
+
+def test_padding_read_as_unsigned_is_a_fault_with_its_value_and_share() -> None:
+    row, column = np.ogrid[: CT.data.shape[0], : CT.data.shape[1]]
+    outside = ((row / CT.data.shape[0] - 0.5) ** 2 + (column / CT.data.shape[1] - 0.5) ** 2) > 0.25
+    data = np.where(outside[..., None], np.float32(63536), CT.data)
+    found = check_case(Case("padded", Volume(np.asfortranarray(data), CT.geometry)))["faults"]
+    assert [(one["code"], one["severity"]) for one in found] == [("hu_wrapped", "fault")]
+    assert re.match(r"63536 .*in 2\d\.\d% of the voxels, the padding -2000 read as unsigned", found[0]["found"])
+
+
+def test_axes_that_simpleitk_refuses_are_a_warning() -> None:
+    for shear, expected in ((1e-3, ["affine_skewed"]), (5e-5, []), (2e-2, ["affine_sheared"])):
+        affine = CT.geometry.affine.copy()
+        affine[0, 2] += shear * CT.geometry.spacing_mm[2]
+        case = Case("skewed", Volume(CT.data, Geometry(CT.data.shape, affine)))
+        assert codes(case) == expected
+
+
+def test_names_that_no_command_knows_are_told_once() -> None:
+    odd = {"vertebra": BODY.masks["liver"], "hepatoma": BODY.masks["liver"]}
+    cases = [Case(name, body(seed=seed).image, odd) for name, seed in (("a", 0), ("b", 1))]
+    rows = [row for row in summarise(map_cases(check_case, cases)).table() if row["code"] == "names_unknown"]
+    assert [(row["case"], row["structure"], row["found"]) for row in rows] == [("", "hepatoma, vertebra", "2 names")]

@@ -65,7 +65,8 @@ def validate(
     from synthoma import disk, runs
     from synthoma.cases import Case
     from synthoma.datasets.catalog import write_catalog
-    from synthoma.datasets.validation import ValidateRecipe, check_case, summarise
+    from synthoma.datasets.findings import summarise
+    from synthoma.datasets.validation import ValidateRecipe, check_case
     from synthoma.engine import mapping
     from synthoma.engine.progress import show_progress
     from synthoma.reading import open_dataset
