@@ -84,3 +84,24 @@ def test_a_spacing_of_zero_names_the_file(tmp_path: Path) -> None:
 def test_masks_are_written_as_uint8(tmp_path: Path) -> None:
     files.write_volume(Volume(np.ones((9, 7, 5), bool), ANISOTROPIC), tmp_path / "m.nrrd")
     assert sitk.ReadImage(str(tmp_path / "m.nrrd")).GetPixelID() == sitk.sitkUInt8
+
+
+NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: {}\n\n"
+META = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {}\n"
+
+
+@pytest.mark.parametrize(("name", "header"), [("m.nrrd", NRRD), ("m.mhd", META)])
+def test_a_header_reads_voxels_beside_it_and_nowhere_else(tmp_path: Path, name: str, header: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / name
+    for place in (tmp_path / "secret.raw", tmp_path / "in" / "mine.raw"):
+        place.write_bytes(bytes(range(8)))
+    path.write_text(header.format("mine.raw"))
+    assert files.read_labels(path).data.ravel(order="F").tolist() == list(range(8))
+    elsewhere = ["../secret.raw", str(tmp_path / "secret.raw"), "/dev/zero", "-", "./../secret.raw", "LIST\n/dev/zero"]
+    for told in elsewhere:
+        path.write_text(header.format(told))
+        with pytest.raises(FileError, match=f"{name} says that its voxels lie elsewhere; found"):
+            files.read_labels(path)
+        with pytest.raises(FileError, match="elsewhere"):
+            files.read_geometry(path)

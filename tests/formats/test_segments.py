@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,24 @@ def test_a_name_in_old_letters_is_read(tmp_path: Path, masks) -> None:
     path = write(tmp_path / "a.seg.nrrd", masks["liver"], ANISOTROPIC, named(("leber mit niere", "0", "1")))
     path.write_bytes(path.read_bytes().replace(b"leber", b"l\xe4ber"))
     assert [segment.name for segment in files.list_segments(path)] == ["l\u00e4ber mit niere"]
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = Geometry.of((64, 64, 60), (0.8, 0.8, 2.5), "LPS")
+    ct = hu(grid)
+    for name in ("scan.nii.gz", "scan.nii", "ct.nrrd"):
+        files.write_volume(ct, name)
+    files.write_volume(Volume(ct.data > 0, grid).reorient("RAS"), "liver.nii.gz")
+    write(
+        tmp_path / "case.seg.nrrd",
+        ct.data[:9, :9, :9] > 0,
+        Geometry((9, 9, 9), grid.affine),
+        named(("liver", "0", "1")),
+    )
+    names: dict[str, object] = {}
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "files.md", "exec"), names)
+    assert np.array_equal(np.asarray(names["liver"]), ct.data > 0)
+    assert files.read_image("out.nrrd").geometry.axes == "RAS"

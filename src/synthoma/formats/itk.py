@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from synthoma.names import require_unicode
 from synthoma.volume import Array, Box, Volume
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DATA_FILE = re.compile(rb"(?im)^[ \t]*(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*)$")
 _DEFLATE_RATIO = 1032  # no packed file grows by more
 
 
@@ -67,6 +69,7 @@ def _header(path: Path) -> Any:
     """A reader that has read the header of the file."""
     sitk = need("SimpleITK", extra="itk")
     require_unicode(str(path))  # ITK ends the process over others
+    _refuse_files_elsewhere(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -74,6 +77,25 @@ def _header(path: Path) -> Any:
     except RuntimeError as error:
         raise FileError(f"{path} cannot be read", found=_reason(error)) from error
     return reader
+
+
+def _refuse_files_elsewhere(path: Path) -> None:
+    """`FileError` if a header says that its voxels lie in a file that is not in its folder."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2**16)
+    except OSError as error:
+        raise FileError(f"cannot read {path}", found=error.strerror or str(error)) from error
+    if start.startswith(b"NRRD"):
+        start = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0]
+    named = _DATA_FILE.search(start)
+    if named is None or named[1].strip().upper() == b"LOCAL":
+        return
+    listed = start[named.end() :].splitlines() if named[1].strip().upper().startswith(b"LIST") else []
+    for entry in (named[1], *listed):
+        name = PurePosixPath(entry.decode("utf-8", "replace").strip().replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or str(name) == "-" or ":" in str(name):
+            raise FileError(f"{path} says that its voxels lie elsewhere", found=str(name), expected="a file beside it")
 
 
 def _is_layered(path: Path, numbers: int) -> bool:
