@@ -21,7 +21,9 @@ from synthoma.cli.app import (
     app,
     finish,
     say_once,
+    table,
 )
+from synthoma.cli.learning import Device
 
 if TYPE_CHECKING:
     from synthoma.commands.outcome import Outcome
@@ -42,6 +44,7 @@ def synthesize(
     ] = 1,
     maps: Maps = [],  # noqa: B006
     changes: Overrides = [],  # noqa: B006
+    device: Device = "cpu",
     workers: Workers = 0,
     cluster: Cluster = None,
     timeout: Timeout = None,
@@ -54,7 +57,7 @@ def synthesize(
 
     done = tumors.synthesize(
         read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes), data, out, seed=seed, write=write,
-        copies=copies, maps=maps, workers=workers, cluster=cluster, timeout_s=timeout,
+        copies=copies, maps=maps, device=device, workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     tell(done)
     finish(done.records, out, done.faults, allow_failures)
@@ -68,6 +71,9 @@ def replay(
     write: Annotated[Literal["full", "overlay"], typer.Option("--write", help="NIfTI, or changed voxels.")] = "full",
     maps: Maps = [],  # noqa: B006
     allow_modules: AllowModules = [],  # noqa: B006
+    generator: Annotated[
+        str, typer.Option("--generator", help="Model that the manifest was made with, if it lies elsewhere now.")
+    ] = "",
     workers: Workers = 0,
     cluster: Cluster = None,
     timeout: Timeout = None,
@@ -77,14 +83,20 @@ def replay(
     from synthoma.commands import tumors
 
     done = tumors.replay(
-        manifest, data, out, write=write, maps=maps, allow_modules=allow_modules, workers=workers, cluster=cluster,
-        timeout_s=timeout,
+        manifest, data, out, write=write, maps=maps, allow_modules=allow_modules, generator=generator,
+        workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     finish(done.records, out, done.faults, allow_failures)
 
 
 def tell(done: Outcome) -> None:
-    """How many tumors of each organ, and what was asked for and left out."""
+    """How many tumors of each organ, what a critic kept, and what was asked for and left out."""
+    from synthoma.synthesis.store.audit import easy_ones
+
     counts = ", ".join(f"{organ} {count}" for organ, count in done.summary["tumors"].items()) or "none"
     typer.echo(f"tumors: {counts}; {done.summary['rejected']} plans rejected")
+    judged = done.summary.get("critic", [])
+    table(judged, ("organ", "size", "contrast", "judged", "kept", "share"))
+    if warning := easy_ones(judged):
+        typer.echo(warning, err=True)
     say_once((record.case, note) for record in done.records for note in record.result.get("notes", ()))

@@ -14,12 +14,13 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.errors import CaseError
+from synthoma.extras import need
 from synthoma.recipe import Recipe
-from synthoma.synthesis.generators.loading import open_generator
+from synthoma.synthesis.generators.loading import GENERATORS, generator_file, open_generator
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.copies import copies_of
 from synthoma.synthesis.store.manifest import read_manifest
-from synthoma.synthesis.store.outputs import finish_synthesis, replay_case, require_writable, synthesize_case
+from synthoma.synthesis.store.outputs import Critics, finish_synthesis, replay_case, require_writable, synthesize_case
 
 
 def synthesize(
@@ -31,6 +32,7 @@ def synthesize(
     write: str = "full",
     copies: int = 1,
     maps: Sequence[str] = (),
+    device: str = "cpu",
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
     timeout_s: float | None = None,
@@ -39,8 +41,8 @@ def synthesize(
 
     recipe: a synthesis recipe, its TOML file, or the name of one that comes along. write: `full` (NIfTI), `overlay`
     (the voxels that changed) or `plans` (the manifest alone). copies: synthetic cases from each scan. maps: label maps
-    to add, by names of `store.outputs.MAPS`. workers, cluster, timeout_s: as in `map_cases`. A case that fails is a
-    record with its reason.
+    to add, by names of `store.outputs.MAPS`. device: where learned generators and critics compute. workers, cluster,
+    timeout_s: as in `map_cases`. A case that fails is a record with its reason.
     """
     settings, dataset, out = (
         as_recipe(SynthesisRecipe, recipe, "synthesis"),
@@ -49,11 +51,16 @@ def synthesize(
     )
     cases = copies_of(dataset.cases, copies)
     require_writable(write, maps)
-    open_generator(settings.generator, allowed=(settings.generator,))
+    open_generator(settings.generator, device, allowed=(settings.generator,))
     _require_an_organ(dataset, settings)
-    facts = reading.input_facts(dataset, write=write, maps=" ".join(maps), copies=str(copies))
+    critics = _open_critics(settings, device)
+    facts = reading.input_facts(
+        dataset, write=write, maps=" ".join(maps), copies=str(copies), **_models(settings.generator, critics)
+    )
     with runs.open_run(out, "synthesize", settings, seed, facts) as run:
-        task = partial(synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps)
+        task = partial(
+            synthesize_case, recipe=settings, seed=seed, out=out, write=write, maps=maps, critics=critics, device=device
+        )
         records = mapping.map_cases(
             task, cases, run=run, workers=workers, cluster=cluster, timeout_s=timeout_s, title="synthesize",
             reads=Case.reads,
@@ -71,6 +78,7 @@ def replay(
     write: str = "full",
     maps: Sequence[str] = (),
     allow_modules: Sequence[str] = (),
+    generator: str = "",
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
     timeout_s: float | None = None,
@@ -78,13 +86,22 @@ def replay(
     """The tumors of a manifest again, bit for bit; a tumor that comes out otherwise is a failed case.
 
     manifest: the file, or the folder of a synthesis. data: the scans that its plans were made on. allow_modules:
-    generators of the form `module:Class` that it may name. The others as in `synthesize`.
+    generators of the form `module:Class` that it may name. generator: the model that its plans were made with, where it
+    is not where it was. The others as in `synthesize`.
     """
     table, dataset, out = read_manifest(manifest), as_dataset(data), Path(os.path.abspath(out))
     require_writable(write, maps)
     facts = reading.input_facts(dataset, manifest=disk.digest(table.path), write=write, maps=" ".join(maps))
     with runs.open_run(out, "replay", Recipe(), inputs=facts) as run:
-        task = partial(replay_case, manifest=table, out=out, write=write, maps=maps, allow_modules=allow_modules)
+        task = partial(
+            replay_case,
+            manifest=table,
+            out=out,
+            write=write,
+            maps=maps,
+            allow_modules=allow_modules,
+            generator=generator,
+        )
         records = mapping.map_cases(
             task, table.cases_in(dataset), run=run, workers=workers, cluster=cluster, timeout_s=timeout_s,
             title="replay", reads=Case.reads,
@@ -92,6 +109,23 @@ def replay(
         made = finish_synthesis(records, out, dataset.root, write)
         run.note(**made)
     return Outcome(out, records, (), made)
+
+
+def _open_critics(recipe: SynthesisRecipe, device: str) -> Critics | None:
+    """Who judges the tumors of each case, after the models have been looked at; None for no critic."""
+    if not recipe.critic.models:
+        return None
+    need("torch", extra="train")
+    from synthoma.training.critics import LesionCritics
+
+    return LesionCritics.of(recipe.critic.models, recipe.organs, device)
+
+
+def _models(generator: str, critics: Critics | None) -> dict[str, str]:
+    """Digests of the models that a synthesis depends on."""
+    path = generator_file(generator) if generator not in GENERATORS else None
+    found = {"generator": disk.digest(path)} if path else {}
+    return found | ({"critic": " ".join(critics.digests)} if critics else {})  # type: ignore[attr-defined]
 
 
 def _require_an_organ(dataset: Dataset, recipe: SynthesisRecipe) -> None:

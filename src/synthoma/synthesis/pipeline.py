@@ -12,7 +12,7 @@ import numpy as np
 
 from synthoma import anatomy
 from synthoma.cases import Case
-from synthoma.errors import CaseError
+from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.insertion import Attempt, Inserted, insert, insert_plans
@@ -123,6 +123,12 @@ def insert_tumors(
     if all fail, the first one's `CaseError` is raised. critic: a further judge of each tumor. device: where a learned
     generator computes.
     """
+    if recipe.critic.models and critic is None:
+        raise RecipeError(
+            "the recipe names a critic, which is not here to judge",
+            found=", ".join(recipe.critic.models),
+            fix="synthesize a data set (synthoma.synthesize opens it), or give critic=",
+        )
     generator = open_generator(recipe.generator, device, allowed=(recipe.generator,))
     scene = open_scene(case, recipe.organs)
     phase = phase_of(case, scene, recipe)
@@ -142,7 +148,7 @@ def insert_tumors(
             notes.append(f"the {organ} is cut by the field of view")
 
         def insert_one(plan: TumorPlan, index: int, number: int) -> Attempt:
-            return insert(scene, plan, generator, index, number, recipe.judge, critic)
+            return insert(scene, plan, generator, index, number, recipe.judgement, critic)
 
         made = list(insert_plans(insert_one, measured, plans, recipe, seed))
         if made and not any(isinstance(attempt, Inserted) for attempt in made):
@@ -167,7 +173,8 @@ def _why_none(rejected: Sequence[Attempt]) -> str:
     kinds = [re.split(r"[-+]?\d", attempt.verdict.reason)[0] for attempt in rejected]
     kind, count = Counter(kinds).most_common(1)[0]
     example = rejected[kinds.index(kind)].verdict.reason
-    return f"all {len(rejected)} plans were rejected, {count} of them like this: {example}"
+    way_out = "; lower critic.keep, or ask for larger or plainer tumors" if "critic" in example else ""
+    return f"all {len(rejected)} plans were rejected, {count} of them like this: {example}{way_out}"
 
 
 def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:
@@ -182,16 +189,18 @@ def replay_plans(
     device: str = "cpu",
     allow_modules: Collection[str] = (),
     frame: str = FRAME,
+    generator: str = "",
 ) -> Synthesis:
     """The case with exactly these tumors, in this order; nothing is drawn and nothing rejected.
 
     allow_modules: generators of the form `module:Class` that the plans may name. frame: the axes that voxels are
-    counted along; the first versions counted along those of the file.
+    counted along; the first versions counted along those of the file. generator: who renders instead of whom the plans
+    name; a learned one only if it is the same model.
     """
     scene = open_scene(case, tuple(dict.fromkeys(plan.organ for plan in plans)), frame)
     inserted = []
     for index, plan in enumerate(plans):
-        done = insert(scene, plan, open_generator(plan.generator, device, allow_modules), index, 0)
+        done = insert(scene, plan, open_generator(generator or plan.generator, device, allow_modules), index, 0)
         assert isinstance(done, Inserted)
         inserted.append(done)
     ct = as_stored(scene.ct, scene.stored)

@@ -37,6 +37,24 @@ class JudgeRecipe(Recipe):
     critic: tuple[float, float] = (0.0, 1.0)
 
 
+class CriticRecipe(Recipe):
+    """A trained segmentation that judges each tumor by itself.
+
+    model: a file, a train run, or the name of one in the box; several are folds, of which each case asks the first that
+    was not trained on it; empty for no critic. keep, at_most: the least and the largest share of a tumor's voxels that
+    it may call tumor: neither invisible nor trivial.
+    """
+
+    model: str | tuple[str, ...] = ""
+    keep: Share = 0.7
+    at_most: Share = 1.0
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, if there are any."""
+        return (self.model,) * bool(self.model) if isinstance(self.model, str) else self.model
+
+
 class SynthesisRecipe(Recipe):
     """Which tumors to put into a case. What is left out follows the statistics of real tumors (docs/priors.md).
 
@@ -46,7 +64,7 @@ class SynthesisRecipe(Recipe):
     vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
     neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, a model file, or
     `module:Class`. as_learned: contrast as that of the lesions that a learned generator learned from, instead of the
-    prior.
+    prior. critic: a trained segmentation as a further judge.
     """
 
     organs: tuple[Organ, ...] = ("liver",)
@@ -64,6 +82,7 @@ class SynthesisRecipe(Recipe):
     judge: JudgeRecipe = JudgeRecipe()
     generator: str = "rules"
     as_learned: bool = False
+    critic: CriticRecipe = CriticRecipe()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -74,3 +93,10 @@ class SynthesisRecipe(Recipe):
         if self.sizes is not None and self.diameter_mm is not None:
             raise ValueError("give sizes or diameter_mm, not both")
         return self
+
+    @property
+    def judgement(self) -> JudgeRecipe:
+        """When a tumor is rejected, by the critic's limits too."""
+        if not self.critic.models:
+            return self.judge
+        return self.judge.with_changes(critic=(self.critic.keep, self.critic.at_most))

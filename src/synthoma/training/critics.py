@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from synthoma import anatomy
+from synthoma import anatomy, disk
+from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.learning.models import Model, load_model
+from synthoma.learning.models import Model, find_model, load_model
 from synthoma.learning.networks import required_multiple
 from synthoma.segmentation.infer import SegmentRecipe, predict
+from synthoma.synthesis.store.copies import source_of
 from synthoma.volume import Volume
 
 _SEEN = SegmentRecipe(overlap=0.25)
@@ -83,24 +85,39 @@ class LesionCritic:
         return float((np.max(levels, axis=0) >= 255 * self.threshold).mean())
 
 
-def lesion_critic(model: str, organs: Sequence[str], scans: Sequence[str] = (), device: str = "cpu") -> LesionCritic:
-    """A critic of tumors in these organs of the scans (ids of cases) they will be put into.
+@dataclass(frozen=True)
+class LesionCritics:
+    """Critics of tumors in some organs: one model, or folds, of which each case asks one that has not seen it.
 
-    Raises `RecipeError` if the model does not know the tumors of an organ, or if it was trained on one of the scans:
-    it would know them by heart.
+    digests: of the models' files.
     """
-    opened = _opened(model, device)
-    require_classes(opened, organs)
-    known = set(opened.record.get("data", {}).get("training", ()))
-    seen = [case for case in scans if case in known]
-    if seen:
-        raise RecipeError(
-            f"the critic {Path(model).name} was trained on these scans",
-            found=f"{len(seen)} of {len(scans)}: {', '.join(seen[:5])}",
-            expected="a critic that has not seen the scans it judges lesions in",
-            fix="train it on other folds (synthoma train --splits --fold), one critic for each part of the scans",
+
+    models: tuple[str, ...]
+    organs: tuple[str, ...]
+    device: str
+    digests: tuple[str, ...]
+
+    @classmethod
+    def of(cls, models: Sequence[str], organs: Sequence[str], device: str = "cpu") -> LesionCritics:
+        """The critics of these models; `RecipeError` if one does not know the tumors of an organ."""
+        for model in models:
+            require_classes(_opened(model, device), organs)
+        digests = tuple(disk.digest(find_model(model)) for model in models)
+        return cls(tuple(models), tuple(organs), device, digests)
+
+    def __call__(self, case: Case) -> LesionCritic:
+        """Who judges tumors in a case; `CaseError` if all models were trained on it: they know it by heart."""
+        names = {case.id, case.patient, source_of(case)}
+        for model in self.models:
+            if names.isdisjoint(_opened(model, self.device).record.get("data", {}).get("training", ())):
+                return LesionCritic(model, self.organs, self.device)
+        raise CaseError(
+            "the critic was trained on this scan, and would judge its tumors by heart",
+            case=case.id,
+            found=", ".join(Path(model).name for model in self.models),
+            expected="a model that has not seen it",
+            fix="train folds (synthoma train --splits FILE --fold N) and give them all: critic.model=[A, B, ...]",
         )
-    return LesionCritic(model, tuple(organs), device)
 
 
 def require_classes(model: Model, organs: Sequence[str]) -> None:

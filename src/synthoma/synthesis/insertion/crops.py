@@ -143,7 +143,7 @@ def settle(
 
     def insert_one(plan: TumorPlan, index: int, number: int) -> Attempt:
         tumor = DrawnTumor(plan, generator, index, noise, organ.scan)
-        attempt = _make(tumor, *_read(voxels, tumor.read, [*before, *settled]), number, recipe.judge, critic)
+        attempt = _make(tumor, *_read(voxels, tumor.read, [*before, *settled]), number, recipe.judgement, critic)
         if tumor.made is not None:
             settled.append(tumor)
         return attempt

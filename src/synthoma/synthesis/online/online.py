@@ -271,6 +271,12 @@ def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path
             raise RecipeError(f"{source}: a manifest leaves nothing to choose", found=", ".join(others))
         return dict(table)
     recipe = make_recipe(SynthesisRecipe, {"organs": list(organs), "probability": 0.5, **table}, source)
+    if recipe.critic.models:
+        raise RecipeError(
+            f"{source}: a critic judges when a bank is made, not in every epoch",
+            found=f"critic.model = {', '.join(recipe.critic.models)}",
+            fix="synthoma synthesize --write plans --set critic.model=..., then train --set synthesis.manifest=OUT",
+        )
     if others := sorted(set(recipe.organs) - set(organs)):
         raise RecipeError(
             f"{source}: tumors are put into {', '.join(others)}, which are not learned",

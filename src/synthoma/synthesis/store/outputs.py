@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
 from pathlib import Path
@@ -20,6 +20,7 @@ from synthoma.errors import CaseError, RecipeError
 from synthoma.names import file_name
 from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
+from synthoma.synthesis.store.audit import pass_rates
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.copies import source_of
 from synthoma.synthesis.store.manifest import (
@@ -32,7 +33,10 @@ from synthoma.synthesis.store.manifest import (
 )
 from synthoma.synthesis.store.overlay import OVERLAY, write_overlay
 from synthoma.synthesis.store.rendered import lesions_of, mask_with_tumors, replay_rows, synthetic_case
+from synthoma.synthesis.tumor import Critic
 from synthoma.volume import Box, Volume
+
+Critics = Callable[[Case], Critic]  # a case -> who judges the tumors that are put into it
 
 WRITES = ("full", "overlay", "plans")
 
@@ -57,15 +61,18 @@ def synthesize_case(
     out: Path | str,
     write: str = "full",
     maps: Sequence[str] = (),
+    critics: Critics | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Puts tumors into one case and writes it under `out`, whole or not at all; its rows and notes as JSON data.
 
     write: `full`, the folder OUT/CASE in the AbdomenAtlas layout; `overlay`, the changed voxels alone in that folder;
-    `plans`, nothing, since the rows are enough. maps: label maps to add, by names of `MAPS`. Raises what
-    `synthesize` raises, and `CaseError` if the case itself lies where it would be written.
+    `plans`, nothing, since the rows are enough. maps: label maps to add, by names of `MAPS`. critics: a case's further
+    judge of its tumors. device: where a learned generator computes. Raises what `synthesize` raises, and `CaseError` if
+    the case itself lies where it would be written.
     """
     with _result_folder(case, out, write, maps) as folder:
-        synthesis = insert_tumors(case, recipe, seed)
+        synthesis = insert_tumors(case, recipe, seed, critics(case) if critics else None, device)
         rows = rows_of(synthesis, recipe.organs, source_of(case))
         notes = [*synthesis.notes, *_write(case, synthesis, rows, folder, write, maps)]
     return {"rows": rows, "notes": notes}
@@ -78,15 +85,17 @@ def replay_case(
     write: str = "full",
     maps: Sequence[str] = (),
     allow_modules: Sequence[str] = (),
+    generator: str = "",
 ) -> dict[str, Any]:
     """The same case again from the manifest, written as by `synthesize_case`: the same bytes.
 
-    allow_modules: generators of the form `module:Class` that the manifest may name. Raises `CaseError` if the scan is
-    not the one that the plans were made on, or if a tumor comes out otherwise.
+    allow_modules: generators of the form `module:Class` that the manifest may name. generator: who renders instead of
+    whom the plans name, such as a model that lies elsewhere now. Raises `CaseError` if the scan is not the one that the
+    plans were made on, or if a tumor comes out otherwise.
     """
     with _result_folder(case, out, write, maps) as folder:
         rows = manifest.rows(case.id)
-        synthesis = replay_rows(case, rows, allow_modules)
+        synthesis = replay_rows(case, rows, allow_modules, generator)
         notes = _write(case, synthesis, rows, folder, write, maps)
     return {"rows": rows, "notes": notes}
 
@@ -104,7 +113,8 @@ def finish_synthesis(records: Iterable[CaseRecord], out: Path | str, data: Path 
     disk.write_json(out / RECORD, {"format": FORMAT, "versions": versions(), "write": write, "data": place})
     tumors = Counter(row["plan"]["organ"] for row in accepted(rows))
     rejected = sum(not row["accepted"] and row["plan"] is not None for row in rows)
-    return {"tumors": dict(tumors), "rejected": rejected}
+    judged = pass_rates(rows)
+    return {"tumors": dict(tumors), "rejected": rejected} | ({"critic": judged} if judged else {})
 
 
 def require_writable(write: str, maps: Sequence[str]) -> None:

@@ -19,18 +19,18 @@ from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 
-def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] = ()) -> Synthesis:
+def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] = (), generator: str = "") -> Synthesis:
     """The healthy case with the accepted tumors of its rows; the same voxels as when they were made.
 
-    allow_modules: generators of the form `module:Class` that the rows may name. Raises `CaseError` if the scan is
-    another one, or a tumor comes out otherwise.
+    allow_modules: generators of the form `module:Class` that the rows may name. generator: see `replay_plans`. Raises
+    `CaseError` if the scan is another one, or a tumor comes out otherwise.
     """
     scan = case.read_image()
     frame = require_scan(scan, rows[0]["scan_digest"], case.id)
     there = accepted(rows)
     plans = [TumorPlan.from_dict(row["plan"]) for row in there]
     known = dataclasses.replace(case, image=scan)
-    synthesis = replay_plans(known, plans, allow_modules=allow_modules, frame=frame)
+    synthesis = replay_plans(known, plans, allow_modules=allow_modules, frame=frame, generator=generator)
     for row, tumor in zip(there, synthesis.inserted, strict=True):
         require_digest(row, tumor.digest, case.id)
     return dataclasses.replace(synthesis, phase=rows[0]["phase"])
