@@ -28,7 +28,7 @@ from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
-from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe
+from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
 from synthoma.training.generators import read_generator_recipe
 from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 
@@ -57,6 +57,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (Stage, "review.md"),
     (TuringRecipe, "review.md"),
     (CropRecipe, "generators.md"),
+    (CriticRecipe, "generators.md"),
     (TissueNetworkRecipe, "generators.md"),
     (DiffusionRecipe, "generators.md"),
     (AdversarialRecipe, "generators.md"),

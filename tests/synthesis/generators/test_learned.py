@@ -15,7 +15,7 @@ from synthoma.errors import CaseError, FileError, RecipeError
 from synthoma.learning.tissue import load_generator, looks_of, save_generator
 from synthoma.synthesis.bodies.forms import form_of
 from synthoma.synthesis.generators.loading import open_generator
-from synthoma.synthesis.pipeline import replay, synthesize
+from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
 
@@ -31,7 +31,7 @@ def recipe_of(generator: str, **changes: object) -> SynthesisRecipe:
 @pytest.mark.parametrize("grid", GRIDS)
 def test_masks_and_contrast_are_those_of_the_plan(kind: str, grid: str, tmp_path: Path) -> None:
     case = ellipsoid_case(GRIDS[grid](90), (42, 42, 42))
-    made = synthesize(case, recipe_of(tiny_file(tmp_path, kind)), 3)  # type: ignore[arg-type]
+    made = insert_tumors(case, recipe_of(tiny_file(tmp_path, kind)), 3)  # type: ignore[arg-type]
     assert len(made.inserted) == 2
     before, after = (volume.reorient("RAS") for volume in (case.read_image(), made.ct))
     may_change = np.zeros(before.data.shape, bool)
@@ -49,19 +49,19 @@ def test_masks_and_contrast_are_those_of_the_plan(kind: str, grid: str, tmp_path
 def test_a_replay_gives_the_same_voxels_and_another_model_is_refused(kind: str, tmp_path: Path) -> None:
     case = ellipsoid_case(fine(80), (38, 38, 38))
     name = tiny_file(tmp_path, kind)  # type: ignore[arg-type]
-    made = synthesize(case, recipe_of(name), 1)
+    made = insert_tumors(case, recipe_of(name), 1)
     plans = [TumorPlan.from_dict(tumor.plan.as_dict()) for tumor in made.inserted]
-    assert np.array_equal(replay(case, plans).ct.data, made.ct.data)
+    assert np.array_equal(replay_plans(case, plans).ct.data, made.ct.data)
     other = tiny_file(tmp_path, kind, seed=1)  # type: ignore[arg-type]
     moved = [dataclasses.replace(plan, generator=other) for plan in plans]
     with pytest.raises(CaseError, match="planned with another model"):
-        replay(case, moved)
+        replay_plans(case, moved)
 
 
 def test_another_seed_gives_another_texture_in_the_same_body(tmp_path: Path) -> None:
     case = ellipsoid_case(fine(60), (28, 28, 28))
     generator = open_generator(tiny_file(tmp_path))
-    drawn = synthesize(case, recipe_of(tiny_file(tmp_path), lesions=(1, 1)), 1).inserted[0].plan
+    drawn = insert_tumors(case, recipe_of(tiny_file(tmp_path), lesions=(1, 1)), 1).inserted[0].plan
     plan = dataclasses.replace(drawn, details={**drawn.details, "roughness": 0.0})
     first, second = (
         generator.render(case.read_image(), case.read_mask("liver"), dataclasses.replace(plan, seed=seed))
@@ -76,7 +76,7 @@ def test_a_crop_of_the_scan_gives_the_same_tissue(spacing_mm: float, tmp_path: P
     case = ellipsoid_case(GRIDS["oblique"](90), (42, 42, 42))
     name = tiny_file(tmp_path, spacing_mm=spacing_mm)
     generator = open_generator(name)
-    plan = synthesize(case, recipe_of(name, lesions=(1, 1)), 2).inserted[0].plan
+    plan = insert_tumors(case, recipe_of(name, lesions=(1, 1)), 2).inserted[0].plan
     ct, liver = case.read_image().reorient("RAS"), case.read_mask("liver").reorient("RAS")
     whole = generator.render(ct, liver, plan)
     box = ct.geometry.box_around(plan.center_mm, generator.reach(plan)).grow(1).clip(ct.data.shape)
@@ -101,7 +101,7 @@ def test_files_that_are_no_generators_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_bytes(b"no safetensors at all")
     case = ellipsoid_case(fine(60), (28, 28, 28))
     with pytest.raises(FileError, match="not a whole safetensors file"):
-        synthesize(case, recipe_of(str(tmp_path / "weights.safetensors")), 1)
+        insert_tumors(case, recipe_of(str(tmp_path / "weights.safetensors")), 1)
     with pytest.raises(RecipeError, match=r"holds no generator\.safetensors"):
         open_generator(str(tmp_path))
     with pytest.raises(RecipeError, match="one of rules"):
