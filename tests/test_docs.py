@@ -22,6 +22,7 @@ from synthoma.learning.patches import PatchRecipe
 from synthoma.learning.tissue import TissueNetworkRecipe
 from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
 from synthoma.phantom.hospitals import Hospital
+from synthoma.realism.recipe import RealismRecipe
 from synthoma.recipe import Recipe, read_recipe, recipe_names
 from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
 from synthoma.scaling.recipe import StudyRecipe
@@ -43,6 +44,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (ValidateRecipe, "datasets.md"),
     (ClusterRecipe, "engine.md"),
     (EvaluateRecipe, "evaluation.md"),
+    (RealismRecipe, "realism.md"),
     (PatchRecipe, "learning.md"),
     (AugmentationRecipe, "learning.md"),
     (NetworkRecipe, "learning.md"),

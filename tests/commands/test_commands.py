@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import synthoma
 from synthesis.patients import RECIPE, content, write_patients
 from synthoma.cli.main import app
 from synthoma.commands.outcome import Outcome
-from synthoma.errors import RecipeError, SynthomaError
+from synthoma.commands.realism import realism
+from synthoma.errors import CaseError, RecipeError, SynthomaError
 
 SMALL = RECIPE.with_changes(organs=("kidney",), lesions=(1, 1))
 
@@ -92,3 +94,17 @@ def test_the_front_door_has_what_it_says() -> None:
     assert {"synthesize", "replay", "train", "segment", "evaluate", "compare", "scale"} <= set(synthoma.__all__)
     for name in synthoma.__all__:
         assert getattr(synthoma, name).__name__ == name
+
+
+def test_realism_compares_the_tumors_that_were_put_in(data: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.with_changes(organs=("liver",), lesions=(2, 2))
+    synthoma.synthesize(recipe, data, tmp_path / "made", copies=2, write="overlay")
+    done = realism(data, tmp_path / "made", tmp_path / "run")
+    table = pq.read_table(tmp_path / "run" / "lesions.parquet").to_pylist()
+    sides = [row["side"] for row in table]
+    assert sides.count("real") == 2  # the ill one's own
+    assert sides.count("synthetic") == 8  # and not the real ones in the same masks
+    assert "too few" in done.summary["verdict"]
+    with pytest.raises(CaseError, match="no case of the synthetic data set has masks of tumors"):
+        realism(data, write_patients(tmp_path / "healthy", "plain"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -193,7 +193,7 @@ def _written(recipe: CohortRecipe) -> tuple[str, ...]:
 
 def _attributes(drawn: InSilico) -> dict[str, Any]:
     """What a hospital's record would say, and what only who drew the patient knows."""
-    known: dict[str, Any] = {"sex": drawn.patient.sex, "phase": drawn.phase, "healthy": True}
+    known: dict[str, Any] = {"sex": drawn.patient.sex, "phase": drawn.phase, "healthy": True, "in_silico": True}
     visit = drawn.visit
     if visit is None:
         return known

@@ -1,0 +1,77 @@
+"""Lesions with their surroundings, as features are measured on: real and synthetic ones alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthoma import anatomy
+from synthoma.cases import Case, Lesion, label_lesions
+from synthoma.synthesis.scan import scanner_blur_mm
+from synthoma.volume import Array, Volume
+
+MARGIN_MM = 25.0  # around a lesion; the ring of its organ ends at 10 mm
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One lesion on the crop around it.
+
+    ct: HU. mask: the lesion (bool). organ: tissue of its organ outside all lesions (bool); None where the organ is not
+    annotated. others: all other lesions of the case (bool). blur_mm: SD of the scanner's blur in this scan.
+    neighbor_mm: from its center to that of the nearest lesion of the same organ; nan for the only one.
+    """
+
+    case: str
+    patient: str
+    lesion: Lesion
+    ct: Volume
+    mask: Array
+    organ: Array | None
+    others: Array
+    blur_mm: float
+    neighbor_mm: float
+
+
+def lesion_organs(case: Case) -> tuple[str, ...]:
+    """The organs whose lesions a case annotates, in the order of `anatomy.ORGANS`."""
+    return tuple(organ for organ in anatomy.ORGANS if anatomy.organ(organ).lesion in case.masks)
+
+
+def read_samples(case: Case, organs: Collection[str] = (), smallest_ml: float = 0.05) -> Iterator[Sample]:
+    """The lesions of a case in these organs (all unless told), the largest first, without those below `smallest_ml`.
+
+    The scan and each mask are read once. Raises `GeometryError` for a mask on another grid.
+    """
+    chosen = [organ for organ in lesion_organs(case) if not organs or organ in organs]
+    if not chosen:
+        return
+    ct = case.read_image()
+    blur_mm = scanner_blur_mm(ct)
+    margin = [int(np.ceil(MARGIN_MM / spacing)) for spacing in ct.geometry.spacing_mm]
+    masks = {organ: case.read_mask(anatomy.organ(organ).lesion) for organ in chosen}
+    every = np.logical_or.reduce([mask.data for mask in masks.values()])
+    for organ, mask in masks.items():
+        lesions, labels, whole = label_lesions(mask, organ, case.id)
+        lesions = [lesion for lesion in lesions if lesion.volume_ml >= smallest_ml]
+        tissue = case.read_organ(organ).data & ~every if lesions and case.has_organ(organ) else None
+        centers = np.array([lesion.center_mm for lesion in lesions])
+        for lesion in lesions:
+            box = lesion.box.grow(margin).clip(ct.geometry.shape)
+            own = np.zeros(box.shape, bool)
+            place = lesion.box.seen_from(box).slices
+            own[place] = labels[lesion.box.seen_from(whole).slices] == lesion.index
+            gaps = np.sort(np.linalg.norm(centers - lesion.center_mm, axis=1))
+            yield Sample(
+                case=case.id,
+                patient=case.patient,
+                lesion=lesion,
+                ct=ct.crop(box),
+                mask=own,
+                organ=None if tissue is None else tissue[box.slices],
+                others=every[box.slices] & ~own,
+                blur_mm=blur_mm,
+                neighbor_mm=float(gaps[1]) if len(lesions) > 1 else float("nan"),
+            )
