@@ -119,7 +119,7 @@ def test_a_lone_map_with_several_values_is_never_taken_for_one_mask(tmp_path: Pa
     both = TRUTH.data.astype(np.uint8)
     both[7:9, 7:9, 7:9] = 2
     files.write_volume(Volume(both, FLAT), path)
-    with pytest.raises(CaseError, match=r"case_0\.nii\.gz mean is not told; found 1, 2.*--labels liver=VALUE"):
+    with pytest.raises(CaseError, match=r"case_0\.nii\.gz mean is not told; found 1, 2.*--labels NAME=1,NAME=2"):
         score_case(case_of(liver=TRUTH), predicted)
 
 

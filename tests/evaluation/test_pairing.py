@@ -13,13 +13,16 @@ from made_up import RECIPE, predictions, truth
 
 from synthoma import files
 from synthoma.cases import Case
+from synthoma.commands import results
 from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
 from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.writing import write_case
-from synthoma.errors import CaseError, LayoutError
+from synthoma.errors import CaseError, LayoutError, RecipeError
 from synthoma.evaluation.pairing import pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.evaluation.told import open_label_maps
+from synthoma.recipe import make_recipe
 from synthoma.volume import Geometry, Volume
 
 
@@ -76,6 +79,55 @@ def test_label_maps_that_nothing_explains_are_refused(cases: Dataset, tmp_path: 
                     cases.root / case.id / "segmentations" / "spleen_lesion.nii.gz")  # fmt: skip
     with pytest.raises(LayoutError, match=r"dataset\.json with labels"):
         pair_cases(open_dataset(cases.root), tmp_path / "maps", RECIPE)
+
+
+def test_label_maps_of_two_values_are_never_one_mask_but_what_their_names_say(cases: Dataset, tmp_path: Path) -> None:
+    label_maps(cases, tmp_path / "maps")
+    with pytest.raises(
+        CaseError, match=r"values of c\d\.nii\.gz mean is not told; found 1, 2, .*--labels NAME=1,NAME=2"
+    ):
+        pair_cases(cases, tmp_path / "maps", RECIPE)
+    named = EvaluateRecipe.model_validate({"labels": "liver=1,liver_lesion=2"})
+    assert perfect(cases, tmp_path / "maps", named) == [None, 1.0, 1.0]
+    for case in cases:
+        lesion = case.read_mask("liver_lesion")
+        files.write_volume(Volume(lesion.data, lesion.geometry), tmp_path / "lone" / f"{case.id}.nii.gz")
+    assert perfect(cases, tmp_path / "lone") == [None, 1.0, 1.0]
+
+
+def test_two_flat_folders_of_label_maps_need_their_names_once(cases: Dataset, tmp_path: Path) -> None:
+    for folder in ("truth_maps", "maps"):
+        label_maps(cases, tmp_path / folder)
+    with pytest.raises(CaseError, match=r"truth_maps holds no true mask; found 3 scans alone; .*--labels liver=1"):
+        results.evaluate(tmp_path / "truth_maps", tmp_path / "maps", tmp_path / "none")
+    labels = {"liver": 1, "liver_lesion": 2}
+    done = results.evaluate(tmp_path / "truth_maps", tmp_path / "maps", tmp_path / "run", labels=labels)
+    rows = [row for record in done.records for row in record.result["rows"]]
+    assert {(row["structure"], row["dsc"]) for row in rows} == {
+        ("liver", 1.0),
+        ("liver_lesion", 1.0),
+        ("liver_lesion", None),
+    }
+
+
+@pytest.mark.parametrize(
+    "told", [{"background": 0, "liver": 1, "tumor": 2}, {"0": "background", "1": "liver", "2": "cancer"}]
+)
+def test_the_labels_folder_of_a_data_set_is_a_truth_by_the_dataset_json_around_it(
+    told: dict[str, object], cases: Dataset, tmp_path: Path
+) -> None:
+    label_maps(cases, tmp_path / "Dataset007_Liver" / "labelsTr")
+    label_maps(cases, tmp_path / "maps")
+    (tmp_path / "Dataset007_Liver" / "dataset.json").write_text(json.dumps({"labels": told}))
+    truth_maps = open_label_maps(tmp_path / "Dataset007_Liver" / "labelsTr", {})
+    assert truth_maps is not None
+    assert perfect(truth_maps, tmp_path / "maps", EvaluateRecipe()) == [None, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", ["liver", "liver=one", "liver=0", {"liver": 70000}, ["liver"]])
+def test_labels_that_name_no_values_are_refused(wrong: object) -> None:
+    with pytest.raises(RecipeError, match="labels"):
+        make_recipe(EvaluateRecipe, {"labels": wrong})
 
 
 def test_missing_predictions_are_refused_counted_or_left_out_and_extra_ones_named(

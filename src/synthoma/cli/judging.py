@@ -16,6 +16,10 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Data set, masks or label maps.", metavar="PRED")],
     out: Out,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Metrics and policies (TOML).")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Values of label maps, if nothing tells them: liver=1,liver_lesion=2."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
@@ -29,8 +33,8 @@ def evaluate(
     from synthoma.recipe import read_recipe
 
     done = results.evaluate(
-        truth, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), seed=seed, workers=workers,
-        cluster=cluster, timeout_s=timeout,
+        truth, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), labels=labels, seed=seed,
+        workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     finish(done.records, out, done.faults, allow_failures)
 

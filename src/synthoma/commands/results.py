@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthoma import reading, runs
 from synthoma.commands.outcome import Outcome, as_dataset, as_recipe
@@ -15,6 +16,8 @@ from synthoma.engine.clusters import ClusterRecipe
 from synthoma.evaluation.outputs import KIND, finish_comparison, finish_evaluation, read_models
 from synthoma.evaluation.pairing import Pair, pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.evaluation.told import open_label_maps
+from synthoma.recipe import make_recipe
 
 if TYPE_CHECKING:
     from synthoma.evaluation.comparison import Comparison
@@ -26,6 +29,7 @@ def evaluate(
     out: Path | str,
     *,
     recipe: EvaluateRecipe | Path | str | None = None,
+    labels: str | Mapping[str, Any] | None = None,
     seed: int = 0,
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
@@ -34,9 +38,14 @@ def evaluate(
     """Predictions scored against the true masks: tables, figures with intervals and one HTML page in `out`.
 
     truth: a data set with the true masks. predictions: a data set, masks or label maps. recipe: metrics and policies,
-    or their TOML file. seed: of the bootstrap. `evaluation.outputs` reads the figures back.
+    or their TOML file. labels: what the values of label maps mean that nothing else tells (`liver=1,liver_lesion=2`).
+    seed: of the bootstrap. `evaluation.outputs` reads the figures back.
     """
-    settings, dataset, out = as_recipe(EvaluateRecipe, recipe), as_dataset(truth), Path(os.path.abspath(out))
+    settings, out = as_recipe(EvaluateRecipe, recipe), Path(os.path.abspath(out))
+    if labels is not None:
+        settings = make_recipe(EvaluateRecipe, {**settings.as_dict(), "labels": labels}, "--labels")
+    maps = None if isinstance(truth, Dataset) else open_label_maps(truth, settings.labels)
+    dataset = maps or as_dataset(truth)
     predictions = Path(os.path.abspath(predictions))
     pairs = pair_cases(dataset, predictions, settings)
     facts = reading.input_facts(dataset, predictions=str(predictions))

@@ -12,19 +12,37 @@ from synthoma.errors import CaseError
 from synthoma.evaluation.planes import Planes, gather_regions, planes_of, read_planes
 from synthoma.evaluation.regions import Region
 from synthoma.formats.segments import Segment
-from synthoma.volume import Volume
+from synthoma.volume import Box, Volume
 
 
 @dataclass(frozen=True)
 class SingleMask:
-    """A map that was found beside no word about its values: a mask, or fractions; refused with several values."""
+    """A map that was found without a word about its values: a mask, or fractions; refused with several values."""
 
     path: Path
     structure: str
 
-    def __call__(self) -> Volume:
+    def read(self) -> Region | Planes:
+        """The region of the mask, or the planes of fractions."""
         planes = read_planes(self.path)
-        return planes.volume()
+        if planes.fractions:
+            return planes
+        regions, met = gather_regions(planes, {self.structure: None})
+        if len(met) > 1:
+            raise CaseError(
+                f"what the values of {self.path.name} mean is not told",
+                found=", ".join(map(str, met[:5])) + ", ..." * (len(met) > 5),
+                expected=f"one value beside 0, the {self.structure}",
+                fix=f"say --labels {','.join(f'NAME={value}' for value in met[:3])}, or put a dataset.json with labels"
+                f" into {self.path.parent}",
+            )
+        return regions[self.structure]
+
+    def __call__(self) -> Volume:
+        found = self.read()
+        if isinstance(found, Planes):
+            return found.volume()
+        return Volume(found.read(Box.whole(found.geometry.shape)), found.geometry)
 
 
 def read_masks(case: Case, structures: Sequence[str], truth: bool = False) -> Iterator[tuple[str, Region | Planes]]:
@@ -65,22 +83,16 @@ def _of_label_map(case: Case, path: Path, names: list[str], truth: bool) -> dict
 def _alone(case: Case, name: str, truth: bool) -> Region | Planes:
     """A structure that has a source of its own."""
     source = case.masks[name]
-    if isinstance(source, Path | SingleMask):
-        planes = read_planes(source.path if isinstance(source, SingleMask) else source, truth)
+    if isinstance(source, SingleMask):
+        return source.read()
+    if isinstance(source, Path):
+        planes = read_planes(source, truth)
     elif isinstance(source, Label | Segment):
         planes = planes_of(case.read_mask(name))
     else:
         planes = planes_of(source if isinstance(source, Volume) else source())
-    if planes.fractions:
-        if truth:
-            raise CaseError(f"the truth of {name} is no mask", found="fractions", expected="whole numbers")
-        return planes
-    regions, met = gather_regions(planes, {name: None})
-    if isinstance(source, SingleMask) and len(met) > 1:
-        raise CaseError(
-            f"what the values of {source.path.name} mean is not told",
-            found=", ".join(map(str, met[:5])),
-            expected=f"one value beside 0, the {name}",
-            fix=f"say --labels {name}=VALUE,..., or put a dataset.json with labels into {source.path.parent}",
-        )
-    return regions[name]
+    if not planes.fractions:
+        return gather_regions(planes, {name: None})[0][name]
+    if truth:
+        raise CaseError(f"the truth of {name} is no mask", found="fractions", expected="whole numbers")
+    return planes

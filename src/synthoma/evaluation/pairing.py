@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from synthoma import anatomy
-from synthoma.cases import Case, Label, Source
+from synthoma.cases import Case, Source
 from synthoma.datasets.catalog import Catalog, read_catalog
 from synthoma.datasets.duplicates import find_duplicates
-from synthoma.datasets.labels import PresentLabels, label_sources, with_tumors
-from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
-from synthoma.datasets.layouts.nnunet import label_values
+from synthoma.datasets.labels import PresentLabels, Values, label_sources, with_tumors
+from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
 from synthoma.datasets.layouts.opening import Dataset, detect, open_dataset
 from synthoma.datasets.layouts.predictions import case_of_prediction, is_flat
-from synthoma.errors import CaseError, LayoutError, SynthomaError
+from synthoma.errors import CaseError, SynthomaError
+from synthoma.evaluation.masks import SingleMask
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
+from synthoma.evaluation.told import EXAMPLE, masks_as_in, told_values
 from synthoma.inputs import Reads
 
 SCORES = "scores"  # beside `segmentations`: maps whose voxels of at least 0.5 are the mask, read in its place
@@ -58,11 +59,14 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
 
     predictions: a folder in any layout of `datasets.layouts`, of `CASE/segmentations/STRUCTURE.nii.gz` without scans
     (with `CASE/scores/STRUCTURE.nii.gz`, which are read in their place), or of one label map a case (`CASE.nii.gz`),
-    whose values `dataset.json` beside them tells, else the truth's own.
+    whose values the recipe's `labels` tell, else `dataset.json` beside them, else the truth's own.
     Raises `CaseError` naming the cases without a prediction if the recipe refuses them, for structures that nobody
     predicted, and for one patient under two names in the recipe's catalog.
     """
-    found, faults = _open_predictions(Path(predictions), truth)
+    if not any(case.masks for case in truth):
+        fix = f"name the values of its label maps, as {EXAMPLE}" if truth.layout == "images" else None
+        raise CaseError(f"{truth.root} holds no true mask", found=f"{len(truth)} scans alone", fix=fix)
+    found, faults = _open_predictions(Path(predictions), truth, recipe.labels)
     cases = list(_with_catalog(truth, recipe))
     ids = {case.id for case in cases}
     missing = [case.id for case in cases if case.id not in found]
@@ -83,6 +87,7 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
     structures = recipe.structures or _common(pairs)
     if not structures:
         raise CaseError("truth and predictions have no structure in common", expected=", ".join(kept[0].masks))
+    _refuse_several_values(pairs)
     _refuse_unknown("structure", recipe.structures, (pair.truth.masks for pair in pairs))
     _refuse_unknown("group", recipe.groups, ({"dataset": "", **case.attributes} for case in kept))
     return Pairs(pairs, structures, tuple(missing), tuple(extra), (*truth.faults, *faults))
@@ -106,10 +111,10 @@ def _refuse_unknown(what: str, names: Iterable[str], places: Iterable[Mapping[st
             raise CaseError(f"no case has the {what} {name}", expected=f"one of {known}")
 
 
-def _open_predictions(root: Path, truth: Dataset) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
+def _open_predictions(root: Path, truth: Dataset, labels: Values) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
     listing = list_folder(root) if root.is_dir() else None
-    if listing is not None and is_flat(listing) and detect(root) in ("images", "nnunet", "msd", "lits"):
-        return _each_once(_label_maps(listing, truth)), ()
+    if listing is not None and is_flat(listing) and _holds_label_maps(root):
+        return _each_once(_label_maps(listing, truth, labels)), ()
     if listing is not None and any((root / name / "segmentations").is_dir() for name in listing.folders):
         return _each_once(_mask_folders(listing)), ()
     dataset = open_dataset(root)
@@ -126,35 +131,31 @@ def _each_once(predictions: Iterable[tuple[str, Case]]) -> dict[str, Case]:
     return found
 
 
-def _label_maps(listing: Listing, truth: Dataset) -> Iterator[tuple[str, Case]]:
+def _holds_label_maps(root: Path) -> bool:
+    return root.name in ("labelsTr", "labelsTs") or detect(root) in ("images", "nnunet", "msd", "lits")
+
+
+def _label_maps(listing: Listing, truth: Dataset, labels: Values) -> Iterator[tuple[str, Case]]:
     """`CASE.nii.gz`, one label map a case, as nnU-Net predicts; or named as LiTS and KiTS ask."""
-    labels = description(listing).get("labels")
-    named = label_values(listing.path / "dataset.json", labels, truth.name) if labels else None
+    named = with_tumors(labels) if labels else told_values(listing, truth.name)
     for file, stem in listing.images().items():
         path, name = listing.path / file, case_of_prediction(stem, truth)
         if named is not None:
             masks: Mapping[str, Source] = label_sources(path, named)
         elif name in truth:
-            masks = _as_truth(path, truth[name])
+            masks = masks_as_in(truth[name], path)
         else:
             masks = {}
         yield name, Case(name, path, masks)
 
 
-def _as_truth(path: Path, truth: Case) -> dict[str, Source]:
-    """A map in the truth's own values; where the truth has one mask only, whatever is not 0."""
-    values = {name: source.values for name, source in truth.masks.items() if isinstance(source, Label)}
-    if values:
-        return dict(label_sources(path, values))
-    lesions = [name for name in truth.masks if anatomy.is_lesion(name)] or list(truth.masks)
-    if len(lesions) == 1:
-        return {lesions[0]: path}
-    raise LayoutError(
-        f"what the values of {path.name} mean is not told",
-        case=truth.id,
-        found=f"{len(lesions)} structures in the truth",
-        fix=f"put a dataset.json with labels into {path.parent}",
-    )
+def _refuse_several_values(pairs: Iterable[Pair]) -> None:
+    """Looks at all maps that may stand for one mask: if one holds several values, the others are none either."""
+    for pair in pairs:
+        masks = () if pair.predicted is None else pair.predicted.masks.values()
+        for source in masks:
+            if isinstance(source, SingleMask):
+                source.read()
 
 
 def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:

@@ -67,8 +67,11 @@ class EvaluateRecipe(Recipe):
     @field_validator("labels", mode="before")
     @classmethod
     def _named(cls, labels: Any) -> Any:
+        if isinstance(labels, str):
+            parts = [part.partition("=") for part in labels.split(",") if part.strip()]
+            labels = {name.strip(): tuple(value.strip() for value in own.split("+")) for name, _, own in parts}
         if not isinstance(labels, Mapping):
-            raise ValueError("expected structures and values, as { liver = 1, liver_lesion = 2 }")
+            raise ValueError("expected structures and values, as liver=1,liver_lesion=2")
         return {
             anatomy.canonical_name(str(name)): own if isinstance(own, list | tuple) else (own,)
             for name, own in labels.items()
