@@ -39,8 +39,7 @@ def on_grid(
             f"the predicted {structure} does not lie where the truth does",
             found=f"{_apart(own, turned, grid)}, with as many voxels along each axis",
             expected="at most 0.1 mm apart",
-            fix="its header is wrong: say --set headers=truth to take the truth's; if the voxels really lie there,"
-            " --set resample=true",
+            fix="its header is wrong: say --set headers=truth to take the truth's grid",
         )
     raise GeometryError(
         f"the predicted {structure} lies on another grid",
