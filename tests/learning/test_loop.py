@@ -244,4 +244,29 @@ def test_metrics_of_steps_after_the_checkpoint_are_written_again(tmp_path: Path)
         metrics.log(3, {"loss": 30.0})
     assert lines()[0] == {"step": 1, "loss": 1.0, "dsc": None}
     assert lines()[-1] == {"step": 3, "loss": 30.0}
-    assert list((tmp_path / "run/tensorboard").iterdir())
+    (events,) = (tmp_path / "run/tensorboard").iterdir()
+    assert events.name == "events.out.tfevents.0000000002"
+
+
+def test_the_board_holds_curves_and_pictures_and_names_no_host(tmp_path: Path) -> None:
+    import socket
+
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "patches.png")
+    for begun, steps in ((0, (1, 2, 3)), (2, (3,))):  # killed after step 3, resumed at step 2
+        with (
+            open_run(tmp_path / "run", "train", Recipe()) as run,
+            Metrics(run, begun, tensorboard=True) as metrics,
+        ):
+            for step in steps:
+                metrics.log(step, {"dice_loss_liver": step + begun, "undefined": float("nan")})
+                metrics.picture(step, "patches", tmp_path / "patches.png")
+    board = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    board.Reload()
+    assert [(point.step, point.value) for point in board.Scalars("dice_loss_liver")] == [(1, 1), (2, 2), (3, 5)]
+    (*_, picture) = board.Images("patches")
+    assert (picture.width, picture.height, picture.step) == (30, 20, 3)
+    for path in (tmp_path / "run/tensorboard").iterdir():
+        assert socket.gethostname().encode() not in path.name.encode() + path.read_bytes()

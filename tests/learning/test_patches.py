@@ -15,16 +15,17 @@ import pytest
 import torch
 
 from learning.small_cases import GRIDS, LIVER, Balls, ball, cached, patient
+from synthoma.anatomy import IGNORE
 from synthoma.cases import Lesion
 from synthoma.errors import CaseError, RecipeError, RunError
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.entry import Entry
-from synthoma.learning.loader import loader, steps_per_epoch
+from synthoma.learning.loader import collate, loader, steps_per_epoch
 from synthoma.learning.patches import Patch, Patches, PatchRecipe, draw_patch
 from synthoma.learning.sampling import size_class, turn_of
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.recipe import SynthesisRecipe
-from synthoma.volume import Box, Geometry
+from synthoma.volume import Box, Geometry, Volume
 
 CLASSES = ("liver", "liver_lesion", "pancreas")
 PLAIN = AugmentationRecipe(
@@ -184,6 +185,34 @@ def kinds(source: Patches, count: int, epoch: int = 0) -> Counter[str]:
         target = source.draw(epoch, index).target
         found["tumor" if target[1].any() else "organ" if target[0].any() else "neither"] += 1
     return found
+
+
+def test_what_a_patch_is_centered_on_lies_anywhere_in_its_middle_half(tmp_path: Path) -> None:
+    """A network must not learn that tumors lie in the very middle of what it sees."""
+    (entry,) = cached(tmp_path, patient("small", tumors=[SMALL]))
+    drawn = Patches([entry], STILL.with_changes(lesion_share=1.0, organ_share=0.0), CLASSES)
+    boxes = [drawn.draw(0, index).box for index in range(200)]
+    middles = np.array([(np.asarray(box.lower) + np.asarray(box.upper) - 1) / 2 for box in boxes])
+    away = (middles - entry.geometry.to_ijk(entry.lesions[0].center_mm)) / STILL.size
+    # evenly over half of the patch is an SD of 0.144; the voxels of the tumor itself add 0.05
+    assert np.std(away, axis=0) == pytest.approx([0.155] * 3, rel=0.2)
+    assert 0.25 < np.abs(away).max() < 0.25 + 0.17
+
+
+def test_ignored_voxels_are_marked_and_belong_to_no_class(tmp_path: Path) -> None:
+    case = patient("anna", tumors=[BIG])
+    unknown = ball(case.read_geometry(), BIG[0], 8.0)
+    masks = {**case.masks, IGNORE: Volume(unknown, case.read_geometry())}
+    (entry,) = cached(tmp_path, replace(case, masks=masks))
+    whole = STILL.with_changes(size=entry.geometry.shape)
+    patch = Patches([entry], whole, CLASSES).draw(0, 0)
+    assert patch.ignored is not None
+    np.testing.assert_array_equal(patch.ignored[0], unknown)
+    assert not patch.target[:, unknown].any()
+    assert patch.target[0].sum() > 1000
+    batch = collate([(0, patch), (1, replace(patch, ignored=None))])
+    assert torch.equal(batch["ignored"].sum(dim=(1, 2, 3, 4)), torch.tensor([unknown.sum(), 0]))
+    assert collate([(0, replace(patch, ignored=None))])["ignored"] is None
 
 
 def test_without_tumors_patches_are_centered_on_organs(entries: dict[str, Entry]) -> None:

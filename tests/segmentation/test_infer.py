@@ -69,6 +69,20 @@ def test_the_tile_layout_changes_nothing_for_a_network_that_answers_voxel_by_vox
             assert np.abs(found.astype(int) - expected).max() <= 1
 
 
+def test_the_network_sees_the_scan_at_the_spacing_it_was_trained_at() -> None:
+    ct, _, _ = phantom(Geometry.of((36, 36, 30), (1.0, 1.0, 2.0), "LPS"), 14, 7)
+    model = threshold_model((16, 16, 16), spacing_mm=3.0)
+    seen: list[np.ndarray] = []
+    model.net.register_forward_hook(lambda net, inputs, output: seen.append(inputs[0].numpy().copy()))
+    found = predict(model, ct, SegmentRecipe(patch=(12, 12, 20)), "cpu")
+    expected = ct.reorient("RAS").to(ct.geometry.reoriented("RAS").resampled(3.0))
+    assert found.grid == expected.geometry
+    assert found.grid.spacing_mm == (3.0, 3.0, 3.0)
+    low, high = model.spec.window_hu
+    assert len(seen) == 1
+    np.testing.assert_allclose(seen[0][0, 0], (expected.data - low) / (high - low), atol=1e-6)
+
+
 def test_batches_of_windows_and_the_order_of_axes_change_nothing_beyond_rounding() -> None:
     rng = np.random.default_rng(0)
     ct = Volume(rng.integers(-180, 290, (40, 30, 25)).astype(np.int16), Geometry.of((40, 30, 25), 1.0))

@@ -14,15 +14,17 @@ import pytest
 import torch
 from ill import scan
 
+from synthoma.anatomy import IGNORE
 from synthoma.cases import Case
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
-from synthoma.learning.loop import Team
+from synthoma.learning.loop import Team, rate_at
 from synthoma.learning.models import MODEL, Model, load_model
 from synthoma.recipe import make_recipe
 from synthoma.runs import open_run, read_run
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.segmentation.train import CHECKPOINT, train
 from synthoma.training.segmentation import training_data
+from synthoma.volume import Volume
 
 TINY: dict[str, Any] = {
     "steps": 12, "network": {"width": 4, "depth": 3}, "average": 0.9, "log_every": 1, "validate_every": 0,
@@ -40,7 +42,7 @@ def recipe(**changes: Any) -> TrainRecipe:
 def learn(folder: Path, settings: TrainRecipe, cases: Sequence[Case] = (ILL,), **others: Any) -> Model:
     validation, start = others.pop("validation", ()), others.pop("start", None)
     data = training_data(settings, cases, validation, folder.parent / "cache", 0)
-    data = replace(data, start=start, allow_failures=others.pop("allow_failures", 0))
+    data = replace(data, start=start, score=others.pop("score", data.score))
     with open_run(folder, "train", settings, growing="steps") as run:
         return train(settings, data, run, ALONE, **others)
 
@@ -125,6 +127,30 @@ def _stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "loss", counted)
 
 
+def test_the_rate_of_every_step_is_that_of_the_schedule(tmp_path: Path) -> None:
+    settings = recipe()
+    learn(tmp_path / "run", settings)
+    rates = [line["rate"] for line in metrics(tmp_path / "run") if "rate" in line]
+    assert rates == pytest.approx([rate_at(step, 12, settings.optimizer) for step in range(12)], rel=1e-5)
+    assert rates[0] < rates[4] > rates[-1]
+
+
+@pytest.mark.parametrize(("clip", "length"), [(1e-4, 1e-4), (0.0, None)])
+def test_a_step_is_no_longer_than_the_clipped_gradient(tmp_path: Path, clip: float, length: float | None) -> None:
+    def after(steps: int) -> torch.Tensor:
+        optimizer = {"name": "sgd", "rate": 1.0, "momentum": 0.0, "weight_decay": 0, "warmup": 0,
+                     "schedule": "constant", "clip": clip}  # fmt: skip
+        settings = recipe(steps=steps, average=0, optimizer=optimizer)
+        model = learn(tmp_path / str(steps), settings)
+        return torch.cat([p.detach().flatten() for p in model.net.parameters()])
+
+    moved = float((after(2) - after(1)).norm())
+    if length is None:
+        assert moved > 1e-2
+    else:
+        assert moved == pytest.approx(length, rel=0.01)
+
+
 @pytest.mark.parametrize("steps", [12, 10])
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, steps: int) -> None:
     settings = recipe(steps=steps)
@@ -190,6 +216,36 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileError, match="not a whole"):
         learn(tmp_path / "run", settings)
+
+
+def test_with_patience_the_model_is_that_of_the_best_validation(tmp_path: Path) -> None:
+    scores = iter([0.2, 0.7, 0.5, 0.6, 0.4])
+    constant = {"rate": 0.03, "warmup": 5, "schedule": "constant"}
+    settings = recipe(steps=40, validate_every=1, patience=3, optimizer=constant)
+    model = learn(
+        tmp_path / "run", settings, validation=[ILL], score=lambda *_: {"lesion_dsc": next(scores)}
+    )  # epochs of 4 steps
+    figures = model.record["figures"]
+    assert (figures["score"], figures["step"], model.record["steps"]) == (0.7, 8, 20)
+    assert same(model, learn(tmp_path / "short", recipe(steps=8, optimizer=constant)))
+    assert same(model, load_model(tmp_path / "run"))
+
+
+def test_ignored_voxels_are_learned_from_as_if_they_were_not_there(tmp_path: Path) -> None:
+    """What the masks say where nobody annotated changes no weight."""
+    case = scan("ill", 40.0)
+    grid = case.read_geometry()
+    unknown = np.zeros(grid.shape, bool)
+    unknown[:, :, 20:] = True
+    models = []
+    for name, claimed in (("one", np.zeros(grid.shape, bool)), ("other", unknown)):
+        masks = {
+            "liver": Volume(case.read_mask("liver").data & ~unknown | claimed, grid),
+            "liver_lesion": Volume(case.read_mask("liver_lesion").data & ~unknown, grid),
+            IGNORE: Volume(unknown, grid),
+        }
+        models.append(learn(tmp_path / name, recipe(steps=4), [replace(case, masks=masks)]))
+    assert same(*models)
 
 
 def test_it_ends_early_when_nothing_gets_better(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def train(
     judged = net if learner.average is None else learner.average.module
     origin = {"start": data.start.record} if data.start else {}
     model = Model(judged, recipe.spec(), {"recipe": recipe.as_dict(), "data": cases.as_dict(), **origin})
-    log.info("%s of %.1f million weights on %s", recipe.network.name, count_parameters(net) / 1e6, team.device)
+    log.info("%s of %s weights on %s", recipe.network.name, f"{count_parameters(net):,}", team.device)
     # every process reads what the first one wrote
     folder = team.gather(run and str(run.folder))[0]
     training = _Training(
@@ -174,12 +174,14 @@ def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, show: Sh
     )  # fmt: skip
     with stop_requests() as stop:
         unread: _Step | None = None
+        shown: Mapping[str, Any] | None = None
         since = time.perf_counter()
         for batch in batches:
             waited = time.perf_counter() - since
             for group in learner.optimizer.param_groups:
                 group["lr"] = rate_at(learner.step, recipe.steps, recipe.optimizer)
             total, terms = _step(training, trained, batch)
+            shown = batch if shown is None or batch["target"][:, 1::2].any() else shown  # one with a tumor in it
 
             # the loss is read one step late, so that a GPU never waits for its reader
             _read(unread, folder)
@@ -193,7 +195,7 @@ def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, show: Sh
                 metrics.log(learner.step, {**figures, "rate": group["lr"], "seconds": seconds, "waited": waited})
                 show(learner.step, {**figures, "rate": group["lr"]})
             if epoch_done:
-                best = _after_epoch(training, -(-learner.step // epoch_steps), ending, batch, best, metrics, show)
+                best = _after_epoch(training, -(-learner.step // epoch_steps), ending, shown, best, metrics, show)
                 ending = ending or best["ended"]
             if stopping or ending or epoch_done or learner.step % recipe.checkpoint_every == 0:
                 _read(unread, folder)
@@ -279,7 +281,8 @@ def show_batch(model: Model, batch: Mapping[str, Any], path: Path, device: torch
         grid = Geometry.of(hu.shape, model.spec.spacing_mm)
         # the tumors, which every second output is
         truth, predicted = batch["target"][index, 1::2].numpy().any(axis=0), (probability[1::2] > 0.5).any(axis=0)
-        items.append((batch["case"][index], Volume(hu, grid), Volume(truth, grid), Volume(predicted, grid)))
+        title = f"{batch['case'][index]}, {'synthetic' if batch['synthetic'][index] else 'as it is'}"
+        items.append((title, Volume(hu, grid), Volume(truth, grid), Volume(predicted, grid)))
     pictures.show_patches(items, path)
 
 
