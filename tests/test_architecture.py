@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "names": 0, "recipe": 0, "resampling": 0, "volume": 0,
     "orientation": 0, "hounsfield": 0,
+    "recipe_text": 0,
     "formats": 1, "anatomy": 1, "tables": 1,
     "files": 2, "runs": 2, "inputs": 2, "statistics": 2, "degradation": 2,
     "cases": 3,

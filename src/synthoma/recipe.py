@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -69,19 +70,24 @@ def recipe_names(folder: str) -> tuple[str, ...]:
 def read_recipe(kind: type[RecipeType], path: Path | str | None = None, overrides: Iterable[str] = ()) -> RecipeType:
     """The recipe in a TOML file, with `key.sub=value` overrides, checked.
 
-    path: None gives the defaults. overrides: values are TOML (`count=3`, `organs=["liver"]`); a bare word
-    is taken as text. Raises `RecipeError` naming the key, the value and the known keys.
+    path: None gives the defaults; a byte order mark is no obstacle. overrides: values are TOML (`count=3`,
+    `organs=["liver"]`); a bare word is taken as text, and where a list is meant, one value or several with commas
+    between them are one (`organs=liver,kidney`). Raises `RecipeError` naming the key, the value and the known keys.
     """
     settings: dict[str, Any] = {}
     if path is not None:
         try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
             raise RecipeError(f"no recipe {path}", fix="`synthoma recipes` lists those that come along") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except OSError as error:
+            raise RecipeError(f"cannot read {path}", found=error.strerror or str(error)) from error
+        except (ValueError, RecursionError) as error:  # of text, of TOML, of numbers with more digits than Python reads
             raise RecipeError(f"{path} is not TOML", found=str(error)) from error
     for override in overrides:
-        _apply(settings, override)
+        place, last, value = _apply(settings, override)
+        if isinstance(value, str | int | float) and _wants_list(kind, settings, override):
+            place[last] = [_value(part) for part in value.split(",")] if isinstance(value, str) else [value]
     return make_recipe(kind, settings, path)
 
 
@@ -93,14 +99,30 @@ def make_recipe(kind: type[RecipeType], settings: Mapping[str, Any], source: Pat
         raise _explain(kind, source, error) from error
 
 
-def _apply(settings: dict[str, Any], override: str) -> None:
+def _wants_list(kind: type[Recipe], settings: Mapping[str, Any], override: str) -> bool:
+    """Whether a recipe refuses the value of an override for not being a list."""
+    at = tuple(override.partition("=")[0].strip().split("."))
+    try:
+        kind.model_validate(settings)
+    except pydantic.ValidationError as error:
+        return any(fault["type"] in ("tuple_type", "list_type") and fault["loc"] == at for fault in error.errors())
+    return False
+
+
+def _value(text: str) -> Any:
+    """TOML's value of a text; the text itself if it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _apply(settings: dict[str, Any], override: str) -> tuple[dict[str, Any], str, Any]:
+    """Set one key of the settings; the table it is in, its name there, and its value."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise RecipeError(f"cannot read the override {override!r}", expected="key.sub=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+    value = _value(text)
     *parents, last = key.strip().split(".")
     place = settings
     for parent in parents:
@@ -108,6 +130,7 @@ def _apply(settings: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise RecipeError(f"{key} reaches into {parent}, which is a value, not a table")
     place[last] = value
+    return place, last, value
 
 
 def _explain(kind: type[Recipe], path: Path | str | None, error: pydantic.ValidationError) -> RecipeError:
@@ -116,8 +139,10 @@ def _explain(kind: type[Recipe], path: Path | str | None, error: pydantic.Valida
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = ", ".join(_known_keys(kind, fault["loc"][:-1]))
-            lines.append(f"unknown key {key}; known here: {known}")
+            known = _known_keys(kind, fault["loc"][:-1])
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=3)
+            meant = f", perhaps {' or '.join(near)}" if near else ""
+            lines.append(f"unknown key {key}{meant}; known here: {', '.join(known)}")
         elif fault["type"] == "missing":
             lines.append(f"{key} is required")
         else:

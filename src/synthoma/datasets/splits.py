@@ -34,6 +34,7 @@ class SplitRecipe(Recipe):
     status (`liver_lesion`; needs catalog rows) alike on all sides, of several if separated by commas; cases that lack
     it are a kind of their own. outside: `hospital=c` and the like; patients of whom a case has such an attribute are
     tested on only, as out of distribution.
+    val: share of the remaining patients to validate on, with 1 fold.
     """
 
     test: float = Field(0.0, ge=0, lt=1)

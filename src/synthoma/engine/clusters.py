@@ -49,6 +49,9 @@ class ClusterRecipe(Recipe):
     (`--gres=gpu:1`); prologue: shell lines before a worker starts (`source .venv/bin/activate`). interface: the
     network that nodes share (`ib0`). image: a container that holds synthoma. volume_claim, mount: the claim with
     the data and where it appears in a worker. Folders must have the same path on every worker.
+    kind: what starts the workers. workers: how many in all. queue, account, walltime: as the scheduler has them.
+    workers_per_job: share one job's memory and cores. prologue: shell lines before a worker starts. namespace: of
+    Kubernetes.
     """
 
     kind: Literal["local", "slurm", "pbs", "kubernetes"] = "local"

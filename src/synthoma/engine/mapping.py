@@ -21,7 +21,7 @@ from synthoma.engine.progress import show_progress
 from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
 from synthoma.errors import RunError, listed
 from synthoma.inputs import Reads
-from synthoma.recipe import read_recipe
+from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import Run
 
 BEGUN = ".begun"  # in the run folder: the case that this process works on
@@ -144,7 +144,7 @@ def _start(
                 "both --workers and --cluster", fix="the number of workers is the cluster's own: drop --workers"
             )
         if isinstance(cluster, str) and "://" not in cluster:
-            cluster = read_recipe(ClusterRecipe, cluster)
+            cluster = read_recipe(ClusterRecipe, find_recipe(cluster, "cluster"))
         return run_on_cluster(task, items, cluster, _lost, timeout_s)
     if workers < 0:
         raise ValueError(f"{workers} workers, expected 0 or more")

@@ -38,6 +38,8 @@ class EvaluateRecipe(Recipe):
     are not told otherwise, as `--labels`. sizes_mm: borders of the diameter
     bins. groups: attributes of cases, or columns of `catalog`, to be told apart. primary: the metrics that a comparison
     was made for, corrected for their own number only.
+    tolerances_mm: of the surface Dice. distances: whether surface distances are measured, which costs most of the
+    time. catalog: of `validate`, for patients and groups. resamples: of the bootstrap. confidence: of its intervals.
     """
 
     structures: tuple[str, ...] = ()

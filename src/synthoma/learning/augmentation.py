@@ -22,6 +22,9 @@ class AugmentationRecipe(Recipe):
     flip: probability per axis (left-right, front-back, up-down). rotation_deg: at most, either way, around one axis
     drawn at random; scale: magnification. slice_mm: thickness of slices, as if scanned that thick. blur_mm: SD.
     contrast: factor around the middle of the window. noise_hu: SD of white noise. gamma: of the windowed image.
+    scale: range of magnification. rotation_probability, scale_probability, slice_probability, blur_probability,
+    contrast_probability, shift_probability, noise_probability, gamma_probability: how often this happens to a patch.
+    shift_hu: added to all of a patch.
     """
 
     flip: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -39,6 +39,8 @@ class OptimizerRecipe(Recipe):
     rate: the highest learning rate, reached after `warmup` steps and then lowered by the schedule: to 0 as half a
     cosine, or as (1 - progress)^0.9 (poly), or not at all. momentum: of SGD, with Nesterov. clip: the largest norm
     of a step's gradient; 0 does not clip.
+    name: the rule that moves weights. weight_decay: pull of weights to 0. warmup: steps until the highest rate.
+    schedule: how the rate falls after them.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"

@@ -21,6 +21,9 @@ class LossRecipe(Recipe):
 
     smooth: voxels added above and below in the Dice term, so that an empty target is learned too: a prediction of n
     voxels where there is nothing costs n / (n + smooth), and none costs nothing.
+    dice, cross_entropy, focal: weights of these terms; 0 leaves one out. focal_gamma: how much easy voxels are played
+    down. positive_weight: of voxels in a structure against those around, in cross-entropy. batch_dice: Dice over all
+    patches of a step together.
     """
 
     dice: Weight = 1.0

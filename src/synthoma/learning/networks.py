@@ -28,6 +28,8 @@ class NetworkRecipe(Recipe):
 
     width: features at full resolution. depth: levels of resolution. residual_units: convolutions in each level of a
     `unet`, 0 for a single one without a residual path.
+    name: of the architecture. deep_supervision: a loss at coarse levels too. dropout: share of features left out
+    while training.
     """
 
     name: str = "unet"

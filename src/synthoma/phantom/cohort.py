@@ -40,6 +40,9 @@ class CohortRecipe(Recipe):
     hospitals: rows that change what the cohort says; the cases are divided among them by their shares. structures:
     those written, all if None. region: scanned, the whole abdomen if None. splits: drawn once all cases are written;
     cases of unseen hospitals are out of distribution.
+    name: what the cases' ids begin with. cases: how many. seed: another seed, other patients. sex: of the patients,
+    without hospitals. phase: of the contrast medium, without hospitals. spacing_mm: of voxels in plane. noise_hu: SD
+    of the noise in soft tissue.
     """
 
     name: str = Field("insilico", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

@@ -34,6 +34,12 @@ class Hospital(Recipe):
 
     What is None is the cohort's own. share: of the cohort's cases. unseen: all its cases are out of distribution.
     kinds: of tumors, with weights; a patient has one kind. distractors: mean numbers that replace the usual ones.
+    name: what it is called in a case's attributes. spacing_mm, slice_mm: of voxels in plane, and of slices. blur_mm:
+    of the scanner in plane (SD). noise_hu: SD in soft tissue. grain: how coarse the noise is, 1 as usual. phases: of
+    the contrast medium, with weights. timing: how late a scan is within its phase, 0 as usual. dose: of contrast
+    medium, 1 as usual. offset_hu: error of the scanner's calibration. table: what the patient lies on. view_mm: width
+    of the field of view. women: share of them. age: in years. habitus: of the patients, 0 average, 1 and more stout.
+    tumors: share of patients with any. lesions: how many such a patient has. diameter_mm: of their tumors.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")

@@ -38,6 +38,7 @@ class SegmentRecipe(Recipe):
     `margin_mm` of the organ that was `predicted`, or of the one `given` with the case. smallest_mm3: of a lesion.
     candidates: from which probability on scores of tumors are kept. with_scan: whether the scan is written beside the
     masks, which makes the output a data set.
+    thresholds: of single classes, by name. margin_mm: around the organ that tumors are looked for in.
     """
 
     overlap: float = Field(0.5, ge=0, le=0.9)

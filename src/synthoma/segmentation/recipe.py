@@ -29,6 +29,8 @@ class TrainRecipe(Recipe):
     patience: validations without a better score after which training ends; the weights of the best validation then
     become the model, ended early or not. 0 never ends early, and takes those of the last step. checkpoint_every: in
     steps. pictures_every: in epochs, 0 never.
+    compile: the network by torch, faster after some minutes. log_every: in steps. tensorboard: curves and pictures
+    beside metrics.jsonl.
     """
 
     organs: tuple[Literal["liver", "pancreas", "kidney", "colon", "esophagus", "uterus"], ...] = ("liver",)

@@ -25,6 +25,7 @@ class JudgeRecipe(Recipe):
     isodense tumors. edge_ratio: border width over the scanner's own. saturated: share of voxels at the limits of
     the HU range. slits: volume of slits and cavities in the label over its own. critic: lowest and highest score of a
     critic, where there is one.
+    wall_volume_error: the same difference, for tumors whose shape follows the organ.
     """
 
     volume_error: Share = 0.4
@@ -65,6 +66,7 @@ class SynthesisRecipe(Recipe):
     neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, a model file, or
     `module:Class`. as_learned: contrast as that of the lesions that a learned generator learned from, instead of the
     prior. critic: a trained segmentation as a further judge.
+    organs: that get tumors, if the case has them.
     """
 
     organs: tuple[Organ, ...] = ("liver",)

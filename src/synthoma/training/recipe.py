@@ -20,6 +20,7 @@ class GeneratorRecipe(Recipe):
     crops: what a lesion crop is. network: of the generator. steps: of the optimizer; batch: crops a step.
     validation: share of patients held back. checkpoint_every, pictures_every, log_every: in steps; pictures show the
     same twelve lesions every time, 0 never. tensorboard: curves beside metrics.jsonl.
+    average: decay of the average of weights that becomes the generator. kind: how it is trained.
     """
 
     crops: CropRecipe = CropRecipe()
