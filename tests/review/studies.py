@@ -12,6 +12,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from synthoma import files
+from synthoma.evaluation.pairing import open_predictions
 from synthoma.reading import open_dataset
 from synthoma.review.access import Doorkeeper
 from synthoma.review.annotation import AnnotationKind, create_study
@@ -53,7 +54,6 @@ def write_data(root: Path) -> tuple[Path, Path]:
         liver = Volume(np.ones(SHAPE, np.uint8), grid())
         files.write_volume(liver, data / name / "segmentations" / "liver.nii.gz")
         files.write_volume(balls(*centers), proposals / name / "segmentations" / "liver_lesion.nii.gz")
-        files.write_volume(Volume(scan, grid()), proposals / name / "ct.nii.gz")
     return data, proposals
 
 
@@ -63,7 +63,7 @@ def annotation(root: Path, **settings: Any) -> AnnotationKind:
     recipe = AnnotateRecipe(**settings)
     (root / "study").mkdir()
     store, dataset = Store(root / "study"), open_dataset(data)
-    create_study(store, dataset, open_dataset(proposals), recipe, None)
+    create_study(store, dataset, open_predictions(proposals, dataset), recipe, None)
     return AnnotationKind(store, dataset, recipe)
 
 

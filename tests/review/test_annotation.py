@@ -13,6 +13,7 @@ import pytest
 from review.studies import SHAPE, Client, annotation, balls, grid, write_data
 from synthoma import files
 from synthoma.errors import CaseError, GeometryError, RecipeError
+from synthoma.evaluation.pairing import open_predictions
 from synthoma.reading import open_dataset
 from synthoma.recipe import make_recipe
 from synthoma.review import frames
@@ -174,7 +175,13 @@ def test_proposals_of_other_cases_are_refused(tmp_path: Path) -> None:
         (proposals / name).rename(proposals / f"{name}_2")
     (tmp_path / "study").mkdir()
     with pytest.raises(CaseError, match=r"no case of .* has a proposal"):
-        create_study(Store(tmp_path / "study"), open_dataset(data), open_dataset(proposals), AnnotateRecipe(), None)
+        create_study(
+            Store(tmp_path / "study"),
+            open_dataset(data),
+            open_predictions(proposals, open_dataset(data)),
+            AnnotateRecipe(),
+            None,
+        )
 
 
 def test_a_proposal_on_another_grid_is_refused_and_leaves_no_item(tmp_path: Path) -> None:
@@ -184,7 +191,7 @@ def test_a_proposal_on_another_grid_is_refused_and_leaves_no_item(tmp_path: Path
     (tmp_path / "study").mkdir()
     store = Store(tmp_path / "study")
     with pytest.raises(GeometryError, match=r"bob_jones.*grid differs"):
-        create_study(store, open_dataset(data), open_dataset(proposals), AnnotateRecipe(), None)
+        create_study(store, open_dataset(data), open_predictions(proposals, open_dataset(data)), AnnotateRecipe(), None)
     assert store.items() == store.readers() == []
 
 

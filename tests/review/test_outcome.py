@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from review.studies import SHAPE, Client, annotation, balls, write_data
 from review.test_annotation import judged
 from synthoma.cli.main import app
+from synthoma.evaluation.pairing import open_predictions
 from synthoma.reading import open_dataset
 from synthoma.review import annotated
 from synthoma.review.annotation import KIND, AnnotationKind, create_study
@@ -27,7 +28,7 @@ def finished_study(root: Path) -> Path:
     recipe = AnnotateRecipe()
     with open_study(root / "study", KIND, recipe, 0, {"data": str(data)}) as store:
         dataset = open_dataset(data)
-        create_study(store, dataset, open_dataset(proposals), recipe, None)
+        create_study(store, dataset, open_predictions(proposals, dataset), recipe, None)
         client = Client(AnnotationKind(store, dataset, recipe))
         one, two = (task["code"] for task in client.work())
         content = judged(client.task(one)["state"]["content"], "accepted", "rejected")
@@ -64,7 +65,7 @@ def test_unfinished_cases_are_left_out_with_a_word(tmp_path: Path) -> None:
     data, proposals = write_data(tmp_path)
     recipe = AnnotateRecipe()
     with open_study(tmp_path / "study", KIND, recipe, 0, {"data": str(data)}) as store:
-        create_study(store, open_dataset(data), open_dataset(proposals), recipe, None)
+        create_study(store, open_dataset(data), open_predictions(proposals, open_dataset(data)), recipe, None)
     code, text = run("export", tmp_path / "study", "--out", tmp_path / "none")
     assert code != 0
     with open_study(tmp_path / "study", KIND, recipe, 0, {"data": str(data)}) as store:

@@ -44,6 +44,7 @@ def annotate(
     browser: Browser = True,
 ) -> None:
     """Accept, reject and refine a model's proposals; nothing leaves this machine."""
+    from synthoma.evaluation.pairing import open_predictions
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
     from synthoma.review import annotation
@@ -54,13 +55,15 @@ def annotate(
     address = Address(host, port, certificate, key, public)
     address.check()
     dataset = open_dataset(data)
-    proposed = None if proposals is None else open_dataset(proposals)
+    proposed = None if proposals is None else open_predictions(proposals.absolute(), dataset)
     inputs = input_facts(dataset)
     inputs |= {} if proposed is None else {"proposals": str(proposed.root)}
     inputs |= {} if validation is None else {"validation": str(validation.resolve())}
     with open_study(out, annotation.KIND, settings, 0, inputs) as store:
         for note in annotation.create_study(store, dataset, proposed, settings, validation):
             typer.echo(note, err=True)
+        for fault in (*dataset.faults, *(proposed.faults if proposed else ())):
+            typer.echo(f"left out: {fault}", err=True)
         kind = annotation.AnnotationKind(store, dataset, settings)
         serve(kind, out, address, once=True, tell=lambda links: _tell(links, browser))
     typer.echo(f"The answers are in {out}; the same command opens the study again.")

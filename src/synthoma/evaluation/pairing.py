@@ -111,6 +111,12 @@ def _refuse_unknown(what: str, names: Iterable[str], places: Iterable[Mapping[st
             raise CaseError(f"no case has the {what} {name}", expected=f"one of {known}")
 
 
+def open_predictions(root: Path, truth: Dataset) -> Dataset:
+    """Predictions of a data set's cases in any form that `pair_cases` takes; masks without scans are enough."""
+    found, faults = _open_predictions(root, truth, {})
+    return Dataset(root, "predictions", root.name, tuple(found.values()), faults)
+
+
 def _open_predictions(root: Path, truth: Dataset, labels: Values) -> tuple[dict[str, Case], tuple[SynthomaError, ...]]:
     listing = list_folder(root) if root.is_dir() else None
     if listing is not None and is_flat(listing) and _holds_label_maps(root):

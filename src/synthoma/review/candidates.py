@@ -47,7 +47,7 @@ def find_candidates(
     empty = Volume(np.zeros(geometry.shape, np.uint8), geometry)
     if proposals is None or case.id not in proposals:
         return Candidates(empty, ())
-    proposal = proposals[case.id]
+    proposal = replace(proposals[case.id], image=case.image)  # masks may lie there without the scan
     scores = _scores(proposals.root / file_name(case.id) / SCORES / f"{structure}.nii.gz", geometry, case.id)
     if scores is not None:
         mask = Volume(scores.data >= max(least_score, 1e-6), geometry)
