@@ -52,6 +52,7 @@ def synthesize(
     cases = copies_of(dataset.cases, copies)
     require_writable(write, maps)
     open_generator(settings.generator, device, allowed=(settings.generator,))
+    _require_device(settings.generator, bool(settings.critic.models), device)
     _require_an_organ(dataset, settings)
     critics = _open_critics(settings, device)
     facts = reading.input_facts(
@@ -109,6 +110,15 @@ def replay(
         made = finish_synthesis(records, out, dataset.root, write)
         run.note(**made)
     return Outcome(out, records, (), made)
+
+
+def _require_device(generator: str, critics: bool, device: str) -> None:
+    """`RunError` for a device that is not there, before any case is read; only for what can use one."""
+    if device != "cpu" and (critics or generator_file(generator) is not None):
+        need("torch", extra="train")
+        from synthoma.learning.loop import choose_device
+
+        choose_device(device)
 
 
 def _open_critics(recipe: SynthesisRecipe, device: str) -> Critics | None:

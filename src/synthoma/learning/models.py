@@ -178,6 +178,11 @@ def _understood(path: Path, strings: dict[str, str]) -> tuple[ModelSpec, dict[st
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
         fault = str(error) if isinstance(error, SynthomaError) else fault
         raise FileError(f"the header of {path} cannot be understood", found=fault) from error
+    if str(version).startswith("synthoma generator"):
+        raise FileError(
+            f"{path} is a generator of tumors, no segmentation",
+            fix=f"synthesize with it (--set generator={path}), or give a model that `synthoma train` wrote",
+        )
     raise FileError(f"{path} is of another version", found=version, expected=_FORMAT)
 
 

@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ Kind = Literal["adversarial", "diffusion"]
 class TissueNetworkRecipe(Recipe):
     """A U-Net told what to make. features: by level, multiples of 8. fold: voxels along each axis put into channels."""
 
-    features: tuple[int, ...] = (32, 64, 128)
+    features: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((32, 64, 128), min_length=2, max_length=6)
     fold: int = Field(2, ge=1, le=4)
 
     @model_validator(mode="after")
     def _grouped(self) -> Self:
-        if len(self.features) < 2 or any(count < 1 or count % _NORM_GROUPS for count in self.features):
-            raise ValueError(f"features needs two levels or more, multiples of {_NORM_GROUPS}")
+        if any(count % _NORM_GROUPS for count in self.features):
+            raise ValueError(f"features are multiples of {_NORM_GROUPS}")
         return self
 
     @property
@@ -168,8 +168,12 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Tiss
         spec = GeneratorSpec.model_validate(about["spec"])
         net = TissueNetwork(spec.network)
         net.load_state_dict({name.removeprefix("net."): t.float() for name, t in tensors.items() if name != _LOOKS})
-        looks = tensors[_LOOKS].numpy()
-    except (ValueError, KeyError, RuntimeError, RecipeError) as error:
+        looks = tensors[_LOOKS].float().numpy()
+        if not np.isfinite(looks).all():
+            raise ValueError("looks that are no numbers")
+        for row in looks.tolist():
+            Look.of_numbers(row)
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError, RecursionError, RecipeError) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())[:200]
         raise FileError(f"the generator {path} cannot be understood", found=fault) from error
     return TissueModel(net.to(device).eval(), spec, looks, dict(about["record"]), disk.digest(Path(path)))

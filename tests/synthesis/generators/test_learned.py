@@ -11,7 +11,10 @@ import torch
 from generators.tiny import LOOKS, tiny_file, tiny_model
 from phantoms import GRIDS, ellipsoid_case, fine
 
-from synthoma.errors import CaseError, FileError, RecipeError
+from synthoma.commands.tumors import synthesize
+from synthoma.datasets.writing import write_case
+from synthoma.errors import CaseError, FileError, RecipeError, RunError
+from synthoma.learning.models import load_model
 from synthoma.learning.tissue import load_generator, looks_of, save_generator
 from synthoma.synthesis.bodies.forms import form_of
 from synthoma.synthesis.generators.loading import open_generator
@@ -106,3 +109,22 @@ def test_files_that_are_no_generators_are_refused(tmp_path: Path) -> None:
         open_generator(str(tmp_path))
     with pytest.raises(RecipeError, match="one of rules"):
         open_generator("nobody")
+
+
+def test_a_generator_given_to_segment_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is a generator of tumors, no segmentation"):
+        load_model(tiny_file(tmp_path))
+
+
+def test_an_organ_it_has_not_seen_is_told_once_and_a_device_that_is_not_there_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = tiny_file(tmp_path)
+    case = ellipsoid_case(fine(80), (38, 38, 38), organ="uterus")
+    made = insert_tumors(case, recipe_of(name, organs=("uterus",)), 1)
+    assert made.inserted
+    assert len([record for record in caplog.records if "none of the uterus" in record.message]) == 1
+    if not torch.cuda.is_available():
+        write_case(case, tmp_path / "data" / "one")
+        with pytest.raises(RunError, match="no CUDA device"):
+            synthesize(recipe_of(name, organs=("uterus",)), tmp_path / "data", tmp_path / "out", device="cuda")

@@ -6,6 +6,7 @@ a grid of its own and gives HU around the tumor's mean; blending adds the scan's
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,8 @@ from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 if TYPE_CHECKING:
     from synthoma.learning.tissue import TissueModel
+
+log = logging.getLogger(__name__)
 
 _SAME_SPACING = 0.02  # relative difference up to which a scan's voxels are taken for the network's
 
@@ -60,6 +63,7 @@ class LearnedGenerator(BodyGenerator):
     def __init__(self, path: Path, device: str = "cpu") -> None:
         super().__init__(device)
         self.path = path
+        self._told: set[str] = set()
 
     @cached_property
     def model(self) -> TissueModel:
@@ -87,6 +91,7 @@ class LearnedGenerator(BodyGenerator):
 
         The contrast is the recipe's or the prior's; with the recipe's `as_learned` it is that lesion's too.
         """
+        self._tell_if_unseen(organ.organ)
         surface = draw_surface(organ, request.diameter_mm, rng)
         form = FORMS[surface.form]
         placed = form.place(organ, request, surface, rng)
@@ -154,6 +159,17 @@ class LearnedGenerator(BodyGenerator):
         mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
         hu += np.float32(plan.base_hu + plan.contrast_hu - mean)
         return Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure).within(ct.data.shape)
+
+    def _tell_if_unseen(self, organ: str) -> None:
+        """A warning, once, for an organ whose lesions are new to the network."""
+        if organ in self.model.spec.organs or organ in self._told:
+            return
+        self._told.add(organ)
+        log.warning(
+            "%s learned lesions of %s and none of the %s: it gives tumors there the looks of the others; "
+            "look at some, or train it on lesions of the %s",
+            self.path.name, ", ".join(self.model.spec.organs), organ, organ,
+        )  # fmt: skip
 
     def _field(self, look: Look, alpha: Floats, hu: Floats, plan: TumorPlan) -> Floats:
         """HU around the tumor's mean on the network's grid."""
