@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -138,3 +139,14 @@ def test_a_scan_that_holds_nothing_is_told(tmp_path: Path) -> None:
     result = segment_case(case, threshold_model(), SegmentRecipe(), "cpu", tmp_path)
     assert result["volumes_ml"] == {"liver": 0, "liver_lesion": 0}
     assert "is it a CT?" in result["notes"][0]
+
+
+def test_the_record_names_the_model_and_no_place_on_this_machine(truth: Path, tmp_path: Path) -> None:
+    known = spec((16, 16, 16), 8.0)
+    model = tmp_path / "ann" / "model.safetensors"
+    save_model(model, Model(build_network(known.network, 2).eval(), known))
+    result = segment_case(open_dataset(truth)["sick"], model, SegmentRecipe(), "cpu", tmp_path / "out")
+    text = (tmp_path / "out/sick/case.json").read_text()
+    assert str(tmp_path) not in text + json.dumps(result)
+    told = json.loads(text)["provenance"]
+    assert (told["model"], told["model_digest"]) == ("model.safetensors", disk.digest(model))

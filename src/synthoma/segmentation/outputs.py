@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
 from synthoma.errors import LayoutError, RunError
 from synthoma.learning.loop import choose_device
-from synthoma.learning.models import Model, load_model
+from synthoma.learning.models import BOX, Model, find_model, load_model
 from synthoma.names import file_name
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
 from synthoma.segmentation.memory import gigabytes
@@ -67,7 +66,6 @@ def segment_case(
     probabilities: `OUT/CASE/probabilities/NAME.nii.gz` as well, for every class, as the network gave them. One
     structure is held in memory at a time.
     """
-    began = time.perf_counter()
     known = model if isinstance(model, Model) else loaded(str(model), device)
     folder = Path(out) / file_name(case.id)
     with case.named():
@@ -99,7 +97,7 @@ def segment_case(
         "id": case.id,
         "patient": case.patient,
         "attributes": dict(case.attributes),
-        "provenance": {"dataset": case.dataset, "model": _name(model), "segment": recipe.digest()},
+        "provenance": {"dataset": case.dataset, **_told(model), "segment": recipe.digest()},
         "structures": list(volumes),
         "lesions": lesions,
     }
@@ -112,7 +110,6 @@ def segment_case(
         "volumes_ml": volumes,
         "lesions": lesions,
         "windows": prediction.windows,
-        "seconds": round(time.perf_counter() - began, 2),
         "notes": notes,
     }
 
@@ -134,5 +131,14 @@ def _refuse_large(model: Model, scan: Geometry, most_gb: float, recipe: SegmentR
         )
 
 
-def _name(model: Model | Path | str) -> str:
-    return str(model.record.get("name", "")) if isinstance(model, Model) else str(model)
+def _told(model: Model | Path | str) -> dict[str, str]:
+    """Which model it was, wherever it lies on this machine: its name, and the digest of its file if it has one."""
+    if isinstance(model, Model):
+        return {"model": str(model.record.get("name", ""))}
+    path = find_model(model)
+    return {"model": path.stem if path.parent == BOX else path.name, "model_digest": _digest(path)}
+
+
+@lru_cache(maxsize=1)
+def _digest(path: Path) -> str:
+    return disk.digest(path)
