@@ -61,6 +61,16 @@ class Case:
         if not self.patient:
             object.__setattr__(self, "patient", self.id)
 
+    def __repr__(self) -> str:
+        patient = "" if self.patient == self.id else f" of {self.patient}"
+        masks = f"{len(self.masks)} masks" if isinstance(self.masks, dict) else "masks of a label map"
+        try:
+            told = not isinstance(self.image, Path) or self.image.is_file()  # a series has hundreds of headers
+            grid = f", {self._scan_grid}" if told and self._scan_grid is not None else ""
+        except SynthomaError:
+            grid = ", scan unreadable"
+        return f"<Case {self.id}{patient}: {masks}{grid}>"
+
     def _repr_png_(self) -> bytes | None:
         return None if Case.draw is None else Case.draw(self)
 

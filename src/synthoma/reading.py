@@ -10,7 +10,10 @@ from typing import Any
 
 from synthoma import disk
 from synthoma.cases import Case
+from synthoma.datasets.catalog import read_catalog
+from synthoma.datasets.duplicates import Duplicate, find_duplicates
 from synthoma.datasets.layouts import opening
+from synthoma.datasets.layouts.joining import join_masks
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import file_name, name_of_file
@@ -47,8 +50,14 @@ def open_dataset(
     layout: str | None = None,
     data: Path | str | None = None,
     allow_modules: Sequence[str] = (),
+    masks: Path | str | None = None,
 ) -> Dataset:
-    """The cases of a folder in any known layout, or of a synthesis; as `read_case`, and `opening.open_dataset`."""
+    """The cases of a folder in any known layout, or of a synthesis; as `read_case`, and `opening.open_dataset`.
+
+    masks: a folder of masks for these scans, see `joining.join_masks`.
+    """
+    if masks is not None:
+        return join_masks(open_dataset(root, layout, data, allow_modules), masks)
     folder = _absolute(root)
     if layout is not None or not is_synthesis(folder) or _record(folder)["write"] == "full":
         return opening.open_dataset(root, layout)
@@ -64,6 +73,22 @@ def open_dataset(
         except SynthomaError as fault:
             faults.append(fault.of_case(case))
     return Dataset(folder, write, folder.name, tuple(cases), tuple(faults))
+
+
+def read_members(data: Path | str) -> tuple[list[dict[str, Any]], list[Duplicate]]:
+    """What splits are drawn from: id, patient and attributes of every case, and pairs that hold one scan.
+
+    data: a data set's folder, of which no voxel is read, so that nothing is known of scans that recur; or the catalog
+    that `validate` wrote, which knows them and the structures.
+    """
+    path = Path(data)
+    if path.suffix != ".parquet":
+        cases = open_dataset(path)
+        return [{"id": case.id, "patient": case.patient, "attributes": dict(case.attributes)} for case in cases], []
+    catalog = read_catalog(path)
+    kept = ("id", "patient", "attributes", "structures")
+    rows = [{key: row[key] for key in kept} for row in catalog.rows()]
+    return rows, find_duplicates(*catalog.fingerprints())
 
 
 def input_facts(dataset: Dataset, **others: str) -> dict[str, str]:

@@ -44,6 +44,10 @@ Out = Annotated[
     Path, typer.Option("--out", resolve_path=True, help="Folder to write; running the same command again resumes.")
 ]
 Data = Annotated[Path, typer.Option("--data", help="Data set, in any known layout.")]
+Masks = Annotated[
+    Path | None,
+    typer.Option("--masks", help="Folder of masks for the scans of DIR: CASE/NAME.nii.gz, as TotalSegmentator writes."),
+]
 Overrides = Annotated[list[str], typer.Option("--set", help="Override one key of the recipe: key.sub=value.")]
 Maps = Annotated[
     list[str],

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from synthoma.cli.app import (
     AllowFailures,
     Cluster,
+    Masks,
     Out,
     Overrides,
     RecipeName,
@@ -25,13 +26,22 @@ from synthoma.cli.app import (
 
 
 @app.command()
-def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Version, extras present, organs, layouts, generators."""
+def info(
+    data: Annotated[Path | None, typer.Argument(help="A data set to look into.", metavar="[DIR]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Version, extras present, organs, layouts, generators; or what a folder holds, by names alone."""
     from synthoma import __version__, anatomy
     from synthoma.datasets.layouts.opening import LAYOUTS
     from synthoma.extras import present_extras
     from synthoma.synthesis.generators.loading import GENERATORS
 
+    if data is not None:
+        from synthoma.reading import open_dataset
+
+        facts: dict[str, Any] = open_dataset(data).describe()
+        _say_facts(facts, as_json)
+        return
     facts = {
         "version": __version__,
         "python": sys.version.split()[0],
@@ -40,18 +50,24 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
         "layouts": list(LAYOUTS),
         "generators": list(GENERATORS),
     }
+    _say_facts(facts, as_json)
+
+
+def _say_facts(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     for key, value in facts.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{name} ({'yes' if there else 'no'})" for name, there in value.items())
-        typer.echo(f"{key:11} {', '.join(value) if isinstance(value, list) else value}")
+            shown = {True: "yes", False: "no"}
+            value = ", ".join(f"{name} ({shown.get(one, one)})" for name, one in value.items())
+        typer.echo(f"{key:11} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @app.command()
 def validate(
     data: Annotated[Path, typer.Argument(help="Data set, in any known layout.", metavar="DIR")],
+    masks: Masks = None,
     out: Annotated[Path | None, typer.Option("--out", help="Report folder [validation-NAME]; resumes.")] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Thresholds (TOML).")] = None,
     changes: Overrides = [],  # noqa: B006 (typer reads the default, nobody writes it)
@@ -73,7 +89,7 @@ def validate(
     from synthoma.recipe import read_recipe
 
     settings = read_recipe(ValidateRecipe, recipe, changes)
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, masks=masks)
     folder = out or Path(f"validation-{dataset.name}")
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
         records = mapping.map_cases(
@@ -101,9 +117,10 @@ def validate(
 
 @app.command()
 def convert(
-    data: Annotated[Path, typer.Argument(help="Data set, in any known layout.", metavar="DIR")],
+    data: Annotated[list[Path], typer.Argument(help="Data sets, in any known layout.", metavar="DIR...")],
     to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout to write.")],
     out: Out,
+    masks: Masks = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Structures and names (TOML).")] = None,
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
@@ -111,27 +128,75 @@ def convert(
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
 ) -> None:
-    """Write a data set in another layout; the input is never written to."""
+    """Write data sets in another layout, several as one; the input is never written to."""
     from functools import partial
 
     from synthoma import runs
     from synthoma.cases import Case
     from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+    from synthoma.datasets.layouts.joining import join_datasets, renamed
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
-    dataset = open_dataset(data)
-    conversion = plan_conversion(dataset, to, out, settings)
-    with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to)) as run:
+    parts = [open_dataset(folder, masks=masks) for folder in data]
+    dataset = join_datasets(parts)
+    for new, old in renamed(dataset).items():
+        typer.echo(f"{old} is there twice: the second is called {new}", err=True)
+    conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])
+    more = {f"data_{place}": str(part.root) for place, part in enumerate(parts[1:], start=2)}
+    with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to, **more)) as run:
         records = mapping.map_cases(
             partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
             timeout_s=timeout, title="convert", reads=Case.reads,
         )  # fmt: skip
-        finish_conversion(conversion, [record.result for record in records if record.status == "done"])
-        run.note(faults=[str(fault) for fault in dataset.faults])
+        done = [record.result for record in records if record.status == "done"]
+        described = finish_conversion(conversion, done)
+        run.note(faults=[str(fault) for fault in dataset.faults], renamed=renamed(dataset))
+    if described is None and to != "abdomenatlas":
+        typer.echo("no dataset.json is written, since no case with masks was: there is nothing to train on", err=True)
     finish(records, out, dataset.faults, allow_failures)
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Argument(help="Data set, or the catalog.parquet of validate.", metavar="DATA")],
+    out: Annotated[Path | None, typer.Option("--out", help="splits.json to write; never another one over it.")] = None,
+    check: Annotated[Path | None, typer.Option("--check", help="Splits to check instead of drawing some.")] = None,
+    nnunet: Annotated[Path | None, typer.Option("--nnunet", help="splits_final.json to write for nnU-Net.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Shares and folds (TOML).")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other sides.")] = 0,
+    changes: Overrides = [],  # noqa: B006
+) -> None:
+    """Draw, show and check splits by patient; exit 1 if any patient or scan is on two sides."""
+    from synthoma.datasets.splits import (
+        SplitRecipe,
+        check_leaks,
+        draw_splits,
+        read_any_splits,
+        write_nnunet_splits,
+        write_splits,
+    )
+    from synthoma.reading import read_members
+    from synthoma.recipe import read_recipe
+
+    members, twins = read_members(data)
+    if check is not None:
+        splits = read_any_splits(check, {row["id"]: row["patient"] for row in members})
+    else:
+        splits = draw_splits(members, read_recipe(SplitRecipe, recipe, changes), seed, twins)
+    table(splits.table(), ("part", "cases", "patients", "examples"))
+    leaks = check_leaks(splits, twins)
+    for leak in leaks:
+        where = "" if leak.fold is None else f" in fold {leak.fold}"
+        typer.echo(f"{leak.first} ({leak.sides[0]}) and {leak.second} ({leak.sides[1]}){where}: {leak.why}", err=True)
+    if out is not None:
+        write_splits(splits, out)
+    if nnunet is not None:
+        write_nnunet_splits(splits, nnunet)
+    typer.echo(f"{len(splits.patients)} cases of {len(set(splits.patients.values()))} patients, {len(leaks)} leaks")
+    raise typer.Exit(1 if leaks else 0)
 
 
 @app.command()

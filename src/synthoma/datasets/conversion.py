@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,13 @@ from synthoma.datasets.labels import unknown_values
 from synthoma.datasets.layouts.listing import natural
 from synthoma.datasets.layouts.opening import WRITABLE, Dataset
 from synthoma.datasets.painting import annotated, paint
+from synthoma.datasets.splits import SplitRecipe, draw_splits, write_nnunet_splits
 from synthoma.datasets.writing import report, write_case
 from synthoma.errors import CaseError, LayoutError
 from synthoma.names import file_name
 from synthoma.recipe import Recipe
+
+SPLITS, FOLDS = "splits_final.json", 5  # nnU-Net's own file and number
 
 
 class ConvertRecipe(Recipe):
@@ -45,8 +48,10 @@ class Conversion:
     source: str
 
 
-def plan_conversion(dataset: Dataset, layout: str, out: Path | str, recipe: ConvertRecipe) -> Conversion:
-    """Decides what holds for all cases; writes nothing.
+def plan_conversion(
+    dataset: Dataset, layout: str, out: Path | str, recipe: ConvertRecipe, sources: Iterable[Path] = ()
+) -> Conversion:
+    """Decides what holds for all cases; writes nothing. sources: further folders that the cases come from.
 
     Without chosen structures, every case is asked what it has (a label map that does not say is read).
     Raises `LayoutError` for a layout that is not written, a folder inside the source, or too many labels.
@@ -54,10 +59,10 @@ def plan_conversion(dataset: Dataset, layout: str, out: Path | str, recipe: Conv
     out = Path(out)
     if layout not in WRITABLE:
         raise LayoutError(f"{layout!r} is not written", expected=f"one of {', '.join(WRITABLE)}")
-    if out.resolve().is_relative_to(dataset.root.resolve()):
-        raise LayoutError(
-            "the result would lie in the data it is made from", found=out, fix=f"choose --out outside {dataset.root}"
-        )
+    for source in (dataset.root, *sources):
+        if out.resolve().is_relative_to(source.resolve()):
+            fix = f"choose --out outside {source}"
+            raise LayoutError("the result would lie in the data it is made from", found=out, fix=fix)
     present = _all_structures(dataset)
     names = list(dict.fromkeys(anatomy.canonical_name(name) for name in recipe.structures or present))
     if anatomy.IGNORE in present:  # else what nobody annotated would become background; the last label, as nnU-Net asks
@@ -96,11 +101,18 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
 
 
 def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any]]) -> Path | None:
-    """Writes `dataset.json` for the records of the converted cases, in any order; None if there is none to write."""
+    """Writes `dataset.json` for the records of the converted cases, in any order; None if there is none to write.
+
+    It names the patient of every case under `patients`, which nnU-Net passes over and our readers use. For nnU-Net
+    `splits_final.json` is written too: five folds, or fewer for fewer patients, all cases of a patient on one side.
+    Without a single label map nothing is written.
+    """
     if conversion.layout == "abdomenatlas":
         return None
     rows = sorted(records, key=lambda record: natural(record["id"]))
     training = [row for row in rows if row["split"] == "train"]
+    if not any(len(row["files"]) > 1 for row in rows):
+        return None
     if conversion.layout == "nnunet":
         about: dict[str, Any] = {
             "name": conversion.name,
@@ -109,6 +121,7 @@ def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any
             "numTraining": len(training),
             "file_ending": ".nii.gz",
         }
+        _write_folds(training, conversion.out / SPLITS)
     else:
         test = [row for row in rows if row["split"] == "test"]
         about = {
@@ -121,8 +134,17 @@ def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any
             "training": [_msd_entry(row) for row in training],
             "test": [_msd_entry(row) for row in test],
         }
+    about["patients"] = {file_name(row["id"]): row["patient"] for row in rows}
     disk.write_json(conversion.out / "dataset.json", about)
     return conversion.out / "dataset.json"
+
+
+def _write_folds(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """nnU-Net's folds by patient, in the names of the files; none for a single patient."""
+    members = [{"id": file_name(row["id"]), "patient": row["patient"], "attributes": {}} for row in rows]
+    patients = len({row["patient"] for row in rows})
+    if patients > 1:
+        write_nnunet_splits(draw_splits(members, SplitRecipe(folds=min(FOLDS, patients))), path)
 
 
 def _all_structures(dataset: Dataset) -> list[str]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from synthoma import disk
 from synthoma.cases import Case
 from synthoma.errors import CaseError, FileError
+from synthoma.names import name_of_file
 from synthoma.recipe import Recipe
 from synthoma.seeds import seed_for
 
@@ -82,6 +83,21 @@ class Splits:
             "folds": [{"train": list(fold.train), "val": list(fold.val)} for fold in self.folds],
             "patients": dict(sorted(self.patients.items())),
         }
+
+    def table(self) -> list[dict[str, str]]:
+        """A row of text for each side: part, cases, patients, examples."""
+        parts = [(f"fold {place} {side}", getattr(fold, side)) for place, fold in enumerate(self.folds)
+                 for side in ("train", "val")]  # fmt: skip
+        parts += [(name, cases) for name, cases in (("test", self.test), ("ood", self.ood)) if cases]
+        return [
+            {
+                "part": name,
+                "cases": str(len(cases)),
+                "patients": str(len({self.patients.get(case, case) for case in cases})),
+                "examples": ", ".join(cases[:4]) + (", ..." if len(cases) > 4 else ""),
+            }
+            for name, cases in parts
+        ]
 
     def digest(self) -> str:
         """32 hexadecimal digits that differ whenever any case is elsewhere."""
@@ -196,13 +212,27 @@ def read_nnunet_splits(path: Path | str, patients: Mapping[str, str] | None = No
     """The splits in nnU-Net's `splits_final.json`; every case its own patient unless `patients` tells."""
     data = disk.read_json(path)
     try:
-        folds = tuple(Fold(tuple(sorted(fold["train"])), tuple(sorted(fold["val"]))) for fold in data)
+        sides = [[sorted(map(name_of_file, fold[side])) for side in ("train", "val")] for fold in data]
+        folds = tuple(Fold(tuple(train), tuple(val)) for train, val in sides)
         known = {case: case for fold in folds for case in fold.train + fold.val}
     except (KeyError, TypeError) as error:
         raise FileError(
             f"{path} is no splits_final.json", found=f"no {error}", expected='[{"train": [...], "val": [...]}]'
         ) from error
     return Splits(folds, patients={case: (patients or {}).get(case, case) for case in sorted(known)})
+
+
+def read_any_splits(path: Path | str, patients: Mapping[str, str]) -> Splits:
+    """Our own splits or nnU-Net's, told from the file, with the patients of the data set that they divide.
+
+    patients: case -> patient. Raises `CaseError` for a case that the data set has not.
+    """
+    listed = isinstance(disk.read_json(path), list)
+    splits = read_nnunet_splits(path) if listed else read_splits(path)
+    unknown = sorted(set(splits.patients) - set(patients))
+    if unknown:
+        raise CaseError(f"{path} divides cases that the data set has not", found=", ".join(unknown[:5]))
+    return replace(splits, patients={case: patients[case] for case in splits.patients})
 
 
 def check_leaks(splits: Splits, duplicates: Iterable[Sequence[Any]] = ()) -> list[Leak]:

@@ -68,10 +68,17 @@ def _masks(listing: Listing, case: str) -> Mapping[str, Source]:
             return _collected(listing, {name: image_stem(name) for name in segmented}, case)
         classes = {name: (value,) for name, value in anatomy.STRUCTURES.items()}
         return PresentLabels(listing.path / combined[0], classes) if combined else {}
-    folder = listing.within(SEGMENTATIONS)
+    return read_masks(listing.within(SEGMENTATIONS), case)
+
+
+def read_masks(folder: Listing, case: str) -> dict[str, Source]:
+    """The masks in a folder, a file for each structure; a scan among them (`ct.nii.gz`) is none.
+
+    Raises `LayoutError` for two masks of one structure and for a link to nowhere.
+    """
     if folder.dangling:
         raise LayoutError("a mask is a link to nowhere", case=case, found=", ".join(folder.dangling))
-    return _collected(folder, folder.images(), case)
+    return _collected(folder, {file: stem for file, stem in folder.images().items() if stem != "ct"}, case)
 
 
 def _collected(folder: Listing, stems: Mapping[str, str], case: str) -> dict[str, Source]:

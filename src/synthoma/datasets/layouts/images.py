@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from synthoma import files
 from synthoma.cases import Case, Source
@@ -15,7 +16,9 @@ CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 def fits(root: Listing, samples: tuple[Listing, ...]) -> bool:
-    """Images, in a folder that is not known to hold masks."""
+    """Images, in a folder that is not known to hold masks; or nothing but `imagesTs/`, what `convert` makes of them."""
+    if _only_tests(root):
+        return True
     return bool(root.images()) and root.path.name not in ("segmentations", "labelsTr", "labelsTs")
 
 
@@ -24,6 +27,11 @@ def read(root: Listing) -> Iterator[Case | SynthomaError]:
 
     Of a folder of nnU-Net the ids are without the channel: `liver_0` for `liver_0_0000.nii.gz`.
     """
+    if _only_tests(root):
+        for found in read(root.within("imagesTs")):
+            test = {"dataset": root.path.name, "attributes": {"split": "test"}}
+            yield replace(found, **test) if isinstance(found, Case) else found
+        return
     scans: dict[str, str] = {}
     segments: dict[str, str] = {}
     for file, stem in root.images().items():
@@ -46,6 +54,10 @@ def read(root: Listing) -> Iterator[Case | SynthomaError]:
         yield LayoutError("segments without a scan", case=case_id(stem), found=path.name, fix=fix)
     for name in root.dangling:
         yield LayoutError("a link to nowhere", case=case_id(name), found=str(root.path / name))
+
+
+def _only_tests(root: Listing) -> bool:
+    return "imagesTs" in root.folders and "imagesTr" not in root.folders and not root.images()
 
 
 def scan_ids(root: Listing) -> dict[str, str]:

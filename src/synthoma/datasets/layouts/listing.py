@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -86,6 +87,14 @@ def description(root: Listing) -> dict[str, Any]:
     if not isinstance(declared, dict):
         raise LayoutError(f"{root.path / 'dataset.json'} is no table", found=type(declared).__name__)
     return declared
+
+
+def patients_of(declared: Mapping[str, Any]) -> dict[str, str]:
+    """Case -> patient, where a `dataset.json` tells it (ours do, under `patients`)."""
+    told = declared.get("patients")
+    if not isinstance(told, dict):
+        return {}
+    return {case_id(name): patient for name, patient in told.items() if isinstance(patient, str)}
 
 
 def _is_dicom(path: Path) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from synthoma.cases import Case
 from synthoma.datasets.layouts import chaos, folders, freetumor, images, ircadb, kits, lits, msd, nnunet
-from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
+from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder, patients_of
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import name_of_file
 
@@ -53,6 +54,26 @@ class Dataset:
             if fault.case == case:
                 raise fault
         raise CaseError(f"no case {case!r}", found=_first(self._by_id), fix=f"see {self.root}")
+
+    def __repr__(self) -> str:
+        faults = f", {len(self.faults)} faults" if self.faults else ""
+        return f"<Dataset {self.name}: {len(self)} cases{faults} ({self.layout})>"
+
+    def describe(self) -> dict[str, Any]:
+        """What names alone tell: layout, numbers, structures and how many cases have them, faults, folders left out.
+
+        Label maps that must be read to know their structures are not.
+        """
+        held = Counter(name for case in self for name in (case.masks if isinstance(case.masks, dict) else ()))
+        return {
+            "folder": str(self.root),
+            "layout": self.layout,
+            "cases": len(self),
+            "patients": len({case.patient for case in self}),
+            "structures": dict(sorted(held.items())),
+            "faults": [str(fault) for fault in self.faults],
+            "passed over": [path.name for path in self.others],
+        }
 
     @cached_property
     def _by_id(self) -> dict[str, Case]:
@@ -186,6 +207,9 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
     if not cases and not faults:
         raise LayoutError(f"{root} holds no case", found=listing.summary(), expected=f"{name}: {LAYOUTS[name].looks}")
     attributes = LAYOUTS[name].attributes(listing)
+    patients = patients_of(description(listing)) if name in ("nnunet", "msd") else {}
+    for case in patients.keys() & cases.keys():
+        cases[case] = replace(cases[case], patient=patients[case])
     return Dataset(
         listing.path, name, listing.path.name, tuple(cases.values()), tuple(faults), tuple(others), attributes
     )

@@ -1,0 +1,124 @@
+"""Data sets put together: several folders as one, and scans in one folder with masks in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from synthoma.cases import Case, Source
+from synthoma.datasets.labels import label_sources
+from synthoma.datasets.layouts import folders, nnunet
+from synthoma.datasets.layouts.listing import Listing, description, list_folder
+from synthoma.datasets.layouts.opening import Dataset
+from synthoma.datasets.layouts.predictions import case_of_prediction
+from synthoma.errors import LayoutError, SynthomaError
+from synthoma.names import usable_name
+
+SEGMENT_FIRST = "segment the organs first (TotalSegmentator -i CT.nii.gz -o MASKS/CASE) and join them: --masks MASKS"
+
+
+def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
+    """The cases of all data sets as one; of two cases of one id the second is called `ID_DATASET`, its patient kept.
+
+    So the copies of a synthesis stay with the patients of the healthy scans. A new name is in the case's attributes
+    (`renamed_from`).
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    cases: dict[str, Case] = {}
+    for dataset in datasets:
+        for case in dataset:
+            name, number = case.id, 1
+            while name in cases:
+                name = usable_name(f"{case.id}_{dataset.name}{'' if number == 1 else f'_{number}'}")
+                number += 1
+            if name != case.id:
+                case = replace(case, id=name, attributes={**case.attributes, "renamed_from": case.id})
+            cases[name] = case
+    faults = tuple(fault for dataset in datasets for fault in dataset.faults)
+    others = tuple(path for dataset in datasets for path in dataset.others)
+    layouts = list(dict.fromkeys(dataset.layout for dataset in datasets))
+    names = " and ".join(dict.fromkeys(dataset.name for dataset in datasets))
+    return Dataset(datasets[0].root, " and ".join(layouts), names, tuple(cases.values()), faults, others)
+
+
+def renamed(dataset: Dataset) -> dict[str, str]:
+    """New id -> old id, of the cases that `join_datasets` had to rename."""
+    told = {case.id: case.attributes.get("renamed_from") for case in dataset}
+    return {name: str(old) for name, old in told.items() if old is not None}
+
+
+def require_masks(dataset: Dataset) -> None:
+    """`LayoutError` with what to run if no case of the data set has a mask."""
+    if dataset.cases and all(isinstance(case.masks, dict) and not case.masks for case in dataset):
+        raise LayoutError(
+            f"no case of {dataset.root} has a mask",
+            found=f"{len(dataset)} scans ({dataset.layout})",
+            expected="masks of organs",
+            fix=SEGMENT_FIRST,
+        )
+
+
+def join_masks(dataset: Dataset, root: Path | str) -> Dataset:
+    """The data set with the masks of another folder besides its own.
+
+    root: `CASE/NAME.nii.gz` or `CASE/segmentations/NAME.nii.gz`, as TotalSegmentator and our own commands write;
+    `CASE.nii.gz` label maps beside a `dataset.json` that names their labels; or, for a single scan, `NAME.nii.gz`.
+    A structure that a case has already is a fault of the case. Raises `LayoutError` if nothing fits any case.
+    """
+    listing = list_folder(Path(root))
+    faults: list[SynthomaError] = []
+    found = dict(_masks_of(listing, dataset, faults))
+    fitting = [case for case in dataset if case.id in found]
+    if not fitting:
+        raise LayoutError(
+            f"no masks in {root} fit a case of {dataset.root}",
+            found=listing.summary(),
+            expected=f"folders or label maps named {', '.join(case.id for case in dataset.cases[:3])}",
+            fix="name them as their scans",
+        )
+    cases = []
+    for case in dataset:
+        added = found.get(case.id, {})
+        twice = sorted(set(added) & set(case.masks)) if added else []
+        if twice:
+            faults.append(LayoutError("two masks of a structure", case=case.id, found=", ".join(twice), expected="one"))
+        else:
+            cases.append(replace(case, masks={**case.masks, **added}) if added else case)
+    return replace(dataset, cases=tuple(cases), faults=(*dataset.faults, *faults))
+
+
+def _masks_of(
+    listing: Listing, dataset: Dataset, faults: list[SynthomaError]
+) -> Iterator[tuple[str, Mapping[str, Source]]]:
+    """Case -> its masks, of every entry that fits a case; broken ones are added to `faults`."""
+    labels = description(listing).get("labels")
+    if labels is not None:
+        values = nnunet.label_values(listing.path / "dataset.json", labels, dataset.name)
+        for file, stem in listing.images().items():
+            yield case_of_prediction(stem, dataset), label_sources(listing.path / file, values)
+        return
+    if len(dataset) == 1 and listing.images():
+        yield from _read([(dataset.cases[0].id, listing)], faults)
+    yield from _read(
+        ((case_of_prediction(name, dataset), _shelf(listing.path / name)) for name in listing.folders), faults
+    )
+
+
+def _shelf(path: Path) -> Listing:
+    listing = list_folder(path)
+    return listing.within(folders.SEGMENTATIONS) if folders.SEGMENTATIONS in listing.folders else listing
+
+
+def _read(
+    shelves: Iterable[tuple[str, Listing]], faults: list[SynthomaError]
+) -> Iterator[tuple[str, Mapping[str, Source]]]:
+    for name, shelf in shelves:
+        try:
+            masks = folders.read_masks(shelf, name)
+        except SynthomaError as fault:
+            faults.append(fault.of_case(name))
+            continue
+        if masks:
+            yield name, masks

@@ -1,0 +1,69 @@
+"""info, convert and split as a user runs them, on patients of a few voxels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from datasets.builders import SHAPE, abdomenatlas, msd, patient
+from synthoma.cli.main import app
+from synthoma.datasets.layouts.opening import open_dataset
+from synthoma.datasets.splits import read_splits
+from synthoma.volume import Geometry
+
+GRID = Geometry.of(SHAPE, (2.0, 2.0, 3.0), "LPS")
+RUN = CliRunner()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Healthy cases, and what a synthesis might have made of them: the same patients."""
+    healthy, made = tmp_path / "healthy", tmp_path / "made"
+    abdomenatlas(healthy, [patient(GRID, name) for name in ("s1", "s2", "s3")])
+    abdomenatlas(made, [patient(GRID, name) for name in ("s1_copy02", "s2")])
+    (made / "s1_copy02" / "case.json").write_text(json.dumps({"patient": "s1"}))
+    (made / "notes").mkdir()
+    (made / "notes" / "read.me").touch()
+    return healthy, made
+
+
+def test_info_tells_what_a_folder_holds_and_what_it_passed_over(folders: tuple[Path, Path]) -> None:
+    told = json.loads(RUN.invoke(app, ["info", str(folders[1]), "--json"]).stdout)
+    assert (told["layout"], told["cases"], told["patients"]) == ("abdomenatlas", 2, 2)
+    assert told["structures"] == {"colon_lesion": 2, "liver": 2, "liver_lesion": 2, "spleen": 2}
+    assert told["passed over"] == ["notes"]
+    assert "passed over notes" in RUN.invoke(app, ["info", str(folders[1])]).stdout
+
+
+def test_several_folders_are_converted_as_one_and_patients_stay_together(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "Dataset001_both"
+    result = RUN.invoke(app, ["convert", *map(str, folders), "--to", "nnunet", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "s2 is there twice: the second is called s2_made" in result.output
+    after = open_dataset(out)
+    assert {case.id: case.patient for case in after} == {
+        "s1": "s1", "s1_copy02": "s1", "s2": "s2", "s2_made": "s2", "s3": "s3",
+    }  # fmt: skip
+    checked = RUN.invoke(app, ["split", str(out), "--check", str(out / "splits_final.json")])
+    assert (checked.exit_code, checked.stdout.splitlines()[-1]) == (0, "5 cases of 3 patients, 0 leaks")
+    (tmp_path / "bad.json").write_text(json.dumps([{"train": ["s1", "s2"], "val": ["s1_copy02"]}]))
+    leaking = RUN.invoke(app, ["split", str(out), "--check", str(tmp_path / "bad.json")])
+    assert leaking.exit_code == 1
+    assert "s1 (train) and s1_copy02 (val) in fold 0: one patient" in leaking.output
+
+
+def test_splits_are_drawn_written_and_shown(tmp_path: Path) -> None:
+    msd(tmp_path / "in", [patient(GRID, f"liver_{number}") for number in range(6)])
+    out = tmp_path / "splits.json"
+    result = RUN.invoke(
+        app,
+        ["split", str(tmp_path / "in"), "--out", str(out), "--set", "folds=2", "--nnunet", str(tmp_path / "n.json")],
+    )
+    assert result.exit_code == 0, result.output
+    assert "fold 1 val" in result.stdout
+    assert len(read_splits(out).folds) == len(json.loads((tmp_path / "n.json").read_text())) == 2
