@@ -29,8 +29,9 @@ def read(root: Listing) -> Iterator[Case | SynthomaError]:
     """
     if _only_tests(root):
         for found in read(root.within("imagesTs")):
-            test = {"dataset": root.path.name, "attributes": {"split": "test"}}
-            yield replace(found, **test) if isinstance(found, Case) else found
+            if isinstance(found, Case):
+                found = replace(found, dataset=root.path.name, attributes={"split": "test"})
+            yield found
         return
     scans: dict[str, str] = {}
     segments: dict[str, str] = {}
