@@ -65,10 +65,31 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (AdversarialRecipe, "generators.md"),
 ]
 
+# pages on which every recipe has a table of its own, after its name
+KEYS_IN_ROWS = ("learning.md", "segmentation.md", "scaling.md")
+
 
 @pytest.mark.parametrize(("kind", "page"), RECIPES)
 def test_every_recipe_key_is_documented(kind: type[Recipe], page: str) -> None:
     assert [key for key in kind.model_fields if f"`{key}`" not in PAGES[page]] == []
+
+
+def first_table_after(text: str, word: str) -> list[str]:
+    """The first cells of the rows of the first table after a word."""
+    lines = iter(text.split(word, 1)[1].splitlines())
+    rows: list[str] = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append(line.split("|")[1])
+        elif rows:
+            break
+    return rows
+
+
+@pytest.mark.parametrize(("kind", "page"), [row for row in RECIPES if row[1] in KEYS_IN_ROWS])
+def test_every_recipe_key_is_a_row_of_the_recipes_table(kind: type[Recipe], page: str) -> None:
+    known = " ".join(first_table_after(PAGES[page], f"`{kind.__name__}`"))
+    assert [key for key in kind.model_fields if f"`{key}`" not in known] == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +167,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md", "synthesis.md"])
+@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md", "segmentation.md", "synthesis.md"])
 def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
