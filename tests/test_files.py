@@ -246,13 +246,16 @@ def test_fractions_read_as_0_to_1_in_steps_of_a_255th(tmp_path: Path) -> None:
         files.write_fractions(Volume(np.zeros((8, 8, 4), np.float32), levels.geometry), tmp_path / "chance.nii.gz")
 
 
+A_LITTLE_LESS = float(np.nextafter(np.float32(1 / 255), np.float32(0)))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32])
 @pytest.mark.parametrize("name", ["m.nii", "m.nii.gz"])
 def test_masks_of_any_type_and_scale_are_labels_if_they_are_whole(tmp_path: Path, dtype: type, name: str) -> None:
     import nibabel
 
     labels = np.random.default_rng(0).integers(0, 4, (9, 7, 5))
-    for slope, intercept in ((1, 0), (255, 0), (1 / 255, 0), (0.5, 1.5)):
+    for slope, intercept in ((1, 0), (255, 0), (1 / 255, 0), (A_LITTLE_LESS, 0), (0.5, 1.5)):
         stored = (labels - intercept) / slope if slope > 1 else np.rint((labels - intercept) / slope)
         if (np.rint(stored) != stored).any() and np.issubdtype(dtype, np.integer):
             continue

@@ -361,14 +361,33 @@ def test_a_compressed_slice_as_it_should_be_is_read(wide: Path, kind: str) -> No
     assert np.array_equal(files.read_image(wide).data, np.abs(hu(WIDE).data))
 
 
+TABLES = b"\xff\xc4\x00\x05abc\xff\xff\xdb\x00\x02"
+FRAME = b"\xff\xc3\x00\x0b\x0c\x00\x07\x00\x09\x01\x01\x11\x00"
+SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x00\x00"
+JPEG = b"\xff\xd8" + TABLES + FRAME + SCAN
+
+
 def test_the_size_of_every_kind_of_jpeg_is_found_behind_its_tables() -> None:
-    table = b"\xff\xc4\x00\x05abc\xff\xff\xdb\x00\x02"
-    stream = b"\xff\xd8" + table + b"\xff\xc3\x00\x0b\x0c\x00\x07\x00\x09\x01\x01\x11\x00"
-    assert codestream.read_frame_size(stream, "1.2.840.10008.1.2.4.70") == (7, 9, 1, 12)
-    assert codestream.read_frame_size(stream, "1.2.840.10008.1.2.5") is None
-    for broken in (b"", b"\xff\xd8", stream[:12], b"GIF89a", stream.replace(b"\xff\xc3", b"\xff\xe0")):
-        with pytest.raises(ValueError, match="JPEG"):
-            codestream.read_frame_size(broken, "1.2.840.10008.1.2.4.70")
+    assert codestream.read_frame_size(JPEG, "1.2.840.10008.1.2.4.70") == (7, 9, 1, 12)
+    assert codestream.read_frame_size(JPEG, "1.2.840.10008.1.2.5") is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"", b"\xff\xd8", b"GIF89a", JPEG[:-10], JPEG[:12],
+        JPEG.replace(b"\xff\xc3", b"\xff\xe0"),  # no frame
+        JPEG.replace(b"\xff\xc4", b"\x7f\xc4"),  # no marker
+        JPEG.replace(b"\xff\xc4", b"\xff\x01"),  # an unknown one
+        JPEG.replace(b"\xff\xc4", b"\xff\xfe"),  # no code table
+        JPEG.replace(FRAME, FRAME + FRAME),
+        JPEG.replace(b"\x00\x08\x01\x01", b"\x00\x08\x01\x02"),  # the scan of another component
+        JPEG.replace(b"\x00\x0b\x0c", b"\x7f\xff\x0c"),  # a length beyond the end
+    ],
+)  # fmt: skip
+def test_a_jpeg_that_is_damaged_before_its_first_scan_never_reaches_the_decoder(broken: bytes) -> None:
+    with pytest.raises(ValueError, match="JPEG"):
+        codestream.read_frame_size(broken, "1.2.840.10008.1.2.4.70")
 
 
 def test_a_named_series_is_read_beside_a_broken_one(folder: Path) -> None:

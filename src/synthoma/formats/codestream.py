@@ -12,6 +12,9 @@ _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # among 0xC0 to 0xCF: tables
 _JPEG_LS_FRAME = 0xF7
+_SCAN = 0xDA
+_CODES = (0xC4, 0xCC)  # tables of Huffman and arithmetic codes
+_SEGMENTS = {*_CODES, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)}  # what may come before a scan
 
 
 class FrameSize(NamedTuple):
@@ -48,19 +51,36 @@ def _of_jpeg_2000(stream: bytes) -> FrameSize:
 
 
 def _of_jpeg(stream: bytes) -> FrameSize:
-    """ITU-T T.81, B.2.2, and T.87, C.2.2: the first frame header."""
-    at = 2
+    """ITU-T T.81, B.2, and T.87, C.2: the frame header, and whether all before the first scan is as it must be."""
     if stream[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")
-    while at + 10 <= len(stream):
-        if stream[at] != 0xFF:
-            break
+    at, frame = 2, b""
+    tables: set[int] = set()
+    while at + 4 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]
         if marker == 0xFF:  # a byte of filling
             at += 1
             continue
-        if marker == _JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
-            rows, columns = (int.from_bytes(stream[at + n : at + n + 2], "big") for n in (5, 7))
-            return FrameSize(rows, columns, stream[at + 9], stream[at + 4])
-        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
-    raise ValueError("a JPEG stream without a frame")
+        length = int.from_bytes(stream[at + 2 : at + 4], "big")
+        segment = stream[at + 4 : at + 2 + length]
+        is_frame = marker == _JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME)
+        if marker == _SCAN:
+            return _frame_of_scan(frame, segment, tables)
+        if len(segment) != length - 2 or (is_frame and frame) or not (is_frame or marker in _SEGMENTS):
+            break
+        frame = segment if is_frame else frame
+        tables.add(marker)
+        at += 2 + length
+    raise ValueError("a JPEG stream whose segments are damaged")
+
+
+def _frame_of_scan(frame: bytes, scan: bytes, tables: set[int]) -> FrameSize:
+    """The size in a frame header, if the scan is one of its components and their tables are there."""
+    parts = {frame[at] for at in range(6, len(frame), 3)}
+    count = frame[5] if len(frame) > 5 else 0
+    if not count or len(frame) != 6 + 3 * count or len(scan) < 4 or len(scan) != 4 + 2 * scan[0]:
+        raise ValueError("a JPEG stream without a frame")
+    named = {scan[1 + 2 * n] for n in range(scan[0])}
+    if not named <= parts or not tables & {_JPEG_LS_FRAME, *_CODES}:
+        raise ValueError("a JPEG scan without its component or tables")
+    return FrameSize(int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), count, frame[0])

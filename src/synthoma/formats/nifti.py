@@ -178,13 +178,11 @@ def is_plain_mask(path: Path, where: Geometry) -> bool:
         return False
     with _reading(path), path.open("rb") as file:
         frame = file.read(8)
-    with _reading(path), _open(path, True) as stream:
-        extended = stream.read(header.offset)[-room:]
     told = [field for field in _WORDS if bytes(header.raw.get(field) or b"").strip(b"\0")]
     same = geometry(header) == where and writable(where, path) is where
     unnamed = frame == b"\x1f\x8b\x08" + bytes(5)  # else a name, a comment or a time
     whole = _told_length(path) == header.end % 2**32
-    return unnamed and whole and not told and not any(extended) and same
+    return unnamed and whole and not told and same
 
 
 def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes:
