@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zlib
 from pathlib import Path
@@ -229,3 +230,37 @@ def test_what_was_not_drawn_on_stays_through_reloads_and_stages(tmp_path: Path) 
     last = next(task["code"] for task in senior.work() if task["stage"] == 2)
     senior.answer(last, one, 0, final=True)
     np.testing.assert_array_equal(kind.accepted_mask(kind.store.items()[0]).data, drawn.data > 0)
+
+
+def test_a_mask_goes_to_another_tool_and_comes_back(tmp_path: Path) -> None:
+    client = Client(annotation(tmp_path))
+    one, two = (task["code"] for task in client.work())
+    path = tmp_path / "lesions.nii.gz"
+    path.write_bytes(client.get(f"/api/task/{one}/nifti").content)
+    labels = files.read_labels(path)
+    np.testing.assert_array_equal(labels.data > 0, balls((8, 8, 5), (22, 18, 7)).data > 0)
+    drawn = Volume(balls((12, 20, 4)).data * 9, labels.geometry)
+    files.write_volume(drawn, path)
+    answer = client.post(f"/api/task/{two}/nifti", path.read_bytes(), **{"content-type": "application/octet-stream"})
+    box, packed = answer.content.split(b"\n", 1)
+    np.testing.assert_array_equal(frames.unpack(json.loads(box), packed, labels.geometry).data, drawn.data)
+
+
+@pytest.mark.parametrize("spoil", ["nonsense", "cut", "other grid", "turned", "large values", "fractions"])
+def test_a_mask_file_that_is_none_is_a_sentence(tmp_path: Path, spoil: str) -> None:
+    client = Client(annotation(tmp_path))
+    code, path = client.work()[0]["code"], tmp_path / "mask.nii.gz"
+    geometry = files.read_geometry(tmp_path / "data" / "ann_smith" / "ct.nii.gz")
+    mask = Volume(np.ones(SHAPE, np.uint8), geometry)
+    written = {
+        "other grid": Volume(np.ones((4, 4, 4), np.uint8), Geometry.of((4, 4, 4))),
+        "turned": Volume(mask.data, Geometry(SHAPE, geometry.affine @ np.diag([1, -1, 1, 1]))),
+        "large values": Volume(mask.data.astype(np.uint16) * 300, geometry),
+        "fractions": Volume(mask.data * np.float32(0.5), geometry),
+    }.get(spoil, mask)
+    files.write_volume(written, path)
+    body = {"nonsense": b"nothing", "cut": path.read_bytes()[:60]}.get(spoil, path.read_bytes())
+    answer = client.post(f"/api/task/{code}/nifti", body, **{"content-type": "application/octet-stream"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+    assert "/tmp" not in answer.text

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from review.studies import SHAPE, balls, write_data
+from synthoma import files
 from synthoma.reading import open_dataset
 from synthoma.review.annotation import AnnotationKind
 from synthoma.review.outcome import kind_of, opened
@@ -192,6 +193,15 @@ def test_a_reader_screens_refines_and_finishes_a_study(page: Page, tmp_path: Pat
         assert page.ask(size) == before
         assert page.ask("review.content.candidates[1].status") == "open"
         page.keys("Escape", "r")
+        mask_file = tmp_path / "lesions.nii.gz"  # from a 3-D tool: the first lesion alone, and a new one
+        labels = np.array(balls((8, 8, 5)).data)
+        labels[balls((16, 20, 9)).data > 0] = 7
+        files.write_volume(Volume(labels, open_dataset(data)["ann_smith"].read_geometry()), mask_file)
+        page.driver.find_element("id", "file").send_keys(str(mask_file))
+        page.wait("document.getElementById('message').textContent === '2 lesions were read from the file.'")
+        page.keys()
+        assert page.ask("review.content.candidates.map(c => c.label)") == [1, 2, 7]
+        page.keys("u")
         page.next_case()
 
         # a case without a candidate: two slices drawn, the one between them filled

@@ -186,6 +186,19 @@ class Review:
         box, packed = frames.pack(Volume(whole, mask.geometry))
         return Response(json.dumps(box).encode() + b"\n" + packed, media_type="application/octet-stream")
 
+    def mask_file(self, request: Request, reader: Reader, task: Task) -> Response:
+        """The labels of a task as NIfTI on the scan's grid, for another tool."""
+        view = self._known(task, lambda: self.kind.view(task))
+        if view.labels is None:
+            raise RefusedError(404, "This study has no masks.")
+        return Response(frames.to_nifti(view.labels), media_type="application/octet-stream")
+
+    def read_mask_file(self, reader: Reader, task: Task, body: bytes) -> Response:
+        """The labels of such a file, which must lie on the scan's grid, as `fill` answers."""
+        geometry = self._known(task, lambda: self.kind.view(task).geometry)
+        box, packed = frames.pack(frames.from_nifti(body, geometry))
+        return Response(json.dumps(box).encode() + b"\n" + packed, media_type="application/octet-stream")
+
     def note(self, reader: Reader, task: Task, body: bytes) -> Response:
         """A row of the audit: what the reader did without answering (windows, help, pauses)."""
         given = _parsed(Noted, body)
@@ -237,6 +250,8 @@ class Review:
             Route(task + "/answer", writing(self.keep_answer), methods=["POST"]),
             Route(task + "/mask", writing(self.keep_mask), methods=["POST"]),
             Route(task + "/fill", writing(self.fill), methods=["POST"]),
+            Route(task + "/nifti", opened(self.mask_file)),
+            Route(task + "/nifti", writing(self.read_mask_file), methods=["POST"]),
             Route(task + "/note", writing(self.note), methods=["POST"]),
         ]
         return Walls(Starlette(routes=routes), origins)

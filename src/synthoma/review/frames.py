@@ -8,12 +8,15 @@ way back gives the same voxels, on oblique grids too (they are shown along their
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from synthoma import files
 from synthoma.errors import FileError, GeometryError
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -77,6 +80,32 @@ def unpack(box: Sequence[int], packed: bytes, geometry: Geometry) -> Volume:
         part = tuple(slice(low, end) for low, end in zip(lower, ends, strict=True))
         data[part] = np.frombuffer(voxels, np.uint8).reshape(shape[::-1]).T
     return Volume(data, turned).reorient(geometry.axes)
+
+
+def to_nifti(labels: Volume) -> bytes:
+    """The labels as the bytes of a .nii.gz file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.nii.gz"
+        files.write_volume(labels, path)
+        return path.read_bytes()
+
+
+def from_nifti(body: bytes, geometry: Geometry) -> Volume:
+    """The labels in the bytes of a NIfTI file, uint8 on this grid.
+
+    Raises `FileError` for what is no mask of values to 255, `GeometryError` for another grid, before voxels are read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("labels.nii.gz" if body[:2] == b"\x1f\x8b" else "labels.nii")
+        path.write_bytes(body)
+        try:
+            geometry.require_same(files.read_geometry(path), "file")
+            labels = files.read_labels(path)
+        except FileError as error:  # without the path, which means nothing to a reader
+            raise FileError("This is no mask file that can be read: NIfTI with whole numbers from 0 to 255.") from error
+        if labels.data.max(initial=0) > 255:
+            raise FileError("This mask file has values above 255.")
+        return Volume(labels.data.astype(np.uint8), geometry)
 
 
 def digest(box: Sequence[int], packed: bytes) -> str:

@@ -3,7 +3,7 @@
 
 import { ball, Change, disc, island, line, measure } from "./editing.js";
 import { deflate, inflate, post } from "./net.js";
-import { cut, element, keys, place, Session } from "./session.js";
+import { cut, element, hull, keys, place, Session, take } from "./session.js";
 import { showSolid } from "./solid.js";
 import { Viewer, WINDOWS } from "./viewer.js";
 
@@ -38,8 +38,8 @@ function open(task) {
   content = task.state.content;
   undone = [];
   viewer.show(task.scans[0], task.shape, task.spacing_mm, task.labels);
-  task.cut = cut(task.labels, task.shape);
-  sizes = measure(task.labels, task.shape, task.cut.box);
+  task.held = task.box; // every label lies in it
+  sizes = measure(task.labels, task.shape, task.held);
   selected = 0;
   setTool("");
   element("refining").hidden = !canDraw();
@@ -57,7 +57,7 @@ function open(task) {
 function select(label) {
   selected = label;
   const known = sizes.get(label);
-  if (known) viewer.go(known.at);
+  if (known) { viewer.go(known.at); viewer.center(); }
   list();
   viewer.draw();
 }
@@ -94,14 +94,15 @@ function list() {
   element("left").textContent = session.task.state.final ? "finished" : left ? `${left} open` : "ready to finish";
 }
 
-// Keeps the present state; drawn: the mask changed too.
-function save(action, drawn = false, detail = {}, final = false) {
+// Keeps the present state. drawn: the change of the mask, if there is one.
+function save(action, drawn = null, detail = {}, final = false) {
   const task = session.task;
   let upload = null;
   if (drawn) {
-    task.cut = cut(task.labels, task.shape);
-    sizes = measure(task.labels, task.shape, task.cut.box);
-    const { box, voxels } = task.cut;
+    task.held = hull(task.held, drawn.box(task.shape));
+    sizes = measure(task.labels, task.shape, task.held);
+    const box = sizes.size ? task.held : [0, 0, 0, 0, 0, 0];
+    const voxels = take(task.labels, task.shape, box);
     upload = async () => {
       const body = new Blob([`${JSON.stringify(box)}\n`, box[3] ? await deflate(voxels) : ""]);
       return (await post(`/api/task/${task.code}/mask`, body, "application/octet-stream")).digest;
@@ -123,7 +124,7 @@ function judge(status) {
   remember();
   const was = entry.status;
   entry.status = status;
-  save(status === "open" ? "reopen" : status.replace(/ed$/, ""), false, { was });
+  save(status === "open" ? "reopen" : status.replace(/ed$/, ""), null, { was });
   if (status !== "open") nextLesion(1, true);
 }
 
@@ -149,7 +150,7 @@ function addLesion() {
 function verdict(value) {
   remember();
   content.verdict = content.verdict === value ? "" : value;
-  save("verdict", false, { verdict: content.verdict });
+  save("verdict", null, { verdict: content.verdict });
 }
 
 function undo() {
@@ -158,7 +159,7 @@ function undo() {
   content = JSON.parse(step.content);
   if (step.changed) step.changed.undo();
   selected = step.selected;
-  save("undo", Boolean(step.changed));
+  save("undo", step.changed);
 }
 
 function setTool(name) {
@@ -202,12 +203,13 @@ function drew(done, how) {
   const entry = candidate(selected);
   if (entry && how !== "island") entry.status = "accepted";
   if (how !== "island") content.verdict = "";
-  const kept = new Set(measure(viewer.labels, viewer.shape, cut(viewer.labels, viewer.shape).box).keys());
+  const held = hull(session.task.held, done.box(viewer.shape));
+  const kept = new Set(measure(viewer.labels, viewer.shape, held).keys());
   for (const lost of content.candidates.filter((other) => !kept.has(other.label) && other.status === "accepted")) {
     if (lost.origin === "model") lost.status = "rejected";
     else if (how !== "brush") content.candidates = content.candidates.filter((other) => other !== lost);
   }
-  save(how, true, { voxels: done.size });
+  save(how, done, { voxels: done.size });
 }
 
 async function fill() {
@@ -229,6 +231,40 @@ async function fill() {
   } catch (error) { session.say(error.message); }
 }
 
+// The mask as a file, for a tool that draws in 3-D.
+function download() {
+  const link = document.createElement("a");
+  link.href = `/api/task/${session.task.code}/nifti`;
+  link.download = `lesions_${session.number + 1}.nii.gz`;
+  link.click();
+}
+
+// A mask file from such a tool: each value is a lesion; new values are lesions added.
+async function readBack(file) {
+  const task = session.task;
+  if (!canDraw()) { session.say("In this stage lesions are accepted or rejected only."); return; }
+  try {
+    const answer = await post(`/api/task/${task.code}/nifti`, file, "application/octet-stream");
+    const end = answer.indexOf(10);
+    const box = JSON.parse(new TextDecoder().decode(answer.subarray(0, end)));
+    const whole = new Uint8Array(task.labels.length);
+    if (box[3]) place(whole, task.shape, box, await inflate(answer.subarray(end + 1)));
+    const done = new Change(task.labels);
+    remember(done);
+    for (let at = 0; at < whole.length; at++) done.set(at, whole[at]);
+    const found = measure(whole, task.shape, box);
+    for (const label of found.keys()) {
+      const entry = candidate(label);
+      if (!entry) content.candidates.push({ label, status: "accepted", origin: "reader", disputed: false });
+      else if (entry.status === "open") entry.status = "accepted";
+    }
+    for (const entry of content.candidates) if (!found.has(entry.label)) entry.status = "rejected";
+    content.verdict = "";
+    save("read back", done, { voxels: done.size });
+    session.say(`${found.size} lesions were read from the file.`);
+  } catch (error) { session.say(error.message); }
+}
+
 async function finish() {
   const left = content.candidates.filter((entry) => entry.status === "open").length;
   if (left && !content.verdict) {
@@ -237,7 +273,7 @@ async function finish() {
     return;
   }
   const code = session.task.code;
-  await save("finish", false, {}, true);
+  await save("finish", null, {}, true);
   if (!session.work.tasks.find((task) => task.code === code).done) return; // refused, and said why
   const next = session.nextOpen();
   if (next >= 0) session.go(next);
@@ -268,6 +304,12 @@ element("size").addEventListener("input", () => resize(0));
 for (const id of ["helper", "close", "leave"]) element(id).addEventListener("click", () => {
   if (id === "helper") element("help").showModal();
   else element(id === "close" ? "help" : "solid").close();
+});
+element("download").addEventListener("click", download);
+element("upload").addEventListener("click", () => element("file").click());
+element("file").addEventListener("change", (event) => {
+  if (event.target.files.length) readBack(event.target.files[0]);
+  event.target.value = "";
 });
 window.review = { session, viewer, get content() { return content; }, get selected() { return selected; } };
 session.start();

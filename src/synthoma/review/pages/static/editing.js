@@ -9,6 +9,18 @@ export class Change {
     if (!this.before.has(at)) this.before.set(at, this.labels[at]);
     this.labels[at] = label;
   }
+  // The box of all changed voxels.
+  box(shape) {
+    const [low, high] = [[...shape], [-1, -1, -1]];
+    for (const at of this.before.keys()) {
+      const ijk = [at % shape[0], Math.floor(at / shape[0]) % shape[1], Math.floor(at / (shape[0] * shape[1]))];
+      ijk.forEach((value, axis) => {
+        low[axis] = Math.min(low[axis], value);
+        high[axis] = Math.max(high[axis], value);
+      });
+    }
+    return high[0] < 0 ? [0, 0, 0, 0, 0, 0] : [...low, ...low.map((value, axis) => high[axis] - value + 1)];
+  }
   undo() { for (const [at, label] of this.before) this.labels[at] = label; }
   get size() { return this.before.size; }
 }

@@ -135,6 +135,26 @@ export function place(labels, shape, box, voxels) {
   }
 }
 
+// The box that holds both boxes; six zeros hold nothing.
+export function hull(one, two) {
+  if (!one[3]) return two;
+  if (!two[3]) return one;
+  const low = [0, 1, 2].map((axis) => Math.min(one[axis], two[axis]));
+  return [...low, ...[0, 1, 2].map((axis) => Math.max(one[axis] + one[axis + 3], two[axis] + two[axis + 3]) - low[axis])];
+}
+
+// The voxels of a box.
+export function take(labels, shape, [i0, j0, k0, ni, nj, nk]) {
+  const voxels = new Uint8Array(ni * nj * nk);
+  for (let k = 0; k < nk; k++) {
+    for (let j = 0; j < nj; j++) {
+      const from = i0 + shape[0] * (j0 + j + shape[1] * (k0 + k));
+      voxels.set(labels.subarray(from, from + ni), ni * (j + nj * k));
+    }
+  }
+  return voxels;
+}
+
 // The voxels of the smallest box that holds every label that counts; six zeros if there is none.
 export function cut(labels, shape, counts = (label) => label) {
   const [low, high] = [[...shape], [-1, -1, -1]];

@@ -77,6 +77,18 @@ export class Viewer {
     if (this.on.moved) this.on.moved(this.at);
   }
 
+  // Moves zoomed pictures so that the cross-hair is in their middle.
+  center() {
+    for (const view of this.planes) {
+      if (view.zoom === 1) continue;
+      const frame = this.frame(view);
+      const row = view.up ? this.shape[view.rows] - 1 - this.at[view.rows] : this.at[view.rows];
+      view.pan[0] += view.box.clientWidth / 2 - (frame.x + (this.at[view.columns] + 0.5) * frame.dx);
+      view.pan[1] += view.box.clientHeight / 2 - (frame.y + (row + 0.5) * frame.dy);
+    }
+    this.draw();
+  }
+
   step(by, view = this.planes[this.large]) {
     if (!this.scan) return;
     const next = [...this.at];
