@@ -10,6 +10,7 @@ import pytest
 from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.comparison import NOTHING, Comparison, Difference, compare
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
+from synthoma.evaluation.verdicts import comparison_sentences
 
 RECIPE = EvaluateRecipe(resamples=400, distances=False, tolerances_mm=(2.0,), primary=("dsc", "nsd_2mm"))
 
@@ -104,3 +105,27 @@ def test_runs_over_different_truths_are_refused() -> None:
 def test_a_primary_metric_that_does_not_exist_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"no metric 'dice'.*dsc"):
         compare([model(0.0)], [model(0.0)], ("a", "b"), RECIPE.with_changes(primary=("dice",)))
+
+
+def test_a_primary_metric_that_was_not_computed_is_told() -> None:
+    asked = RECIPE.with_changes(primary=("dsc", "nsd_4mm", "hd95_mm"))
+    found = compare([model(0.0)], [model(0.05)], ("old", "new"), asked)
+    assert found.absent == ("nsd_4mm", "hd95_mm")
+    assert found.as_dict()["absent"] == ("nsd_4mm", "hd95_mm")
+    assert "Primary metrics that were not computed: nsd_4mm, hd95_mm." in comparison_sentences(found, asked.primary)
+
+
+def test_a_gap_that_is_the_same_in_all_patients_is_shown_by_its_test() -> None:
+    first = [replace(each, rows=(each.rows[0] | {"dsc": 0.5},)) for each in model(0.0)]
+    second = [replace(each, rows=(each.rows[0] | {"dsc": 0.75},)) for each in model(0.0)]
+    found = of(compare([first], [second], ("old", "new"), RECIPE), "dsc")
+    assert (found.verdict, found.gap.value) == ("new better", 0.25)
+    assert np.isnan(found.gap.low)
+
+
+def test_the_verdict_of_a_comparison_is_one_sentence_a_structure() -> None:
+    found = compare([model(0.0)], [model(0.05)], ("old", "new"), RECIPE)
+    (told,) = comparison_sentences(found, RECIPE.primary)
+    assert told.startswith("liver: new is better in DSC (+0.0")
+    assert told.endswith("; no difference is shown in NSD 2 mm.")
+    assert comparison_sentences(found, RECIPE.primary, in_silico=True)[0].startswith("All patients are in silico")

@@ -12,9 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from made_up import RECIPE, evaluate, predictions, truth
 
-from synthoma.errors import RunError
+from synthoma.errors import RecipeError, RunError
 from synthoma.evaluation.outputs import finish_comparison, read_models
-from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.evaluation.report import evaluation_page
+from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
+from synthoma.evaluation.summary import summarise
+from synthoma.reports.pictures import Picture
+from synthoma.tables import write_table
 
 PLOTS = ("sensitivity_by_size", "froc", "roc", "dsc_by_diameter", "bland_altman")
 
@@ -99,6 +103,74 @@ def test_a_case_that_cannot_be_scored_is_told_in_the_report(study: Path, tmp_pat
     assert counts["cases"] == 5
     assert counts["failed"][0].startswith("c2: ")
     assert "c2: " in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_verdict_on_top_says_what_was_found(study: Path) -> None:
+    text = (study / "run0" / "report.html").read_text()
+    top = text[text.index('class="verdict"') : text.index("<h2>")]
+    fates = json.loads((study / "run0" / "summary.json").read_text())["counts"]["lesions"]["liver_lesion"]
+    true = sum(count for fate, count in fates.items() if fate.startswith("truth "))
+    assert f"liver_lesion: {fates['truth found']} of {true} lesions found" in top
+    assert "in silico" not in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_pages_of_in_silico_patients_say_so_in_title_and_sentence(study: Path, tmp_path: Path) -> None:
+    truth(tmp_path / "truth", 2)
+    for path in (tmp_path / "truth").glob("*/case.json"):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps(told | {"attributes": told.get("attributes", {}) | {"in_silico": True}}))
+    predictions(tmp_path / "model", tmp_path / "truth")
+    evaluate(tmp_path / "truth", tmp_path / "model", tmp_path / "run", EvaluateRecipe(resamples=100))
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "<title>Evaluation run, in silico</title>" in text
+    assert "All patients are in silico" in text
+    finish_comparison(read_models(tmp_path / "run", tmp_path / "run"), tmp_path / "out")
+    assert "All patients are in silico" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", ['{"status": "done"}', '{"status": "done", "result": {"rows": [{}]}}', "[1]"])
+def test_damaged_scores_are_one_sentence(wrong: str, study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run0", tmp_path / "run")
+    (tmp_path / "run" / "records.jsonl").write_text(wrong + "\n")
+    with pytest.raises(RunError, match=r"records\.jsonl holds no scores; .*run the same evaluate again"):
+        read_models(tmp_path / "run", study / "run1")
+
+
+def test_a_damaged_recipe_of_a_run_is_one_sentence(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run0", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["recipe"]["curve"] = "all"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(RecipeError, match="curve"):
+        read_models(tmp_path / "run", tmp_path / "run")
+
+
+def test_markup_in_names_is_shown_as_it_is() -> None:
+    name = "<b>liver</b>"
+    row = {"structure": name, "case": name, "patient": name, "outcome": "true positive", "truth_ml": 1.0,
+           "predicted_ml": 1.0, "error_ml": 0.0, "dsc": 0.5, "iou": 0.4, "nsd_2mm": 0.5}  # fmt: skip
+    recipe = EvaluateRecipe(distances=False, tolerances_mm=(2.0,), resamples=100)
+    summary = summarise([CaseScores(name, name, (row,))], recipe)
+    text = evaluation_page(name, summary, {}, {name: [Picture(name, name, "")]}, {name: [name]})
+    assert "<b>liver" not in text
+    assert text.count("&lt;b&gt;liver") >= 6
+
+
+def test_cells_of_a_csv_are_never_formulas(tmp_path: Path) -> None:
+    rows = [{"case": text, "dsc": -0.5} for text in ("=1+1", "+1", "-1", "@SUM(A1)", " =1", "a=1", "c-1")]
+    write_table(rows, tmp_path / "figures.csv")
+    lines = (tmp_path / "figures.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0].strip('"') for line in lines] == [
+        "'=1+1",
+        "'+1",
+        "'-1",
+        "'@SUM(A1)",
+        "' =1",
+        "a=1",
+        "c-1",
+    ]
+    assert all(line.split(",")[1] == "-0.5" for line in lines)
 
 
 def test_a_browser_shows_the_report(study: Path, tmp_path: Path) -> None:

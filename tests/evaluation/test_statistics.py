@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synthoma.statistics.intervals import Interval, Ratio, bootstrap
+from synthoma.statistics.intervals import Interval, Ratio, bootstrap, weights, wilson
 from synthoma.statistics.paired import holm, permutation_p, wilcoxon_p
 
 
@@ -61,9 +61,39 @@ def test_nothing_has_no_value() -> None:
     assert np.isnan(bootstrap(mean_of(np.zeros(0)), 0).value)
 
 
-def test_equal_values_have_an_interval_without_width() -> None:
-    found = bootstrap(mean_of(np.full(6, 0.5)), 6)
-    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+def test_patients_who_are_all_alike_have_no_interval() -> None:
+    found = bootstrap(mean_of(np.full(6, 0.1)), 6)
+    assert found.value == pytest.approx(0.1)
+    assert np.isnan([found.low, found.high]).all()
+    assert "alike" in found.note
+
+
+@pytest.mark.parametrize(("found", "of"), [(3, 3), (0, 3), (20, 20)])
+def test_a_proportion_of_patients_who_are_all_alike_has_the_interval_of_wilson(found: int, of: int) -> None:
+    values = np.arange(of) < found
+    interval = bootstrap(mean_of(values.astype(float)), of, proportion=True)
+    expected = stats.binomtest(found, of).proportion_ci(method="wilson")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert 0 <= interval.low < interval.high <= 1
+
+
+def test_a_proportion_of_patients_who_differ_is_bootstrapped() -> None:
+    values = np.array([1.0, 1.0, 0.0, 1.0, 1.0])
+    assert bootstrap(mean_of(values), 5, proportion=True) == bootstrap(mean_of(values), 5)
+    assert wilson(0.8, 5) == pytest.approx(tuple(stats.binomtest(4, 5).proportion_ci(method="wilson")))
+
+
+def test_a_skewed_sample_moves_the_interval_by_its_acceleration() -> None:
+    values = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.8, 1.5, 4.0, 9.0])
+    found = bootstrap(mean_of(values), 10, 4000, 2)
+    drawn = np.sort(weights(10, 4000, 2) @ values / 10)
+    gaps = values - values.mean()  # of the mean the jackknife's gaps are these over n - 1
+    acceleration = (gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5)
+    bias = stats.norm.ppf((drawn < values.mean()).mean() + (drawn == values.mean()).mean() / 2)
+    ends = bias + stats.norm.ppf([0.025, 0.975])
+    shares = stats.norm.cdf(bias + ends / (1 - acceleration * ends))
+    assert acceleration > 0.1
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, shares)), rel=1e-6)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:
@@ -91,6 +121,11 @@ def test_a_permutation_test_of_few_patients_tries_every_swap() -> None:
     swapped = [abs(np.mean(gaps * signs)) for signs in itertools.product((1, -1), repeat=8)]
     expected = np.mean(np.array(swapped) >= abs(gaps.mean()) - 1e-12)
     assert permutation_p(mean_of(first), mean_of(second)) == pytest.approx(expected)
+
+
+def test_drawn_permutations_count_the_observed_one_so_that_p_is_never_0() -> None:
+    first, second = np.zeros(40), np.linspace(1, 2, 40)
+    assert permutation_p(mean_of(first), mean_of(second), 99) == pytest.approx(1 / 100)
 
 
 def test_a_permutation_test_holds_its_level() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 from synthoma.errors import CaseError, RecipeError
 from synthoma.evaluation.figures import METRICS, Scored, group_values, metric, ratios, structures_of
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
-from synthoma.statistics.intervals import Interval, Ratio, bootstrap
+from synthoma.statistics.intervals import ALIKE, Interval, Ratio, bootstrap
 from synthoma.statistics.paired import holm, permutation_p, wilcoxon_p
 from synthoma.tables import Row, plain
 from synthoma.volume import Array
 
 Model = Sequence[Sequence[CaseScores]]  # the cases of every training seed
 NOTHING = "no difference shown"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models side by side. left_out: cases that only some runs have, which count nowhere."""
+    """Two models side by side. left_out: cases that only some runs have, which count nowhere. absent: primary metrics
+    that the runs did not compute."""
 
     names: tuple[str, str]
     seeds: tuple[int, int]
@@ -65,6 +69,7 @@ class Comparison:
     patients: int
     left_out: tuple[str, ...]
     differences: tuple[Difference, ...]
+    absent: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -95,7 +100,12 @@ def compare(
             found = replace(differences[place], holm_p=p)
             differences[place] = replace(found, verdict=_verdict(found, names, recipe.confidence))
     patients = {each.patient for each in models[0]}
-    return Comparison(names, (len(first), len(second)), len(models[0]), len(patients), left_out, tuple(differences))
+    computed = {one.metric for one in differences}
+    absent = tuple(name for name in recipe.primary if name not in computed)
+    if absent:
+        log.warning("primary metrics that were not computed: %s", ", ".join(absent))
+    sizes = (len(first), len(second)), len(models[0]), len(patients)
+    return Comparison(names, *sizes, left_out, tuple(differences), absent)
 
 
 def _differences(models: tuple[Model, Model], recipe: EvaluateRecipe, seed: int) -> Iterator[Difference]:
@@ -165,7 +175,8 @@ def _gap(first: list[Any], second: list[Any], n: int, recipe: EvaluateRecipe, se
 def _verdict(difference: Difference, names: tuple[str, str], confidence: float) -> str:
     """Who is better, in words; an AUC has its interval alone."""
     tested = np.isnan(difference.permutation_p) or difference.holm_p < 1 - confidence
-    if difference.gap.spans_zero:
+    same_for_all = difference.gap.note == ALIKE and difference.gap.value != 0  # no interval, but a test
+    if difference.gap.spans_zero and not same_for_all:
         return NOTHING
     if not tested:
         return f"{NOTHING} after correction"

@@ -40,6 +40,11 @@ METRICS = {
     "patient_specificity": Metric("patient specificity", "high"),
     "patient_auc": Metric("patient AUC", "high"),
 }
+# Shares of yes and no: lesions or patients that were found, or right.
+PROPORTIONS = (
+    "lesion_sensitivity", "lesion_precision", "patient_sensitivity", "patient_sensitivity_localized",
+    "patient_specificity",
+)  # fmt: skip
 BY_SIZE = ("lesion_sensitivity", "lesion_dsc")
 EARLY_MM = 20.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +18,18 @@ from synthoma.evaluation.report import comparison_page, evaluation_page
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
 from synthoma.evaluation.summary import case_rows, summarise
 from synthoma.evaluation.worst import worst_pictures
+from synthoma.recipe import make_recipe
 from synthoma.reports.plots import Plot
 from synthoma.runs import RECORD, Journal, RunRecord, read_run
 from synthoma.tables import write_table
 
 KIND = "evaluate"
+IN_SILICO_TITLE = ", in silico"
 CASES, LESIONS, SUMMARY, FIGURES, REPORT = (
     "cases.parquet", "lesions.parquet", "summary.json", "figures.csv", "report.html",
 )  # fmt: skip
 # What two runs may differ in and still be compared.
-FREE = ("missing", "resample", "catalog", "resamples", "confidence", "structures", "primary")
+FREE = ("missing", "resample", "headers", "labels", "catalog", "resamples", "confidence", "structures", "primary")
 
 
 def finish_evaluation(
@@ -53,18 +56,25 @@ def finish_evaluation(
     _write_plots(plots, out)
     named = ("failed", "faults", "without_prediction", "predictions_without_case", "lesions", "notes")
     facts = {name.replace("_", " "): counts[name] for name in named} | {"recipe": recipe.as_dict(), "seed": seed}
-    disk.write_text(out / REPORT, evaluation_page(f"Evaluation {out.name}", summary, plots, pictures, facts))
-    return {"counts": counts}
+    in_silico = bool(pairs.pairs) and all(pair.truth.attributes.get("in_silico") for pair in pairs.pairs)
+    title = f"Evaluation {out.name}" + IN_SILICO_TITLE * in_silico
+    whole = replace(summary, counts=counts)
+    disk.write_text(out / REPORT, evaluation_page(title, whole, plots, pictures, facts, in_silico))
+    return {"counts": counts, "in_silico": in_silico}
 
 
 class Models(NamedTuple):
-    """Two models read back. recipe: how both were scored; names: of their folders; ids: of every run."""
+    """Two models read back. recipe: how both were scored; names: of their folders; ids: of every run.
+
+    in_silico: whether all patients were drawn.
+    """
 
     first: Model
     second: Model
     names: tuple[str, str]
     recipe: EvaluateRecipe
     ids: tuple[tuple[str, ...], tuple[str, ...]]
+    in_silico: bool = False
 
 
 def read_models(first: Path, second: Path) -> Models:
@@ -88,7 +98,9 @@ def read_models(first: Path, second: Path) -> Models:
     if names[0] == names[1]:
         names = str(first), str(second)
     ids = tuple(tuple(record.id for _, record in side) for side in sides)
-    return Models(models[0], models[1], names, EvaluateRecipe.model_validate(records[0].recipe), (ids[0], ids[1]))
+    settings = make_recipe(EvaluateRecipe, records[0].recipe, records[0].id)
+    drawn = all(record.summary.get("in_silico") for record in records)
+    return Models(models[0], models[1], names, settings, (ids[0], ids[1]), drawn)
 
 
 def finish_comparison(models: Models, out: Path, seed: int = 0) -> Comparison:
@@ -109,8 +121,9 @@ def finish_comparison(models: Models, out: Path, seed: int = 0) -> Comparison:
         "runs": dict(zip(models.names, models.ids, strict=True)), "left out": list(comparison.left_out),
         "recipe": models.recipe.as_dict(), "seed": seed, "plots": "of several training seeds, the first is drawn",
     }  # fmt: skip
-    title = f"{models.names[0]} and {models.names[1]}"
-    disk.write_text(out / REPORT, comparison_page(title, comparison, plots, facts, models.recipe.primary))
+    title = f"{models.names[0]} and {models.names[1]}" + IN_SILICO_TITLE * models.in_silico
+    page = comparison_page(title, comparison, plots, facts, models.recipe.primary, models.in_silico)
+    disk.write_text(out / REPORT, page)
     return comparison
 
 
@@ -143,5 +156,11 @@ def _runs_in(folder: Path) -> list[tuple[Path, RunRecord]]:
 
 
 def _scores_in(folder: Path) -> list[CaseScores]:
-    entries = Journal(folder / "records.jsonl").read()
-    return [CaseScores.from_dict(entry["result"]) for entry in entries if entry["status"] == "done"]
+    path = folder / "records.jsonl"
+    try:
+        entries = [entry for entry in Journal(path).read() if entry["status"] == "done"]
+        return [CaseScores.from_dict(entry["result"]) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path} holds no scores", found=f"{type(error).__name__} {error}", fix="run the same evaluate again"
+        ) from error

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from synthoma import anatomy
 from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
-from synthoma.reports.page import fact_table, number, page, plot_figures, table
+from synthoma.evaluation.verdicts import comparison_sentences, evaluation_sentences, interval_words, tumors_first
+from synthoma.reports.page import fact_table, number, page, plot_figures, table, verdict
 from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.statistics.intervals import Interval
 
 HOW = (
-    "Intervals: BCa bootstrap by patient. DSC, IoU and NSD are 0 where one mask is empty and undefined where both are "
-    "(a true negative); HD95 and ASSD are undefined where either is. Undefined values are left out of means and "
-    "counted. Surfaces are weighted by area, as in surface-distance 0.1. Lesions are 26-connected components, matched "
-    "one to one; one that lies mostly in a match of another is merged or split, and a merged one was not found."
+    "Intervals: BCa bootstrap by patient. Where all patients are alike a bootstrap knows no others: proportions then "
+    "have Wilson's interval of as many trials as patients, other figures have none. DSC, IoU and NSD are 0 where one "
+    "mask is empty and undefined where both are (a true negative); HD95 and ASSD are undefined where either is. "
+    "Undefined values are left out of means and counted. Surfaces are weighted by area, as in surface-distance 0.1. "
+    "Lesions are 26-connected components, matched one to one; one that lies mostly in a match of another is merged or "
+    "split, and a merged one was not found."
 )
 
 COMPARED = (
@@ -39,10 +41,12 @@ def evaluation_page(
     plots: Mapping[str, Sequence[Plot]],
     pictures: Mapping[str, Sequence[Picture]],
     facts: Mapping[str, Any],
+    in_silico: bool = False,
 ) -> str:
-    """The page of one run. plots, pictures: by structure; facts: how it was counted, a row each."""
-    parts = [f"<p>{escape(_population(summary))}</p>"]
-    for structure in _tumors_first(figure.structure for figure in summary.figures):
+    """The page of one run. plots, pictures: by structure; facts: how it was counted, a row each; in_silico: whether
+    all patients were drawn."""
+    parts = [verdict(evaluation_sentences(summary, in_silico)), f"<p>{escape(_population(summary))}</p>"]
+    for structure in tumors_first(figure.structure for figure in summary.figures):
         parts += [f"<h2>{escape(structure)}</h2>", _figure_table(summary, structure), _froc_table(summary, structure)]
         parts += [plot_figures(plots.get(structure, ())), _group_table(summary, structure)]
         parts.append(_pictures(pictures.get(structure, ())))
@@ -56,6 +60,7 @@ def comparison_page(
     plots: Mapping[str, Sequence[Plot]],
     facts: Mapping[str, Any],
     primary: Sequence[str],
+    in_silico: bool = False,
 ) -> str:
     """The page of two models. plots: by structure, both models in each; primary: the metrics shown first."""
     first, second = comparison.names
@@ -63,12 +68,13 @@ def comparison_page(
         f"{name}: {count} training seeds" for name, count in zip(comparison.names, comparison.seeds, strict=True)
     )
     parts = [
+        verdict(comparison_sentences(comparison, primary, in_silico)),
         f"<p>{comparison.cases} cases of {comparison.patients} patients that all runs scored"
         f"{f'; {len(comparison.left_out)} cases left out' if comparison.left_out else ''}. "
         f"{escape(seeds) + '. ' if max(comparison.seeds) > 1 else ''}"
-        f"Differences are {escape(second)} less {escape(first)}.</p>"
+        f"Differences are {escape(second)} less {escape(first)}.</p>",
     ]
-    for structure in _tumors_first(one.structure for one in comparison.differences):
+    for structure in tumors_first(one.structure for one in comparison.differences):
         own = [one for one in comparison.differences if one.structure == structure]
         parts.append(f"<h2>{escape(structure)}</h2>")
         main = [one for one in own if one.whole and one.metric in primary]
@@ -82,15 +88,11 @@ def comparison_page(
     return page(title, parts)
 
 
-def _tumors_first(structures: Iterable[str]) -> list[str]:
-    """Each structure once, those with lesions before organs."""
-    return sorted(dict.fromkeys(structures), key=lambda name: not anatomy.is_lesion(name))
-
-
 def _interval(interval: Interval) -> str:
+    words = escape(interval_words(interval))
     if not math.isfinite(interval.low):
-        return f'<span class="muted">{escape(interval.note)}</span>'
-    return f"{number(interval.low)} to {number(interval.high)}"
+        return f'<span class="muted">{words}</span>'
+    return words + (f' <span class="muted">{escape(interval.note)}</span>' if interval.note else "")
 
 
 def _figure_table(summary: Summary, structure: str) -> str:
@@ -175,7 +177,7 @@ def _pictures(pictures: Sequence[Picture]) -> str:
         for one in pictures
     ]
     head = (
-        "<h3>The scans with the lowest DSC</h3><p class=muted>Truth green, prediction red; at the largest missed or "
+        "<h3>The scans with the lowest DSC</h3><p class=muted>Truth blue, prediction orange; at the largest missed or "
         "false lesion, else the largest of all, or through an organ's middle.</p>"
     )
     return f'{head}<div class="plots worst">{"".join(figures)}</div>'

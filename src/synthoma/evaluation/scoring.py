@@ -114,9 +114,16 @@ class CaseScores:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CaseScores:
-        """The scores that `as_dict` wrote."""
+        """The scores that `as_dict` wrote; `ValueError` for anything else."""
         plain = dict(data)
+        lacking = [key for row in plain["rows"] for key in _ALWAYS if key not in row]
+        if lacking:
+            raise ValueError(f"a row without {lacking[0]}")
         return cls(**plain | {name: tuple(plain[name]) for name in ("rows", "lesions", "notes")})
+
+
+# What the row of every structure has.
+_ALWAYS = ("case", "patient", "structure", "outcome", "truth_ml", "predicted_ml", "error_ml", "dsc", "iou")
 
 
 def score_case(truth: Case, predicted: Case | None, recipe: EvaluateRecipe | None = None) -> CaseScores:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.evaluation.figures import Scored, group_values, ratios, structures_of
+from synthoma.evaluation.figures import PROPORTIONS, Scored, group_values, ratios, structures_of
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
 from synthoma.statistics.intervals import Interval, Ratio, bootstrap, divide
 from synthoma.tables import Row, plain
@@ -134,7 +134,9 @@ def _figures(scored: Scored, group: str, recipe: EvaluateRecipe, seed: int) -> I
     for name, size, ratio in ratios(scored, recipe):
         there = ratio.bottom > 0
         kept = Ratio(ratio.top[there], ratio.bottom[there])
-        interval = bootstrap(kept, int(there.sum()), recipe.resamples, seed, recipe.confidence)
+        interval = bootstrap(
+            kept, int(there.sum()), recipe.resamples, seed, recipe.confidence, proportion=name in PROPORTIONS
+        )
         yield Figure(scored.structure, name, group, size, interval, scored.undefined(name))
     if scored.has_lesions:
         patients = scored.by_patient

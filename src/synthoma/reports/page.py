@@ -10,16 +10,29 @@ from typing import Any
 from synthoma.reports.plots import Plot
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1e23; max-width: 78em; margin: 2em auto; padding: 0 1.2em; }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1e23; --faint: #5d636c; --line: #e0e3e8; --rule: #9aa1ab;
+  --tint: #eef3f9; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14161a; --ink: #e3e5e9; --faint: #a2a8b1; --line: #30343b;
+  --rule: #6b727d; --tint: #1e2733; }
+  /* plots are drawn for paper: turned to light on dark, hues kept */
+  .plots svg { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 78em;
+  margin: 2em auto; padding: 0 1.2em; overflow-wrap: anywhere; }
 h1 { font-size: 1.6em; margin-bottom: 0.1em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1em; }
-table { border-collapse: collapse; font-size: 0.9em; font-variant-numeric: tabular-nums; margin: 0.6em 0 1.2em; }
-th, td { text-align: left; padding: 0.18em 1em 0.18em 0; border-bottom: 1px solid #e4e6ea; vertical-align: top; }
-th { font-weight: 600; border-bottom-color: #9aa1ab; } .n { text-align: right; white-space: nowrap; }
-.muted { color: #666; } .strong { font-weight: 600; }
-td:first-child { min-width: 11em; } td:last-child { min-width: 5em; }
-.plots { display: flex; flex-wrap: wrap; gap: 1.2em; } figure { margin: 0; max-width: 29em; } svg { max-width: 100%; }
-.plots svg { height: auto; } .worst figure { width: 18.5em; } .worst img { width: 100%; }
-figcaption { font-size: 0.83em; color: #555; }
+.wide { overflow-x: auto; margin: 0.6em 0 1.2em; }
+table { border-collapse: collapse; font-size: 0.9em; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 0.18em 1em 0.18em 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: normal; }
+th { font-weight: 600; border-bottom-color: var(--rule); } .n { text-align: right; white-space: nowrap; }
+.muted { color: var(--faint); } .strong { font-weight: 600; }
+.verdict { background: var(--tint); border-left: 4px solid #0072b2; padding: 0.5em 0.9em; margin: 0.8em 0; }
+.verdict p { margin: 0.25em 0; }
+td:first-child { min-width: 11em; } td:last-child { min-width: 5em; } .facts td:last-child { overflow-wrap: anywhere; }
+.plots { display: flex; flex-wrap: wrap; gap: 1.2em; } figure { margin: 0; max-width: min(29em, 100%); }
+svg { max-width: 100%; } .plots svg { height: auto; } .worst figure { width: 18.5em; } .worst img { width: 100%; }
+figcaption { font-size: 0.83em; color: var(--faint); }
+@media (max-width: 40em) { body { margin: 1em auto; padding: 0 0.8em; } td:first-child { min-width: 8em; }
+  th, td { padding-right: 0.7em; } .worst figure { width: 100%; } }
 """
 
 
@@ -42,7 +55,8 @@ def plot_figures(plots: Sequence[Plot]) -> str:
 
 def fact_table(facts: Mapping[str, Any]) -> str:
     """A row a fact: its name, and its value in words; nested tables and lists on one line."""
-    return table(["", ""], [[escape(name), escape(_said(value))] for name, value in facts.items()])
+    rows = [[escape(name), escape(_said(value))] for name, value in facts.items()]
+    return f'<div class="facts">{table(["", ""], rows)}</div>'
 
 
 def _said(value: Any) -> str:
@@ -62,12 +76,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Iterable[
         return f"<tr>{''.join(marked)}</tr>"
 
     body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide"><table><thead>{line("th", head)}</thead><tbody>{body}</tbody></table></div>'
+
+
+def verdict(sentences: Sequence[str]) -> str:
+    """What a page found, in plain sentences, for its top; nothing for none."""
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    return f'<div class="verdict">{told}</div>' if told else ""
 
 
 def page(title: str, parts: Sequence[str]) -> str:
     """The whole page, with its style inside it."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from synthoma.slices import Outline, draw_slice
 from synthoma.volume import Array, Volume
 
-TRUTH_COLOR, PREDICTED_COLOR, SECOND_COLOR = "#35c46a", "#ff3b30", "#3f8cff"
+# Told apart on gray by all kinds of color vision (Okabe and Ito 2008): sky blue, orange, reddish purple.
+TRUTH_COLOR, PREDICTED_COLOR, SECOND_COLOR = "#56b4e9", "#e69f00", "#cc79a7"
 SIDE = 3.0  # inches
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Of models or arms, in order. Told apart in black and white by their marks, and by color-blind readers.
 COLORS = ("#5b6470", "#c8561b", "#1f5fa8", "#2f8f4e", "#8b3fa0", "#b08900")
 MARKS = ("o", "s", "^", "D", "v", "P")
-MODEL_COLORS, MODEL_MARKS = ("#1f5fa8", "#c8561b"), ("o", "s")  # of one model, or of two compared
+MODEL_COLORS, MODEL_MARKS = ("#0072b2", "#d55e00"), ("o", "s")  # of one model, or of two compared
 MUTED = "#666666"
 
 

@@ -141,8 +141,8 @@ def _examples(examples: Sequence[Picture]) -> str:
         for one in examples
     ]
     head = (
-        "<h2>Example cases</h2><p class=muted>Truth green; predicted by a model without synthetic tumors red, with "
-        "them blue. Cases were chosen by the size of their tumors before any was predicted.</p>"
+        "<h2>Example cases</h2><p class=muted>Truth blue; predicted by a model without synthetic tumors orange, with "
+        "them purple. Cases were chosen by the size of their tumors before any was predicted.</p>"
     )
     return f'{head}<div class="plots examples">{"".join(figures)}</div>'
 

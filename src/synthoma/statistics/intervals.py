@@ -15,12 +15,14 @@ from synthoma.seeds import rng_for
 from synthoma.volume import Array
 
 Statistic = Callable[..., Array]  # weights of each level, (B, n) -> (B,)
+ALIKE = "all patients alike"
+WILSON = "Wilson: all patients alike"
 UNDEFINED = 0.05  # of the resamples; with more an interval would leave out the cases that matter
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its confidence interval, nan where there is none. n: patients; note: why there is no interval."""
+    """A figure and its confidence interval, nan where there is none. n: patients; note: why, or what kind."""
 
     value: float
     low: float = np.nan
@@ -58,13 +60,20 @@ def divide(top: Array, bottom: Array) -> Array:
 
 
 def bootstrap(
-    statistic: Statistic, levels: int | Sequence[int], resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+    statistic: Statistic,
+    levels: int | Sequence[int],
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    proportion: bool = False,
 ) -> Interval:
     """The figure with its BCa interval (Efron 1987), resampled by patient.
 
     levels: how many patients; or how many patients, and how many of each further level drawn with replacement of its
     own (training seeds), whose weights `statistic` gets as further arguments. The acceleration is the patients'.
-    Fewer than two patients, or a figure undefined in more than 5 % of the resamples, give the value alone.
+    Fewer than two patients, or a figure undefined in more than 5 % of the resamples, give the value alone. So do
+    patients who are all alike (3 found of 3), since a bootstrap knows no others; but a proportion, a share of yes and
+    no from 0 to 1, then has Wilson's interval of as many trials as patients.
     """
     sizes = [levels] if isinstance(levels, int) else list(levels)
     n = sizes[0]
@@ -79,11 +88,25 @@ def bootstrap(
     defined = np.sort(drawn[~np.isnan(drawn)])
     if len(defined) < (1 - UNDEFINED) * resamples:
         return Interval(value, n=n, note="undefined in too many resamples")
-    if defined[0] == defined[-1]:
-        return Interval(value, float(defined[0]), float(defined[0]), n)
+    if defined[-1] - defined[0] <= 1e-12 * max(1.0, abs(value)):
+        if proportion:
+            return Interval(value, *wilson(value, n, confidence), n, WILSON)
+        return Interval(value, n=n, note=ALIKE)
     left_out = statistic(1.0 - np.eye(n), *(np.ones((n, size)) for size in sizes[1:]))
     low, high = _bca_shares(value, defined, left_out[~np.isnan(left_out)], confidence)
     return Interval(value, float(np.quantile(defined, low)), float(np.quantile(defined, high)), n)
+
+
+def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a share of n independent trials (Wilson 1927), within 0 to 1 and never without width."""
+    from scipy.special import ndtri
+
+    z2 = float(ndtri((1 + confidence) / 2)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = (z2 * (share * (1 - share) / n + z2 / (4 * n**2))) ** 0.5 / (1 + z2 / n)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    # rounding: an end is the share itself where all agree
+    return min(low, share), max(high, share)
 
 
 def weights(n: int, resamples: int, seed: int, level: int = 0) -> Array:
