@@ -25,7 +25,7 @@ FLOORS = {
     "phantom": 8, "learning": 8, "reports": 8,
     "synthesis": 9, "segmentation": 9, "evaluation": 9, "measurement": 9,
     "reading": 10,
-    "training": 11,
+    "training": 11, "followup": 11,
     "scaling": 12, "review": 12, "realism": 12,
     "commands": 13,
     "cli": 14, "__main__": 15,

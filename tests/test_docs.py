@@ -13,6 +13,7 @@ from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.evaluation.scoring import EvaluateRecipe
+from synthoma.followup.recipe import FollowRecipe, RescanRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.crops import CropRecipe
 from synthoma.learning.loop import OptimizerRecipe
@@ -55,6 +56,8 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (StudyRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),
     (Hospital, "datasets.md"),
+    (FollowRecipe, "growth.md"),
+    (RescanRecipe, "growth.md"),
     (AnnotateRecipe, "review.md"),
     (Stage, "review.md"),
     (TuringRecipe, "review.md"),
@@ -100,6 +103,7 @@ def test_every_recipe_key_is_a_row_of_the_recipes_table(kind: type[Recipe], page
         ("cluster", ClusterRecipe),
         ("train", TrainRecipe),
         ("scale", StudyRecipe),
+        ("follow", FollowRecipe),
     ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:

@@ -230,7 +230,10 @@ def cohort(
 @app.command()
 def show(
     target: Annotated[
-        str, typer.Argument(help="A case, CASE#N for its tumor N, or a synthesize run for a gallery.", metavar="TARGET")
+        str,
+        typer.Argument(
+            help="A case, CASE#N for its tumor N (of a follow run: over time), or a synthesize run.", metavar="TARGET"
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")],
     window: Annotated[
@@ -239,14 +242,19 @@ def show(
     ] = None,
     tumors: Annotated[int, typer.Option(min=1, max=400, help="Most tumors in the picture of a synthesize run.")] = 24,
 ) -> None:
-    """A picture: a case in three planes; a tumor before, after and labelled; or the tumors of a synthesize run."""
+    """A picture: a case in three planes; a tumor before, after and labelled, or over time; the tumors of a run."""
     from synthoma import pictures
+    from synthoma.followup.picture import is_follow, show_series
     from synthoma.reading import find_gallery, is_synthesis, read_case, read_lesion
     from synthoma.slices import SOFT_TISSUE, Window
 
     chosen = Window.named(window) if window else None
     case, separator, number = target.rpartition("#")
-    if separator and number.isdigit():
+    numbered = bool(separator) and number.isdigit()
+    whole = Path(case if numbered else target)
+    if is_follow(whole.parent, whole.name):
+        show_series(whole.parent, whole.name, out, int(number) if numbered else None, chosen)
+    elif numbered:
         lesion = read_lesion(Path(case), int(number))
         pictures.show_lesion(lesion.before, lesion.after, lesion.mask, out, lesion.caption, chosen)
     elif is_synthesis(Path(target)):
