@@ -15,9 +15,12 @@ from scans import body
 from grids import oblique
 from synthoma import files
 from synthoma.cases import Case, Label
+from synthoma.datasets import catalog
 from synthoma.datasets.catalog import describe_case, read_catalog, write_catalog
 from synthoma.datasets.fingerprint import SIZE
-from synthoma.errors import CaseError, FileError
+from synthoma.datasets.layouts.opening import read_case
+from synthoma.datasets.writing import write_case
+from synthoma.errors import CaseError, FileError, SynthomaError
 from synthoma.volume import Geometry, Volume
 
 UPRIGHT = Geometry.of((24, 20, 16), (1.0, 1.5, 2.5), "LPS")
@@ -208,8 +211,66 @@ def test_files_that_are_no_catalog_are_refused(tmp_path: Path) -> None:
 def test_a_hundred_thousand_rows_are_written_in_groups_and_one_is_found(tmp_path: Path) -> None:
     row = describe_case(phantom()) | {"fingerprint": None}
     write_catalog((row | {"id": f"{index * 7919 % 100_000:06d}"} for index in range(100_000)), tmp_path / "c.parquet")
-    assert pq.read_metadata(tmp_path / "c.parquet").num_row_groups == 2
+    assert pq.read_metadata(tmp_path / "c.parquet").num_row_groups == 20
     catalog = read_catalog(tmp_path / "c.parquet")
     ids = catalog.table(["id"])["id"].to_pylist()
     assert ids == sorted(ids)
     assert [row["id"] for row in catalog.rows(pc.field("id") == "077777")] == ["077777"]
+
+
+def test_a_catalog_names_no_folder_of_the_machine(tmp_path: Path) -> None:
+    write_case(phantom(), tmp_path / "data" / "p")
+    case = read_case(tmp_path / "data" / "p")
+    row = describe_case(case, tmp_path / "report")
+    assert str(tmp_path) not in json.dumps(row)
+    assert row["image"] == "../data/p/ct.nii.gz"
+    write_catalog([row], tmp_path / "report" / "catalog.parquet")
+    write_catalog([describe_case(case)], tmp_path / "report" / "same.parquet")
+    assert (tmp_path / "report" / "catalog.parquet").read_bytes() == (tmp_path / "report" / "same.parquet").read_bytes()
+    table = read_catalog(tmp_path / "report" / "catalog.parquet").table()
+    assert str(tmp_path) not in str(table.to_pylist())
+    (found,) = read_catalog(tmp_path / "report" / "catalog.parquet").cases()
+    assert found.image == tmp_path / "data" / "p" / "ct.nii.gz"
+
+
+def test_rows_are_written_and_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = describe_case(phantom())
+    names = [f"c{place * 7 % 50:02d}" for place in range(50)]
+    write_catalog((row | {"id": name} for name in names), tmp_path / "whole.parquet")
+    monkeypatch.setattr(catalog, "BATCH", 4)
+    held = []
+    monkeypatch.setattr(catalog, "_table", lambda rows, inner=catalog._table: held.append(len(rows)) or inner(rows))
+    write_catalog((row | {"id": name} for name in names), tmp_path / "parts.parquet")
+    assert max(held) == 4
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert [found["id"] for found in read_catalog(tmp_path / "parts.parquet").rows()] == sorted(names)
+    assert {path.name for path in tmp_path.iterdir()} == {"parts.parquet", "whole.parquet"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"shape": [9, 9, 2**30]}, "voxels along an axis"), ({"spacing_mm": [1.0, -1.0, 1.0]}, "mm between voxels")],
+)
+def test_a_row_with_impossible_numbers_is_refused(tmp_path: Path, change: dict, words: str) -> None:
+    write_catalog([describe_case(phantom()) | change], tmp_path / "c.parquet")
+    with pytest.raises(FileError, match=f"impossible numbers; found .* {words}"):
+        list(read_catalog(tmp_path / "c.parquet").rows())
+
+
+def test_a_damaged_catalog_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_catalog([describe_case(phantom()) | {"id": f"c{place}"} for place in range(20)], path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    told = []
+    for _ in range(60):
+        damaged = bytearray(whole)
+        place = int(rng.integers(4, len(whole)))
+        damaged[place : place + 8] = rng.bytes(8)
+        path.write_bytes(damaged)
+        try:
+            list(read_catalog(path).cases())
+        except SynthomaError as fault:
+            told.append(str(fault))
+    assert len(told) > 20
+    assert not any("\n" in text for text in told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,9 @@ from synthoma.cli.app import (
     input_facts,
     table,
 )
+
+if TYPE_CHECKING:
+    from synthoma.datasets.layouts.opening import Dataset
 
 
 @app.command()
@@ -93,8 +96,8 @@ def validate(
     folder = out or Path(f"validation-{dataset.name}")
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
         records = mapping.map_cases(
-            partial(check_case, recipe=settings), dataset.cases, run=run, workers=workers, cluster=cluster,
-            timeout_s=timeout, title="validate", reads=Case.reads,
+            partial(check_case, recipe=settings, base=folder.absolute()), dataset.cases, run=run, workers=workers,
+            cluster=cluster, timeout_s=timeout, title="validate", reads=Case.reads,
         )  # fmt: skip
         with show_progress("compare scans", len(records)) as compared:
 
@@ -121,6 +124,10 @@ def convert(
     to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout to write.")],
     out: Out,
     masks: Masks = None,
+    mend: Annotated[
+        Literal["show", "do"] | None,
+        typer.Option("--mend", help="Masks whose header was lost: show what would be done to them, or do it."),
+    ] = None,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Structures and names (TOML).")] = None,
     changes: Overrides = [],  # noqa: B006
     workers: Workers = 0,
@@ -144,6 +151,8 @@ def convert(
     dataset = join_datasets(parts)
     for new, old in renamed(dataset).items():
         typer.echo(f"{old} is there twice: the second is called {new}", err=True)
+    if mend is not None:
+        dataset = _mended(dataset, mend)
     conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])
     more = {f"data_{place}": str(part.root) for place, part in enumerate(parts[1:], start=2)}
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to, **more)) as run:
@@ -157,6 +166,21 @@ def convert(
     if described is None and to != "abdomenatlas":
         typer.echo("no dataset.json is written, since no case with masks was: there is nothing to train on", err=True)
     finish(records, out, dataset.faults, allow_failures)
+
+
+def _mended(dataset: Dataset, how: str) -> Dataset:
+    """The data set with masks mended; `show` only says what would be done, and ends."""
+    from dataclasses import replace
+
+    from synthoma.datasets.mending import find_mendings, mend
+
+    found = [(case.id, one) for case in dataset for one in find_mendings(case)]
+    rows = [{"case": name, "structure": one.structure, "what": one.told} for name, one in found]
+    table(rows, ("case", "structure", "what"))
+    if how == "show":
+        typer.echo(f"{len(rows)} masks of {len(dataset)} cases do not lie on their scan; nothing was written")
+        raise typer.Exit(0)
+    return replace(dataset, cases=tuple(mend(case) for case in dataset))
 
 
 @app.command()

@@ -7,14 +7,16 @@ present. Tumors have `liver_lesion_count` and `liver_lesion_diameters_mm` (null 
 from __future__ import annotations
 
 import base64
+import bisect
 import itertools
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,24 +30,27 @@ FORMAT = {b"synthoma.catalog": b"1"}
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 # HU ranges whose share of the scan is noted; air includes the padding.
 TISSUES_HU = {"air": (-math.inf, -900), "fat": (-150, -30), "soft": (0, 150), "bone": (200, math.inf)}
-BATCH = 10_000
-ROW_GROUP = 50_000
+BATCH = 2_000  # rows in memory at once, about 13 kB each
+ROW_GROUP = 5_000
+CHUNK = 25  # rows that are read from a part at once
+LONGEST_SIDE, LARGEST_SPACING_MM = 100_000, 1_000.0  # of a scan in a catalog that is believed
 VOLUME, COUNT, DIAMETERS = "_ml", "_count", "_diameters_mm"
 
 
-def describe_case(case: Case) -> Row:
+def describe_case(case: Case, base: Path | str | None = None) -> Row:
     """The catalog's row of a case, as JSON data, from one read of its scan and masks.
 
-    Raises the `SynthomaError` of the first file that cannot be read; `validation.check_case` goes on instead.
+    base: the folder that paths are noted from, that of the catalog; without it they are absolute. Raises the
+    `SynthomaError` of the first file that cannot be read; `validation.check_case` goes on instead.
     """
     found = inspect_case(case)
     for error in found.failed.values():
         raise error
-    return row_of(found)
+    return row_of(found, base=base)
 
 
-def row_of(found: Inspection, faults: Iterable[str] = ()) -> Row:
-    """The row of a inspected case; what could not be read is None or missing. faults: codes."""
+def row_of(found: Inspection, faults: Iterable[str] = (), base: Path | str | None = None) -> Row:
+    """The row of an inspected case; what could not be read is None or missing. faults: codes. base: as above."""
     case, scan = found.case, found.scan
     unread = [name for name in found.failed if name not in ("", "masks")]
     masks = [] if "masks" in found.failed else list(case.masks.items())
@@ -53,8 +58,8 @@ def row_of(found: Inspection, faults: Iterable[str] = ()) -> Row:
         "id": case.id,
         "patient": case.patient,
         "dataset": case.dataset,
-        "image": os.path.abspath(case.image) if isinstance(case.image, Path) else None,
-        "masks": [_mask_entry(name, source) for name, source in masks],
+        "image": _noted(case.image, base) if isinstance(case.image, Path) else None,
+        "masks": [_mask_entry(name, source, base) for name, source in masks],
         "shape": list(scan.geometry.shape) if scan else None,
         "spacing_mm": list(scan.geometry.spacing_mm) if scan else None,
         "axes": scan.geometry.axes if scan else None,
@@ -87,27 +92,72 @@ def write_catalog(rows: Iterable[Row], path: Path | str) -> None:
     Files below the catalog's folder are noted relative to it, so that the whole folder can move. Two rows of
     one id are a `CaseError`.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     path = Path(path)
     folder = os.path.dirname(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk.atomic(path) as part, tempfile.TemporaryDirectory(prefix=".catalog-", dir=folder) as spool:
+        parts = _spool((_flat(row, folder) for row in rows), Path(spool))
+        _merge(parts, part)
+
+
+class _Part(NamedTuple):
+    """Some rows on disk, sorted by id. ids: as bytes, in order. fields: the columns."""
+
+    path: str
+    ids: list[bytes]
+    fields: Any
+
+    def between(self, low: bytes, high: bytes) -> Any:
+        """The rows from one id to another, as a table; reads little more than those."""
+        import pyarrow as pa
+
+        first, last = bisect.bisect_left(self.ids, low), bisect.bisect_right(self.ids, high)
+        with pa.OSFile(self.path) as file:
+            chunks = pa.ipc.open_file(file)
+            wanted = range(first // CHUNK, -(-last // CHUNK) if last > first else first // CHUNK)
+            table = pa.Table.from_batches([chunks.get_batch(place) for place in wanted], self.fields)
+        return table.slice(first - first // CHUNK * CHUNK, last - first)
+
+
+def _spool(rows: Iterable[Row], folder: Path) -> list[_Part]:
+    """The rows on disk, some in each part."""
+    import pyarrow as pa
+
+    parts: list[_Part] = []
     iterator = iter(rows)
-    tables = [_table([])]
-    while batch := [_flat(row, folder) for row in itertools.islice(iterator, BATCH)]:
-        tables.append(_table(batch))
-    table = pa.concat_tables(tables, promote_options="default")
-    fixed = _schema().names
-    table = table.select(fixed + sorted(name for name in table.column_names if name not in fixed))
-    order = pc.sort_indices(table, [("id", "ascending")])
-    twice = _first_twice(table["id"].take(order))
+    while batch := list(itertools.islice(iterator, BATCH)):
+        place = str(folder / f"{len(parts)}.arrow")
+        batch.sort(key=lambda row: str(row["id"]).encode())
+        table = _table(batch)
+        with pa.OSFile(place, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table, CHUNK)
+        parts.append(_Part(place, [str(row["id"]).encode() for row in batch], table.schema))
+    return parts
+
+
+def _merge(parts: list[_Part], path: Path) -> None:
+    """The parts as one sorted Parquet file, group after group; `CaseError` for an id that is there twice."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fixed = _schema()
+    more = {field.name: field for part in parts for field in part.fields if field.name not in fixed.names}
+    schema = pa.schema([*fixed, *(more[name] for name in sorted(more))], metadata=FORMAT)
+    order = sorted(itertools.chain.from_iterable(part.ids for part in parts))
+    twice = next((one for one, other in itertools.pairwise(order) if one == other), None)
     if twice is not None:
-        raise CaseError("two rows of one case", case=twice, fix="rename one")
-    schema = table.schema.with_metadata(FORMAT)
-    with disk.atomic(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        for start in range(0, max(1, len(table)), ROW_GROUP):
-            writer.write_table(table.take(order[start : start + ROW_GROUP]).cast(schema), ROW_GROUP)
+        raise CaseError("two rows of one case", case=twice.decode(), fix="rename one")
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        if not order:
+            writer.write_table(schema.empty_table())
+        for start in range(0, len(order), ROW_GROUP):
+            group = order[start : start + ROW_GROUP]
+            merged = pa.concat_tables([part.between(group[0], group[-1]) for part in parts], promote_options="default")
+            for field in schema:
+                if field.name not in merged.column_names:
+                    merged = merged.append_column(field, pa.nulls(len(merged), field.type))
+            writer.write_table(merged.select(schema.names).sort_by("id").cast(schema), ROW_GROUP)
 
 
 def read_catalog(path: Path | str) -> Catalog:
@@ -120,8 +170,10 @@ def read_catalog(path: Path | str) -> Catalog:
         raise FileError(f"no file {path}", fix="run validate, or cohort")
     try:
         footer = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        raise FileError(f"{path} is no Parquet file", found=str(error), fix="run validate again") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FileError(
+            f"{path} is no Parquet file", found=str(error).split("\n")[0], fix="run validate again"
+        ) from error
     found = {key: value for key, value in (footer.metadata or {}).items() if key in FORMAT}
     if found != FORMAT:
         raise FileError(f"{path} is not a catalog of this version", found=found or "no mark of ours", expected=FORMAT)
@@ -154,10 +206,25 @@ class Catalog:
             ) from error
 
     def rows(self, where: Any = None) -> Iterator[Row]:
-        """Rows as `describe_case` gives them, file paths absolute."""
+        """Rows as `describe_case` gives them, file paths absolute; a few thousand are in memory at a time.
+
+        Raises `FileError` for a damaged file, and for a row with impossible numbers.
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
         folder = os.path.dirname(os.path.abspath(self.path))
-        for flat in self.table(where=where).to_pylist():
-            yield _deep(flat, folder)
+        ours = {"batch_size": BATCH, "batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+        try:
+            for batch in ds.dataset(self.path, format="parquet").to_batches(filter=where, **ours):
+                for flat in batch.to_pylist():
+                    _require_sound(flat)
+                    yield _deep(flat, folder)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise FileError(
+                f"{self.path} cannot be read", found=str(error).split("\n")[0] or type(error).__name__,
+                fix="run validate, or cohort, again",
+            ) from error  # fmt: skip
 
     def cases(self, where: Any = None) -> Iterator[Case]:
         """The cases, to be read when asked; `CaseError` for one that was never on disk."""
@@ -200,10 +267,15 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _mask_entry(structure: str, source: object) -> Row:
+def _mask_entry(structure: str, source: object, base: Path | str | None) -> Row:
     path = source.path if isinstance(source, Label) else source if isinstance(source, Path) else None
     values = list(source.values) if isinstance(source, Label) else None
-    return {"structure": structure, "path": None if path is None else os.path.abspath(path), "values": values}
+    return {"structure": structure, "path": None if path is None else _noted(path, base), "values": values}
+
+
+def _noted(path: Path, base: Path | str | None) -> str:
+    """Absolute, or from the base: then it tells nothing of the machine."""
+    return os.path.abspath(path) if base is None else str(_relative(os.path.abspath(path), os.path.abspath(base)))
 
 
 def _schema() -> Any:
@@ -281,20 +353,27 @@ def _deep(flat: Row, folder: str) -> Row:
 
 
 def _relative(path: str | None, folder: str) -> str | None:
-    if path is None or not path.startswith(folder + os.sep):
+    """From the folder, so that the table tells nothing of the machine; one on another drive stays as it is."""
+    if path is None or not os.path.isabs(path):
         return path
-    return path[len(folder) + 1 :].replace(os.sep, "/")
+    try:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:
+        return path
 
 
 def _absolute(path: str | None, folder: str) -> str | None:
-    return None if path is None else str(Path(folder, path))
+    return None if path is None else os.path.normpath(os.path.join(folder, path))
 
 
-def _first_twice(ids: Any) -> str | None:
-    """The first id, of sorted ones, that its neighbor has too."""
-    import pyarrow.compute as pc
-
-    if len(ids) < 2:
-        return None
-    place = pc.index(pc.equal(ids[:-1].combine_chunks(), ids[1:].combine_chunks()), True).as_py()
-    return None if place < 0 else str(ids[place].as_py())
+def _require_sound(flat: Row) -> None:
+    """`FileError` for a row with numbers that no scan and no label map has."""
+    shape, spacing = flat["shape"] or [], flat["spacing_mm"] or []
+    values = [value for mask in flat["masks"] for value in mask["values"] or ()]
+    for what, found, sound in (
+        ("voxels along an axis", shape, all(0 < one <= LONGEST_SIDE for one in shape)),
+        ("mm between voxels", spacing, all(0 < one <= LARGEST_SPACING_MM for one in spacing)),
+        ("label values", values, all(0 <= one < 2**16 for one in values)),
+    ):
+        if not sound:
+            raise FileError(f"the catalog's row of {flat['id']!r} holds impossible numbers", found=f"{found} {what}")

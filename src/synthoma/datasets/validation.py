@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,7 +55,11 @@ CODES = {
     "hu_clipped": Code("fault", "HU cut off at the lower end of a window", "go back to the unclipped scan"),
     "hu_saturated": Code("fault", "HU cut off at the upper end of a window", "go back to the unclipped scan"),
     "mask_shape": Code("fault", "a mask with other voxels than the scan", "resample it to the scan's grid"),
-    "mask_elsewhere": Code("fault", "a mask with another affine than the scan", "give it the scan's header"),
+    "mask_elsewhere": Code(
+        "fault",
+        "a mask that lies elsewhere than the scan",
+        "see synthoma convert DIR --mend show ...",
+    ),
     "labels_unknown": Code("fault", "values in a label map that stand for nothing", "name them in dataset.json"),
     "labels_several": Code("warning", "several values in a mask of one structure", "check that it is no label map"),
     "names_unknown": Code("warning", "structures that no command knows (told once)", "rename those that matter"),
@@ -151,17 +156,18 @@ class Fault:
     fix: str
 
 
-def check_case(case: Case, recipe: ValidateRecipe | None = None) -> dict[str, Any]:
+def check_case(case: Case, recipe: ValidateRecipe | None = None, base: Path | None = None) -> dict[str, Any]:
     """`{"faults": [...], "row": {...}}`, JSON data: all that is wrong with a case, and its catalog row.
 
-    One read of the scan and of each mask. A file that cannot be read is a fault like any other.
+    base: the folder that the row's paths are noted from. One read of the scan and of each mask. A file that cannot be
+    read is a fault like any other.
     """
     recipe = recipe or ValidateRecipe()
     found = inspect_case(case)
     faults = [one for one in _faults(found, recipe) if one.code not in recipe.ignore]
     return {
         "faults": [asdict(one) for one in faults],
-        "row": row_of(found, (one.code for one in faults)),
+        "row": row_of(found, (one.code for one in faults), base),
     }
 
 
@@ -224,7 +230,7 @@ def _of_grid(one: Structure, scan: Scan, recipe: ValidateRecipe) -> Iterator[Fau
 
 def _of_labels(found: Inspection) -> Iterator[Fault]:
     for path, values in found.unknown.items():
-        yield fault("labels_unknown", "", f"{_listed(values)} in {path}", "values of named structures only")
+        yield fault("labels_unknown", "", f"{_listed(values)} in {Path(path).name}", "values of named structures only")
     for one in found.structures.values():
         if one.strange:
             yield fault("labels_several", one.name, _listed(one.strange), "0 and one other value")

@@ -223,7 +223,7 @@ def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, 
     """Draws case number `index` and writes it under `out`; what was written and its catalog row, as plain data."""
     folder = out / recipe.case_id(index)
     written = write_case(cohort_case(recipe, index), folder, provenance={"recipe": recipe.digest()})
-    return written | {"row": describe_case(read_case(folder))}
+    return written | {"row": describe_case(read_case(folder), out)}
 
 
 def finish_cohort(records: Sequence[CaseRecord], recipe: CohortRecipe, out: Path) -> dict[str, int]:
