@@ -20,7 +20,7 @@ from synthoma import anatomy
 from synthoma.cases import equivalent_diameter_mm
 from synthoma.errors import CaseError
 from synthoma.synthesis.bodies.mass import mass
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion.room import confine, find_room
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import draw_diameters, draw_plan

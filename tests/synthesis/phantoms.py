@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from synthoma.cases import Case
 from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
 from synthoma.synthesis.bodies.forms import FORMS
-from synthoma.synthesis.generators.rules.details import Tissue
+from synthoma.synthesis.generators.details import Tissue
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Geometry, Volume
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, noise, plan_of
 
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending
 from synthoma.synthesis.quality import judge
 from synthoma.synthesis.recipe import JudgeRecipe

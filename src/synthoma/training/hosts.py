@@ -20,7 +20,7 @@ from synthoma.learning.cache import build_cache
 from synthoma.learning.entry import Entry
 from synthoma.learning.looks import Look, choose_look, depths
 from synthoma.seeds import rng_for, seed_for
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending, room
 from synthoma.synthesis.insertion.scene import Scene, organ_of_labels
 from synthoma.synthesis.online.online import Online

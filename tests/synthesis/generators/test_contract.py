@@ -12,7 +12,7 @@ from phantoms import GRIDS, LIVER, ellipsoid_case, fine, plan_of
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.drawing import complete_plan
 from synthoma.synthesis.generators.loading import open_generator
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import JudgeRecipe, SynthesisRecipe

@@ -7,7 +7,7 @@ import pytest
 from phantoms import GRIDS, KIDNEY, LIVER, ellipsoid_case, fine, plan_of
 
 from synthoma.errors import CaseError
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Volume
 

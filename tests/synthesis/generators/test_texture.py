@@ -8,8 +8,8 @@ from phantoms import GRIDS, LIVER, fine, plan_of, rho
 
 from synthoma.synthesis.bodies.body import Body
 from synthoma.synthesis.bodies.mass import mass
-from synthoma.synthesis.generators.rules import texture
-from synthoma.synthesis.generators.rules.details import Calcification
+from synthoma.synthesis.generators import texture
+from synthoma.synthesis.generators.details import Calcification
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Geometry
 

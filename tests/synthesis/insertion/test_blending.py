@@ -10,7 +10,7 @@ from phantoms import FAT, GRIDS, LIVER, fine, noise, plan_of
 from scipy import ndimage
 
 from synthoma import files
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending
 from synthoma.synthesis.location import find_site, measure_organ
 from synthoma.synthesis.tumor import Tumor

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from synthoma.cases import Case
 from synthoma.reading import open_dataset
-from synthoma.synthesis.generators.rules.rules import Rules
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion.room import Room, confine, enclosed, find_room, slit_share
 from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe

@@ -12,7 +12,7 @@ from synthoma.errors import RecipeError
 from synthoma.synthesis.tumor import Generator
 
 GENERATORS = {
-    "rules": "synthoma.synthesis.generators.rules.rules:Rules",
+    "rules": "synthoma.synthesis.generators.rules:Rules",
     "growth": "synthoma.synthesis.generators.growth.growth:Growth",
 }
 BOX = Path(__file__).with_name("models")  # of learned ones that come with the program

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from synthoma.synthesis.generators.rules.details import read_first_format
+from synthoma.synthesis.generators.details import read_first_format
 
 # One attempt as JSON data, as a worker reports it: case, source (the case of the data set that it was made from),
 # scan_digest, phase, versions, index, number, accepted, reason, digest, plan (`TumorPlan.as_dict`) and scores. A case

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synthoma import disk
 from synthoma.errors import CaseError, FileError
-from synthoma.synthesis.generators.rules.details import read_first_format
+from synthoma.synthesis.generators.details import read_first_format
 from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.insertion import Inserted
 from synthoma.synthesis.insertion.scene import FRAME, scan_digest

@@ -16,11 +16,11 @@ from synthoma.synthesis.bodies.forms import FORMS
 from synthoma.synthesis.bodies.subvoxels import sample_grid, samples_per_voxel, voxel_means
 from synthoma.synthesis.bodies.wall import on_wall
 from synthoma.synthesis.drawing import rounded, uniform
+from synthoma.synthesis.generators.details import Tissue
 from synthoma.synthesis.generators.growth.details import DEATH_MM, HOLDS, WALL_MM, Invasion
 from synthoma.synthesis.generators.growth.front import NEVER
 from synthoma.synthesis.generators.growth.ground import Lattice, grow, reach_mm
-from synthoma.synthesis.generators.rules.details import Tissue
-from synthoma.synthesis.generators.rules.texture import tissue
+from synthoma.synthesis.generators.texture import tissue
 from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Generator, Request, Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Volume, triple

@@ -8,7 +8,7 @@ import numpy as np
 
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.body import Body
-from synthoma.synthesis.generators.rules.details import Calcification, Tissue
+from synthoma.synthesis.generators.details import Calcification, Tissue
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry
 

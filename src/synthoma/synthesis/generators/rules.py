@@ -11,8 +11,8 @@ from synthoma.synthesis import drawing
 from synthoma.synthesis.bodies.body import bounding_radius_mm, draw_surface, rounded_surface
 from synthoma.synthesis.bodies.forms import FORMS, BodyGenerator, form_of
 from synthoma.synthesis.drawing import rounded, uniform
-from synthoma.synthesis.generators.rules.details import Calcification, Tissue
-from synthoma.synthesis.generators.rules.texture import tissue
+from synthoma.synthesis.generators.details import Calcification, Tissue
+from synthoma.synthesis.generators.texture import tissue
 from synthoma.synthesis.location import OrganModel
 from synthoma.synthesis.tumor import Request, Tumor, TumorPlan
 from synthoma.volume import Volume

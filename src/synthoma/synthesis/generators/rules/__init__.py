@@ -1,1 +1,0 @@
-"""Tumors by hand-made rules."""
