@@ -133,3 +133,22 @@ def test_power_grows_with_cases_readers_and_effect() -> None:
     assert equivalence_power(24, 1, 0.1) < equivalence_power(100, 1, 0.1) < equivalence_power(400, 3, 0.1) <= 1
     assert detection_power(24, 3, 0.5) == pytest.approx(0.025)
     assert detection_power(24, 3, 0.6) < detection_power(24, 3, 0.8) < 1
+
+
+def test_shares_of_0_and_1_have_an_interval() -> None:
+    """Wilson 1927: 0 of 12 gives 0 to z^2 / (n + z^2)."""
+    one = reader_rate(np.zeros((1, 12)))
+    assert (one.interval.low, one.interval.high) == pytest.approx((0, 1.959964**2 / (12 + 1.959964**2)), abs=1e-6)
+    three = reader_rate(np.ones((3, 12)))
+    assert three.interval.low == pytest.approx(12 / (12 + 1.959964**2), abs=1e-6)
+    assert three.interval.high == 1
+    mixed = reader_rate(np.array([[0] * 12, [1] * 6 + [0] * 6]))
+    assert mixed.by_reader[0].high > 0.2
+
+
+def test_readers_who_all_separate_perfectly_have_an_area_without_an_interval() -> None:
+    positive = np.arange(10) < 5
+    found = reader_auc(np.tile(np.where(positive, 6, 1), (2, 1)), positive)
+    assert found.interval.value == 1
+    assert np.isnan(found.interval.low)
+    assert "no answer differs" in found.interval.note

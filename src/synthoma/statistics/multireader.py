@@ -69,26 +69,27 @@ def reader_auc(ratings: ArrayLike, positive: ArrayLike, confidence: float = 0.95
 def reader_share(correct: ArrayLike, positive: ArrayLike, confidence: float = 0.95) -> ReaderMean:
     """The mean share of correct answers over readers, cases drawn anew within each class.
 
-    correct: (readers, cases), 0 or 1; positive: (cases,). Both classes weigh as their numbers of cases.
+    correct: (readers, cases), 0 or 1; positive: (cases,). Both classes weigh as their numbers of cases. A single
+    reader's interval is Wilson's (1927), which has a width where all answers are alike.
     """
     table, is_positive = _checked(correct, positive)
     covariance = np.zeros((len(table), len(table)))
     for group in (table[:, is_positive], table[:, ~is_positive]):
         covariance += np.atleast_2d(np.cov(group)) * group.shape[1]
-    return random_readers(table.mean(axis=1), covariance / table.shape[1] ** 2, table.shape[1], confidence)
+    mean = random_readers(table.mean(axis=1), covariance / table.shape[1] ** 2, table.shape[1], confidence)
+    return _with_scores(mean, confidence)
 
 
 def reader_rate(yes: ArrayLike, confidence: float = 0.95) -> ReaderMean:
     """The mean share of yes over readers: a sensitivity or a specificity.
 
-    yes: (readers, cases), cases of one class.
+    yes: (readers, cases), cases of one class. Intervals of single readers as in `reader_share`.
     """
     table = np.asarray(yes, float)
     if table.ndim != 2 or table.shape[1] < 2 or np.isnan(table).any():
         raise ValueError(f"two or more cases, each answered by every reader; got {table.shape}")
-    return random_readers(
-        table.mean(axis=1), np.atleast_2d(np.cov(table)) / table.shape[1], table.shape[1], confidence
-    )  # fmt: skip
+    covariance = np.atleast_2d(np.cov(table)) / table.shape[1]
+    return _with_scores(random_readers(table.mean(axis=1), covariance, table.shape[1], confidence), confidence)
 
 
 def random_readers(values: ArrayLike, covariance: ArrayLike, cases: int, confidence: float = 0.95) -> ReaderMean:
@@ -113,9 +114,29 @@ def random_readers(values: ArrayLike, covariance: ArrayLike, cases: int, confide
     between = float(shared[~np.eye(r, dtype=bool)].mean())
     total = spread + r * max(between, 0.0)
     error = float(np.sqrt(total / r))
+    if error == 0:  # no answer differs: an area of 0 or 1 has no interval of this kind
+        bare = Interval(mean, n=cases, note="no answer differs from another")
+        return ReaderMean(bare, tuple(each), 0.0, np.inf)
     freedom = float(total**2 / (spread**2 / (r - 1))) if spread > 0 else np.inf
     half = float((t.ppf(tail, freedom) if np.isfinite(freedom) else norm.ppf(tail)) * error)
     return ReaderMean(_bounded(mean, half, cases), tuple(each), error, freedom)
+
+
+def _with_scores(mean: ReaderMean, confidence: float) -> ReaderMean:
+    """Wilson's interval for every reader's share, and for the mean where no answer differs from another."""
+    each = tuple(_wilson(interval.value, interval.n, confidence) for interval in mean.by_reader)
+    alike = len(each) == 1 or mean.error == 0
+    whole = _wilson(mean.interval.value, mean.interval.n, confidence) if alike else mean.interval
+    return ReaderMean(whole, each, mean.error, mean.freedom)
+
+
+def _wilson(share: float, n: int, confidence: float) -> Interval:
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + confidence) / 2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return Interval(share, max(0.0, float(middle - half)), min(1.0, float(middle + half)), n)
 
 
 def equivalence(mean: ReaderMean, center: float, margin: float) -> Equivalence:
