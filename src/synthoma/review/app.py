@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import IO, Any
 
 import pydantic
 from jinja2 import DictLoader, Environment
@@ -28,6 +29,7 @@ from synthoma.review.store import Reader, StaleAnswerError, Task
 log = logging.getLogger(__name__)
 
 TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".txt": "text/plain"}
+PIECE_BYTES = 2**22
 SCANS_AT_ONCE = 2  # read from the disk at the same time: a scan is up to some hundred MB
 
 
@@ -136,14 +138,23 @@ class Review:
         """A scan's voxels; it counts as shown."""
         which = request.path_params["which"]
 
-        def read() -> tuple[int, Iterator[bytes]]:
-            with self._reading:
-                return self.kind.scan(task, which)
+        def read() -> tuple[int, IO[bytes]]:
+            # through a file without a name: a slow reader holds a file open, not a scan in memory
+            spool = tempfile.TemporaryFile(dir=self.kind.store.path.parent)  # noqa: SIM115 (sent, then closed)
+            try:
+                with self._reading:
+                    size, chunks = self.kind.scan(task, which)
+                    spool.writelines(chunks)
+            except BaseException:
+                spool.close()
+                raise
+            spool.seek(0)
+            return size, spool
 
-        size, chunks = self._known(task, read)
+        size, spool = self._known(task, read)
         self.kind.store.note(reader.id, "scan", {"which": which}, task.id)
         headers = {"content-length": str(size)}
-        return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+        return StreamingResponse(_pieces(spool), media_type="application/octet-stream", headers=headers)
 
     def keep_answer(self, reader: Reader, task: Task, body: bytes) -> Response:
         """Keeps an answer; it is on the disk when this returns."""
@@ -278,6 +289,12 @@ class Review:
             return JSONResponse({"error": error.what}, 422)
         except RefusedError as error:
             return JSONResponse({"error": error.sentence}, error.status)
+
+
+def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
+    with spool:
+        while piece := spool.read(PIECE_BYTES):
+            yield piece
 
 
 class Boxed(pydantic.BaseModel):
