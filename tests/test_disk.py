@@ -89,7 +89,7 @@ def test_two_processes_that_write_one_folder_at_once_both_end_well(
     ("number", "advice"),
     [
         (errno.ENOSPC, "free space"),
-        (errno.EFBIG, "free space"),
+        (errno.EFBIG, "files may be this large"),
         (errno.EACCES, "where you may write"),
         (errno.EIO, "choose another --out"),
     ],

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from synthoma.errors import FileError
+from synthoma.errors import DiskFullError, FileError
 
 # What a half-written file or folder is called: `.NAME.HOST-PROCESS.part`. Two processes never write the same one.
 _PART = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.part")
@@ -162,8 +162,11 @@ def _remove(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> FileError:
     """The fault with the way out that fits it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        fix = "free space or choose another --out"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        fix = "free space and run again, or choose another --out"
+        return DiskFullError(f"cannot write {path}", found=error.strerror, fix=fix)
+    if error.errno == errno.EFBIG:
+        fix = "choose another --out, where files may be this large"
     elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
         fix = "choose another --out, where you may write"
     elif isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):

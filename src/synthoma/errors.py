@@ -55,6 +55,10 @@ class FileError(SynthomaError):
     """A file that cannot be read or written as what it claims to be."""
 
 
+class DiskFullError(FileError):
+    """A file that cannot be written for want of room: no fault of a case."""
+
+
 class LayoutError(SynthomaError):
     """A folder that follows none of the known conventions, or breaks its own."""
 

@@ -25,8 +25,8 @@ OURS = frozenset(
     (
         "run.json", "recipe.toml", "records.jsonl", "events.jsonl", "report.json", "report.html", "catalog.parquet",
         "manifest.parquet", "synthesis.json", "case.json", "dataset.json", "splits.json", "splits_final.json",
-        "metrics.jsonl", "plots", "tensorboard", "examples", "segmentations", "ct", "label", "imagestr", "imagests",
-        "labelstr", "labelsts", "imagetr", "imagete", "labeltr", "labelte", "patient_dicom", "masks_dicom",
+        "inputs.jsonl", "metrics.jsonl", "plots", "tensorboard", "examples", "segmentations", "ct", "label", "imagestr",
+        "imagests", "labelstr", "labelsts", "imagetr", "imagete", "labeltr", "labelte", "patient_dicom", "masks_dicom",
         "dicom_anon", "ground", "instances",
     )
 )  # fmt: skip

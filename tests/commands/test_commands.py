@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -108,3 +111,15 @@ def test_realism_compares_the_tumors_that_were_put_in(data: Path, tmp_path: Path
     with pytest.raises(CaseError, match="no case of the synthetic data set has masks of tumors"):
         realism(data, write_patients(tmp_path / "healthy", "plain"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_files_that_may_not_grow_fail_their_case_and_the_rest_is_done_when_they_may(data: Path, tmp_path: Path) -> None:
+    words = ["synthesize", "kidney", "--data", str(data), "--out", str(tmp_path / "out")]
+    limited = f"ulimit -f 8; exec {shlex.join([sys.executable, '-m', 'synthoma', *words])}"
+    told = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode in (1, 2), told.stderr
+    assert "found File too large; choose another --out, where files may be this large" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert not list((tmp_path / "out").rglob("ct.nii.gz"))
+    assert run(*words) == 0
+    assert len(list((tmp_path / "out").rglob("ct.nii.gz"))) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -16,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from synthoma.disk import write_text
+from synthoma.disk import atomic, write_text
 from synthoma.engine.mapping import exit_code, map_cases
 from synthoma.engine.records import CaseRecord
-from synthoma.errors import CaseError, RunError
+from synthoma.errors import CaseError, DiskFullError, RunError
 from synthoma.inputs import Reads
 from synthoma.recipe import Recipe
 from synthoma.runs import open_run, read_run
@@ -356,3 +357,28 @@ def test_two_runs_in_one_folder_without_locks_do_the_same_work_twice(tmp_path: P
         assert "no locks" in errors
         assert "Traceback" not in errors
     assert content(shared) == content(undisturbed)
+
+
+def fill(job: Job) -> dict[str, Any]:
+    """The disk is full at c1, and at every case after it, until the file `freed` is there."""
+    if job.id != "c0" and not (job.folder / "freed").exists():
+        with atomic(job.folder / "cases" / job.id):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_case(tmp_path: Path, workers: int) -> None:
+    cases = [Job(f"c{index}", tmp_path) for index in range(5)]
+
+    def fill_all() -> list[CaseRecord]:
+        with open_run(tmp_path / "out", "fill", Nothing()) as run:
+            return map_cases(fill, cases, run=run, workers=workers)
+
+    with pytest.raises(
+        DiskFullError, match=r"cannot write .*; found No space left on device; free space and run again"
+    ):
+        fill_all()
+    assert "failed" not in (tmp_path / "out" / "records.jsonl").read_text()
+    (tmp_path / "freed").touch()
+    assert exit_code(fill_all()) == 0

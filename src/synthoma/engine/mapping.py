@@ -19,7 +19,7 @@ from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
 from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
-from synthoma.errors import RunError, listed
+from synthoma.errors import DiskFullError, RunError, listed
 from synthoma.inputs import Reads
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import Run
@@ -51,7 +51,8 @@ def map_cases(
     function: case -> JSON data; what it writes it writes atomically and under fixed names, so that doing a case
     again writes the same bytes. A case that raises, kills three workers, or runs out of time is a failed record; the
     others go on. run: records are kept in its `JOURNAL.jsonl` as they come; cases done there before are not done
-    again unless their files have changed, failed ones are. Without a run nothing is kept. No cases give no records.
+    again unless their files have changed, failed ones are.
+    A full disk ends the run (`DiskFullError`). Without a run nothing is kept. No cases give no records.
     workers: 0 or 1 works in this process, more in as many processes of one thread each; function and cases must
     then pickle. cluster: the address of a Dask scheduler (`tcp://...`), the path of a cluster recipe, or the recipe.
     timeout_s: seconds that a case may take, None for any; its process is then ended, so with no workers the cases run
@@ -75,6 +76,7 @@ def map_cases(
     with closing(outcomes), show_progress(title, len(pairs), len(records)) as advance:
         for _, (line, stamp) in outcomes:
             record = CaseRecord(**json.loads(line))
+            _stop_if_full(record)
             if written and record != before.get(record.case):
                 written.append(line)
             if stamped and stamp:
@@ -118,6 +120,13 @@ def attempt(function: Callable[[Any], dict[str, Any]], reads: Callable[[Any], Re
     except (Exception, SystemExit) as error:  # noqa: BLE001 (recorded with its traceback: the other cases go on)
         sentence = _one_line(f"{type(error).__name__}: {error}")
         return CaseRecord(item.id, "failed", {}, sentence, traceback.format_exc(), inputs).line(), ""
+
+
+def _stop_if_full(record: CaseRecord) -> None:
+    """`DiskFullError` if that is why the case failed: it is not its fault, and no other would fare better."""
+    kind, _, sentence = record.error.partition(": ")
+    if kind == DiskFullError.__name__:
+        raise DiskFullError(sentence)
 
 
 def _tell_changed(todo: Iterable[Item], records: Mapping[str, CaseRecord]) -> None:
