@@ -223,12 +223,25 @@ def test_an_enhanced_image_of_many_frames_is_the_series_of_its_slices(folder: Pa
     assert np.array_equal(files.read_image(tmp_path / "one", box).data, found.crop(box).data)
 
 
-def test_a_segmentation_of_an_enhanced_image_is_refused_with_the_way_out(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_a_segmentation_of_an_enhanced_image_refers_to_its_frames(
+    folder: Path, tmp_path: Path, anonymous: bool
+) -> None:
+    highdicom = pytest.importorskip("highdicom")
     enhanced(folder, tmp_path / "one" / "a.dcm")
-    mask = Volume(hu(ANISOTROPIC).data > 0, ANISOTROPIC)
-    with pytest.raises(FileError, match=r"many frames in one file.*write the masks as NIfTI"):
-        dicom_seg.write_segmentation({"liver": mask}, tmp_path / "one", tmp_path / "seg.dcm")
+    ct = hu(ANISOTROPIC).data
+    masks = {"liver": Volume(ct > 0, ANISOTROPIC), "spleen": Volume(ct > 9000, ANISOTROPIC)}
+    dicom_seg.write_segmentation(masks, tmp_path / "one", tmp_path / "seg.dcm", anonymous=anonymous)
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    found = np.zeros(ct.shape, bool)
+    for frame, group in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        k = round(float(ANISOTROPIC.to_ijk((-x, -y, z))[2]))
+        found[:, :, k] = frame.T
+        referred = group.DerivationImageSequence[0].SourceImageSequence[0]
+        assert int(referred.ReferencedFrameNumber) == 5 - k
+    assert np.array_equal(found, ct > 0)
+    assert seg.PatientID == ("" if anonymous else "P1")
 
 
 def test_frames_at_one_place_or_of_a_missing_place_are_named(folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from synthoma import disk
 from synthoma.errors import FileError
 from synthoma.extras import need
 from synthoma.formats import dicom
+from synthoma.formats.dicom_series import Slice
 from synthoma.volume import Array, Volume
 
 # SNOMED CT codes; a structure named liver_lesion is a lesion found in the liver
@@ -52,7 +53,8 @@ _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClas
 _COPIED = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber"
 _PLACED = (
     "Modality Rows Columns ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness BitsAllocated "
-    "BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation"
+    "BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation NumberOfFrames "
+    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _NO_DATE, _NO_TIME = "19700101", "000000"
 
@@ -115,20 +117,31 @@ def _settle(seg: Any, source: Any) -> None:
 
 
 def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: str | None) -> tuple[list[Any], Array]:
-    """Headers of the slices that any mask touches, and the masks on them (slice, row, column, segment)."""
+    """Headers of the slices that any mask touches, and the masks on them (slice, row, column, segment).
+
+    Of a file of many frames, its header and all its frames.
+    """
     slices, geometry = dicom.find_stack(folder, series_uid)
     turned = {name: mask.reorient(geometry.axes) for name, mask in masks.items()}
     for name, mask in turned.items():
         geometry.require_same(mask.geometry, f"{name} mask")
     if any(one.frame for one in slices):
-        raise FileError(
-            f"{folder} is a scan of many frames in one file, which our DICOM SEG cannot refer to",
-            fix="write the masks as NIfTI, or split the scan into single slices first",
-        )
+        return _source_of_frames(slices, turned, folder)
     used = np.flatnonzero(np.any([mask.data.any(axis=(0, 1)) for mask in turned.values()], axis=0))
     used = used if used.size else np.array([0])
     planes = np.stack([mask.data[:, :, used].T != 0 for mask in turned.values()], axis=-1)
     return [_source(slices[index].path) for index in used], planes
+
+
+def _source_of_frames(slices: Sequence[Slice], masks: Mapping[str, Volume], folder: Path) -> tuple[list[Any], Array]:
+    """The same for slices that are frames of one file; its planes are in the order of the file, empty ones included."""
+    if len({one.path for one in slices}) > 1:
+        raise FileError(f"{folder}: frames of several files", fix="write the masks as NIfTI, or give each its folder")
+    source = _source(slices[0].path)
+    planes = np.zeros((int(source.NumberOfFrames), slices[0].rows, slices[0].columns, len(masks)), bool)
+    for number, mask in enumerate(masks.values()):
+        planes[[one.frame for one in slices], :, :, number] = mask.data.T != 0
+    return [source], planes
 
 
 def _source(path: Path) -> Any:
