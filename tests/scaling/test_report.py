@@ -57,6 +57,15 @@ def test_the_page_says_what_was_asked_answered_and_failed(study: Study, page: Pa
     assert text.count("<svg") == 4
 
 
+def test_a_study_of_in_silico_patients_says_so_in_title_sentence_and_axis(study: Study, page: Path) -> None:
+    drawn = replace(study, in_silico=True)
+    text = study_page(drawn, "What do they buy?", drawn.plots(), [], {})
+    assert "tumors replace? In silico</title>" in text
+    assert "All patients are in silico" in text
+    assert drawn.plots()[0].svg != study.plots()[0].svg  # its axis
+    assert "in silico" not in page.read_text()
+
+
 def test_the_page_asks_for_nothing_from_outside(page: Path) -> None:
     text = page.read_text()
     asked = re.findall(r"""(?:src|href)\s*=\s*["']([^"'#][^"']{0,30})""", text)

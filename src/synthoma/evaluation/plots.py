@@ -58,10 +58,13 @@ def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: Ev
                 axes.plot([x + shift] * 2, [interval.low, interval.high], color=MODEL_COLORS[place], linewidth=1.5)
                 axes.plot(x + shift, interval.value, MODEL_MARKS[place], color=MODEL_COLORS[place])
                 at = (x + shift, interval.value)
-                axes.annotate(str(count), at, (6, 4), textcoords="offset points", fontsize=7, color=MUTED)
+                beside, side = (
+                    ((-5, "right"), (5, "left"))[place] if len(series) > 1 else (5, "left")
+                )  # away from the other
+                axes.annotate(str(count), at, (beside, 4), textcoords="offset points", fontsize=7, color=MUTED, ha=side)
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.04, 1.06), xticks=range(len(names)), xticklabels=names)
     draw_legend(axes, list(series))
-    caption = "Lesion sensitivity by diameter, with bootstrap intervals by patient; numbers are lesions."
+    caption = "Lesion sensitivity by diameter, with intervals by patient; numbers are lesions."
     return Plot("sensitivity_by_size", caption, to_svg(axes), tuple(rows))
 
 

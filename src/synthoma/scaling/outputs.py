@@ -115,7 +115,14 @@ def findings(folder: Path, recipe: StudyRecipe, records: Sequence[CaseRecord]) -
         by_size,
         recipe.fit.worthwhile,
         tuple(f"{one.case}: {one.error}" for one in records if one.status == "failed"),
+        _is_drawn(folder),
     )
+
+
+def _is_drawn(folder: Path) -> bool:
+    """Whether all patients of the study are in silico."""
+    path = folder / DESIGN
+    return path.is_file() and bool(disk.read_json(path).get("in_silico"))
 
 
 def _scores(results: Iterable[Mapping[str, Any]], recipe: StudyRecipe) -> dict[str, list[PointScores]]:
@@ -167,10 +174,11 @@ def _asked(recipe: StudyRecipe, study: Study) -> str:
     steps = recipe.train.get("steps")
     often = "once" if recipe.seeds == 1 else f"{recipe.seeds} times"
     length = f", for {steps:,} steps" if steps else ""
+    origin = "in-silico" if study.in_silico else "real"
     patients = " and ".join(f"{fit.patients} {study.tests[name]}" for name, fit in study.fits.items())
     return (
-        f"Networks were trained on {counts} real scans with annotated tumors, with and without synthetic tumors put "
-        f"into healthy tissue during training, {often} each{length}. All saw the same scans; they were "
+        f"Networks were trained on {counts} {origin} scans with annotated tumors, with and without synthetic tumors "
+        f"put into healthy tissue during training, {often} each{length}. All saw the same scans; they were "
         f"tested on scans with tumors of {patients}. How much do synthetic tumors improve "
         f"{study.metric}, and how many more annotated scans would have done the same?"
     )

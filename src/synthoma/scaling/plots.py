@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_scaling(name: str, fit: StudyFit, points: Sequence[Point], arm: str, metric: str, title: str) -> Plot:
+def plot_scaling(
+    name: str, fit: StudyFit, points: Sequence[Point], arm: str, metric: str, title: str, in_silico: bool = False
+) -> Plot:
     """Scores against the number of real cases: means with intervals, single models, and the fitted curves.
 
-    arm: whose smallest size is compared with the real-only curve. title: the test set in words.
+    arm: whose smallest size is compared with the real-only curve. title: the test set in words. in_silico: whether
+    all patients were drawn, which the axis then says.
     """
-    axes = new_axes("annotated real cases", metric, (5.2, 3.9))
+    axes = new_axes("annotated in-silico cases" if in_silico else "annotated real cases", metric, (5.2, 3.9))
     axes.set_title(title, fontsize=9.5, loc="left", parse_math=False)
     sizes = sorted({level.cases for level in fit.levels})
     zero = min((size for size in sizes if size), default=2) / 2  # where no real case lies on a logarithmic axis
@@ -91,7 +94,8 @@ def _draw_curve(axes: Axes, fit: ArmFit, largest: int, color: str) -> list[Row]:
     axes.plot(x[measured], value[measured], color=color, linewidth=1.3)
     axes.plot(x[beyond], value[beyond], color=color, linewidth=1.1, linestyle=(0, (4, 3)))
     if np.isfinite(low).all():
-        axes.fill_between(x, low, high, color=color, alpha=0.10, linewidth=0)
+        # a score is between 0 and 1, whatever the fitted curve allows
+        axes.fill_between(x, np.clip(low, 0, 1), np.clip(high, 0, 1), color=color, alpha=0.10, linewidth=0)
     return [_row("curve", fit.arm, n, y) for n, y in fit.curve]
 
 

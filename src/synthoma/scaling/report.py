@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from synthoma.reports.page import fact_table, page, plot_figures, table
+from synthoma.reports.page import fact_table, page, plot_figures, table, verdict
 from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.scaling import answer
@@ -19,12 +19,16 @@ from synthoma.statistics.intervals import Interval
 
 TITLE = "How many annotated scans did synthetic tumors replace?"
 STYLE = """<style>
-.answer { background: #f3f5f8; border-left: 4px solid #1f5fa8; padding: 0.8em 1.1em; font-size: 1.1em; }
+.answer { background: var(--tint); border-left: 4px solid #0072b2; padding: 0.8em 1.1em; font-size: 1.1em; }
 .plots figure { max-width: 36em; } .plots.examples figure { width: 19em; } .examples img { width: 100%; }
-.failed { border-left: 4px solid #c8561b; padding: 0.2em 1.1em; background: #fdf4ef; margin: 1em 0; }
+.failed { border-left: 4px solid #d55e00; padding: 0.2em 1.1em; background: var(--tint); margin: 1em 0; }
 td:first-child { min-width: 0; } p, li, .failed { max-width: 60em; }
 td { white-space: nowrap; } td:last-child { white-space: normal; } h2 { margin-top: 1.6em; }
 </style>"""
+IN_SILICO = (
+    "All patients are in silico: scans and natural tumors were drawn, none is of a person. A real case here is one "
+    "with natural tumors, as opposed to synthetic tumors that were put in."
+)
 HOW = (
     "Every number of real cases is a subset of the next, drawn anew for each training seed by patient; all arms of one "
     "seed learn from the same cases, for the same number of steps, and are scored on the same test patients, of whom "
@@ -40,6 +44,7 @@ class Study:
 
     tests: name -> in words. arm: the one the study is about. metric: in words. fits: findings of the metric; points:
     behind them; sizes: size -> findings of lesion sensitivity. worthwhile: what a doubling of the real cases must add.
+    in_silico: whether all patients were drawn.
     """
 
     tests: Mapping[str, str]
@@ -50,6 +55,7 @@ class Study:
     sizes: Mapping[str, Mapping[str, StudyFit]]
     worthwhile: float
     failed: Sequence[str] = ()
+    in_silico: bool = False
 
     @property
     def first(self) -> StudyFit:
@@ -63,7 +69,7 @@ class Study:
     def plots(self) -> list[Plot]:
         """Scores against real cases and sensitivity by size, of every test set."""
         plots = [
-            plot_scaling(name, fit, self.points[name], self.arm, self.metric, self.tests[name])
+            plot_scaling(name, fit, self.points[name], self.arm, self.metric, self.tests[name], self.in_silico)
             for name, fit in self.fits.items()
         ]
         for name, by_size in self.sizes.items():
@@ -90,6 +96,7 @@ def study_page(
     scaling, sizes = ([plot for plot in plots if plot.name.startswith(kind)] for kind in ("scaling", "sizes"))
     parts = [
         STYLE,
+        verdict([IN_SILICO] * study.in_silico),
         f"<h2>What was asked</h2><p>{escape(asked)}</p>",
         f'<h2>The answer</h2><p class="answer">{escape(study.answer())}</p>',
         _failed(study.failed),
@@ -102,7 +109,7 @@ def study_page(
     for name, fit in study.fits.items():
         parts += [f"<h3>{escape(study.tests[name])}</h3>", _levels(fit, study.metric), _curves(fit)]
     parts += ["<h2>How it was done, and how to do it again</h2>", f"<p>{HOW}</p>", fact_table(facts)]
-    return page(TITLE, [part for part in parts if part])
+    return page(TITLE + " In silico" * study.in_silico, [part for part in parts if part])
 
 
 def level_rows(study: Study) -> list[dict[str, Any]]:

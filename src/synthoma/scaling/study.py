@@ -66,7 +66,9 @@ def run_study(
         plan = Plan(out, recipe, _members(dataset, sides), sides, _keep_examples(dataset, sides, recipe, out), device,
                     loaders, trainer, allow_failures - len(failed))  # fmt: skip
         tasks = list(recipe.points())
-        disk.write_json(out / DESIGN, {"sides": sides.as_dict(), "points": [task.id for task in tasks]})
+        drawn = all(case.attributes.get("in_silico") for case in dataset)
+        design = {"sides": sides.as_dict(), "points": [task.id for task in tasks], "in_silico": drawn}
+        disk.write_json(out / DESIGN, design)
         records = map_cases(
             partial(run_point, plan=plan), tasks, run=run, workers=workers, cluster=cluster, title="points"
         )

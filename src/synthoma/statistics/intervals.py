@@ -16,7 +16,7 @@ from synthoma.volume import Array
 
 Statistic = Callable[..., Array]  # weights of each level, (B, n) -> (B,)
 ALIKE = "all patients alike"
-WILSON = "Wilson: all patients alike"
+WILSON = "Wilson"
 UNDEFINED = 0.05  # of the resamples; with more an interval would leave out the cases that matter
 
 
