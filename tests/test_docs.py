@@ -39,7 +39,7 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README
 RECIPES: list[tuple[type[Recipe], str]] = [
     (SynthesisRecipe, "synthesis.md"),
     (JudgeRecipe, "synthesis.md"),
-    (CohortRecipe, "datasets.md"),
+    (CohortRecipe, "phantom.md"),
     (ConvertRecipe, "datasets.md"),
     (SplitRecipe, "datasets.md"),
     (ValidateRecipe, "datasets.md"),
@@ -55,7 +55,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (SegmentRecipe, "segmentation.md"),
     (StudyRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),
-    (Hospital, "datasets.md"),
+    (Hospital, "phantom.md"),
     (FollowRecipe, "growth.md"),
     (RescanRecipe, "growth.md"),
     (AnnotateRecipe, "review.md"),
