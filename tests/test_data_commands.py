@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from datasets.builders import SHAPE, abdomenatlas, msd, patient
+from synthoma import files
 from synthoma.cli.main import app
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.splits import read_splits
@@ -67,3 +68,24 @@ def test_splits_are_drawn_written_and_shown(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "fold 1 val" in result.stdout
     assert len(read_splits(out).folds) == len(json.loads((tmp_path / "n.json").read_text())) == 2
+
+
+def test_scans_and_masks_of_two_folders_are_synthesized_and_none_at_all_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        files.write_volume(patient(GRID, name).image, tmp_path / "scans" / f"{name}.nii.gz")
+        files.write_volume(patient(GRID).masks["liver"], tmp_path / "masks" / name / "liver.nii.gz")
+    asked = ["synthesize", "liver", "--data", str(tmp_path / "scans"), "--out", str(tmp_path / "out")]
+    without = RUN.invoke(app, asked)
+    assert "has a mask" in str(without.exception)
+    assert "--masks MASKS" in str(without.exception)
+    assert not (tmp_path / "out").exists()
+    plans = RUN.invoke(app, [*asked, "--masks", str(tmp_path / "masks"), "--write", "plans"])
+    assert "join them first" in str(plans.exception)
+    RUN.invoke(app, [*asked, "--masks", str(tmp_path / "masks")])
+    assert {case.id for case in open_dataset(tmp_path / "out")} == {"a", "b"}
+
+
+def test_validate_says_that_there_are_no_masks(tmp_path: Path) -> None:
+    files.write_volume(patient(GRID).image, tmp_path / "scans" / "a.nii.gz")
+    result = RUN.invoke(app, ["validate", str(tmp_path / "scans"), "--out", str(tmp_path / "report")])
+    assert "no_masks: segment the organs first" in result.output

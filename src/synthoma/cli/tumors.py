@@ -13,6 +13,7 @@ from synthoma.cli.app import (
     Cluster,
     Data,
     Maps,
+    Masks,
     Out,
     Overrides,
     RecipeName,
@@ -42,6 +43,7 @@ def synthesize(
     copies: Annotated[
         int, typer.Option("--copies", help="Synthetic cases from each scan: CASE, CASE_copy02, ...", min=1)
     ] = 1,
+    masks: Masks = None,
     maps: Maps = [],  # noqa: B006
     changes: Overrides = [],  # noqa: B006
     device: Device = "cpu",
@@ -52,11 +54,20 @@ def synthesize(
 ) -> None:
     """Put tumors into the cases of a data set; the manifest can replay every one of them."""
     from synthoma.commands import tumors
+    from synthoma.errors import LayoutError
+    from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
     from synthoma.synthesis.recipe import SynthesisRecipe
 
+    if masks is not None and write != "full":
+        raise LayoutError(
+            "overlays and plans need the masks beside their scans",
+            found=f"--masks with --write {write}",
+            fix="write it full, or join them first with synthoma convert --masks",
+        )
     done = tumors.synthesize(
-        read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes), data, out, seed=seed, write=write,
+        read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes), open_dataset(data, masks=masks), out,
+        seed=seed, write=write,
         copies=copies, maps=maps, device=device, workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     tell(done)

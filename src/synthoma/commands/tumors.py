@@ -10,6 +10,7 @@ from pathlib import Path
 from synthoma import disk, reading, runs
 from synthoma.cases import Case
 from synthoma.commands.outcome import Outcome, as_dataset, as_recipe
+from synthoma.datasets.layouts.joining import require_masks
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
@@ -140,6 +141,7 @@ def _models(generator: str, critics: Critics | None) -> dict[str, str]:
 
 def _require_an_organ(dataset: Dataset, recipe: SynthesisRecipe) -> None:
     """`CaseError` if no case has any organ of the recipe, as far as that is known without reading voxels."""
+    require_masks(dataset)
     told = [case for case in dataset if isinstance(case.masks, dict)]
     if told and len(told) == len(dataset) and not any(case.has_organ(o) for case in told for o in recipe.organs):
         raise CaseError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def summarise(
         rows[record.case] = record.result["row"]
         findings += [(record.case, Fault(**one)) for one in record.result["faults"]]
     repeats, pairs = _duplicates(rows, recipe, advance)
-    findings += list(_of_names(rows.values()))
+    findings += list(_of_names(list(rows.values())))
     findings += [*_of_repeats(repeats, rows), *_of_duplicates(pairs, rows)]
     findings = [(case, one) for case, one in findings if one.code not in recipe.ignore]
     codes: dict[str, set[str]] = {}
@@ -112,8 +112,10 @@ def _duplicates(
     return repeats, find_duplicates(firsts, [known[case] for case in firsts], recipe.duplicates, advance)
 
 
-def _of_names(rows: Iterable[Row]) -> Iterator[tuple[str, Fault]]:
+def _of_names(rows: Sequence[Row]) -> Iterator[tuple[str, Fault]]:
     """Names that no command knows, all of them told once."""
+    if rows and not any(row["structures"] or row["masks"] for row in rows):
+        yield "", fault("no_masks", "", f"{len(rows)} scans", "masks of organs")
     unknown = sorted({name for row in rows for name in row["structures"] if not anatomy.is_known(name)})
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""

@@ -19,6 +19,7 @@ from synthoma.cases import Case
 from synthoma.datasets import fingerprint
 from synthoma.datasets.catalog import row_of
 from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
+from synthoma.datasets.layouts.joining import SEGMENT_FIRST
 from synthoma.errors import GeometryError
 from synthoma.recipe import Recipe
 from synthoma.volume import Array
@@ -62,6 +63,7 @@ CODES = {
     ),
     "labels_unknown": Code("fault", "values in a label map that stand for nothing", "name them in dataset.json"),
     "labels_several": Code("warning", "several values in a mask of one structure", "check that it is no label map"),
+    "no_masks": Code("warning", "no case has a mask (told once)", SEGMENT_FIRST),
     "names_unknown": Code("warning", "structures that no command knows (told once)", "rename those that matter"),
     "organ_empty": Code("warning", "annotated, but without a voxel", "remove the file if it was not annotated"),
     "organ_cut": Code("warning", "reaches the end of the volume", "leave the case out where whole organs matter"),
@@ -206,7 +208,8 @@ def _of_geometry(scan: Scan, recipe: ValidateRecipe) -> Iterator[Fault]:
         angle = np.degrees(np.arccos(shear))
         yield fault("affine_skewed", "", f"axes at {angle:.2f} degrees", "90 degrees to 0.005")
     for doubt in scan.doubts:
-        yield fault("affine_doubtful", "", doubt)
+        if not doubt.startswith("axes off 90 degrees"):  # the same, told above
+            yield fault("affine_doubtful", "", doubt)
 
 
 def _of_hu(scan: Scan) -> Iterator[Fault]:
