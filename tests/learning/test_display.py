@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from synthoma.learning import display
@@ -44,7 +46,10 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert "loss 0.3, rate 0.001" in said
 
 
-def test_without_a_title_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with show_training("", 30) as show:
+@pytest.mark.parametrize(("title", "level"), [("", logging.WARNING), ("train", logging.ERROR)])
+def test_without_a_title_or_when_quiet_nothing_is_said(
+    title: str, level: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(level, display.log.name), show_training(title, 30) as show:
         show(30, {"loss": 0.3})
     assert capsys.readouterr().err == ""

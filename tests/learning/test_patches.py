@@ -21,7 +21,7 @@ from synthoma.errors import CaseError, RecipeError, RunError
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.entry import Entry
 from synthoma.learning.loader import collate, loader, steps_per_epoch
-from synthoma.learning.patches import Patch, Patches, PatchRecipe, draw_patch
+from synthoma.learning.patches import Patch, Patches, PatchRecipe
 from synthoma.learning.sampling import size_class, turn_of
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -94,7 +94,7 @@ def test_a_patch_does_not_depend_on_what_was_drawn_before(entries: dict[str, Ent
     source = patches(entries, recipe=RECIPE, augment=Balls(0.6), seed=5)
     forth = [source.draw(0, index) for index in range(6)]
     for index in reversed(range(6)):
-        again = draw_patch(list(entries.values()), RECIPE, CLASSES, Balls(0.6), 5, 0, index)
+        again = Patches(list(entries.values()), RECIPE, CLASSES, Balls(0.6), 5).draw(0, index)
         np.testing.assert_array_equal(again.image, forth[index].image)
         assert (again.case, again.box, again.augmentation) == (
             forth[index].case,

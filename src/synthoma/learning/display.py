@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 LINE_EVERY_S = 30.0
+
+log = logging.getLogger(__name__)
 
 # Shows a step: its number, and figures (`loss`, `rate`, and of a validation by name) that are kept until they change.
 Show = Callable[[int, Mapping[str, float]], None]
@@ -18,10 +21,10 @@ Show = Callable[[int, Mapping[str, float]], None]
 def show_training(title: str, steps: int, before: int = 0) -> Iterator[Show]:
     """A function to call after a step. steps: of the whole training, of which `before` were done earlier.
 
-    Without a title nothing is shown. A bar needs a terminal (or rich's `FORCE_COLOR`); anything else gets a line every
-    half minute, at every validation and at the end.
+    Without a title, or warnings (`--quiet`), nothing is shown. A bar needs a terminal (or rich's `FORCE_COLOR`);
+    anything else gets a line every half minute, at every validation and at the end.
     """
-    if not title:
+    if not title or not log.isEnabledFor(logging.WARNING):
         yield lambda step, figures: None
         return
     from rich.console import Console

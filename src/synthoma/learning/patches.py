@@ -177,19 +177,6 @@ class Patches:
         return Balance(**shares)
 
 
-def draw_patch(
-    entries: Sequence[Entry],
-    recipe: PatchRecipe,
-    classes: Sequence[str],
-    augment: Augment | None,
-    seed: int,
-    epoch: int,
-    index: int,
-) -> Patch:
-    """One patch of a training; `Patches` gives many without looking at all entries anew."""
-    return Patches(entries, recipe, tuple(classes), augment, seed).draw(epoch, index)
-
-
 def class_masks(labels: Array, classes: Sequence[str]) -> NDArray[np.uint8]:
     """1 where a voxel belongs to each class, else 0 (C, I, J, K); labels: ids of `anatomy.STRUCTURES`."""
     import cv2
