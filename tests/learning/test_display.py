@@ -18,8 +18,11 @@ def test_a_log_gets_lines_at_validations_and_at_the_end(capsys: pytest.CaptureFi
         show(30, {"loss": 0.3, "rate": 0.0})
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("train: step 20 of 30, loss 0.512, rate 0.0003, 0:00:00 left")
-    assert "at step 20 lesion_dsc 0.61, lesion_sensitivity undefined" in first
-    assert last == "train: step 30 of 30, loss 0.3, rate 0, at step 20 lesion_dsc 0.61, lesion_sensitivity undefined"
+    assert "validation at step 20: lesion_dsc 0.61, lesion_sensitivity undefined" in first
+    assert (
+        last
+        == "train: step 30 of 30, loss 0.3, rate 0, validation at step 20: lesion_dsc 0.61, lesion_sensitivity undefined"
+    )
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class _State:
             return False
         if figures:
             shown = ", ".join(f"{name} {_short(value)}" for name, value in list(figures.items())[:3])
-            self.validation = f"at step {step} {shown}"
+            self.validation = f"validation at step {step}: {shown}"
         return bool(figures)
 
     def __str__(self) -> str:
