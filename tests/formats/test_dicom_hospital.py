@@ -96,6 +96,12 @@ def test_a_slice_without_a_position_is_not_left_out_silently(folder: Path) -> No
         files.read_image(folder)
 
 
+@pytest.mark.parametrize("names", [("00003.dcm",), ("00000.dcm", "00001.dcm", "00004.dcm"), ()])
+def test_slices_that_do_not_say_what_they_are_count(folder: Path, names: tuple[str, ...]) -> None:
+    edit(folder, lambda image: delattr(image, "SOPClassUID"), *names)
+    assert is_whole(folder)
+
+
 def test_files_that_are_no_slices_do_not_count(folder: Path) -> None:
     for name, content in (("notes.txt", b"hello"), ("Thumbs.db", b"x" * 900), ("LOCKFILE", b""), ("report.pdf", b"%")):
         (folder / name).write_bytes(content)
@@ -116,6 +122,7 @@ OTHERS = {
     "dose grid": DOSE,
     "color capture": {**CAPTURE, "SeriesInstanceUID": "2.25.8"},
     "color capture in the series": CAPTURE,
+    "gray capture in the series": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT"},
     "presentation state": {**STATE, "SeriesInstanceUID": "2.25.9"},
     "presentation state in the series": STATE,
     "localizer in the series": {
@@ -128,7 +135,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-@pytest.mark.parametrize("name", ["00000a.dcm", "zzz"])
+@pytest.mark.parametrize("name", ["0.dcm", "00000a.dcm", "zzz"])
 def test_other_objects_beside_the_scan_do_not_count(folder: Path, other: str, name: str) -> None:
     beside(folder, name, **OTHERS[other])
     assert is_whole(folder)

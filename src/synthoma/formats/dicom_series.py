@@ -137,7 +137,6 @@ def _not_dicom(path: Path) -> FileError:
 
 
 def _series(uid: str, members: list[tuple[Path, Any, bool]]) -> Series:
-    first = members[0][1]
     slices: list[Slice] = []
     unused: list[tuple[str, FileError]] = []
     for path, header, pixels in members:
@@ -154,9 +153,11 @@ def _series(uid: str, members: list[tuple[Path, Any, bool]]) -> Series:
         slices += found
         if not found:
             unused.append((kind, FileError(f"{path} has no position in the patient", fix="copy the series again")))
-    kinds = Counter(one.kind for one in slices)
-    usual = kinds.most_common(1)[0][0] if kinds else None
+    kinds = Counter(one.kind for one in slices if one.kind).most_common(1)
+    usual = kinds[0][0] if kinds else None
+    slices = [one for one in slices if one.kind in (usual, "")]
     kept = [one for one in slices if not one.localizer] or slices
+    first = next((header for path, header, _ in members if kept and path == kept[0].path), members[0][1])
     return Series(
         uid,
         str(first.get("SeriesDescription", "") or ""),
