@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,18 @@ def test_a_local_cluster_replaces_killed_workers_and_gives_up_on_the_case_that_k
     assert outcome.keys() == {0, 1, 2, 4}
     # on a busy machine Dask can blame one bystander even in its second trial; it is tried again on resume
     assert len(done) >= 3
+
+
+def hang_if_told(item: str) -> str:
+    if item == "hang":
+        time.sleep(1e6)
+    return item
+
+
+def test_a_case_that_hangs_on_a_cluster_is_ended_and_the_others_are_done() -> None:
+    recipe = ClusterRecipe(workers=1, memory_gb=1, timeout_s=1)
+    outcome = dict(run_on_cluster(hang_if_told, ["hang", "a", "b"], recipe, say_why))
+    assert outcome == {0: "ended after 1 s, the time that a case has (--timeout)", 1: "a", 2: "b"}
 
 
 def test_a_scheduler_is_used_by_its_address_and_left_running() -> None:

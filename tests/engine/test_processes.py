@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from synthoma.engine import processes
 from synthoma.engine.processes import run_on_processes
 from synthoma.errors import RunError
 
@@ -114,6 +115,25 @@ def test_a_worker_that_cannot_load_the_function_is_an_error(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "gone_in_the_worker", module)
     with pytest.raises(RunError, match="gone_in_the_worker"):
         next(run_on_processes(module.task, [1], 2, say_why))
+
+
+def rest(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_an_item_that_runs_unusually_long_is_named_again_when_its_time_has_doubled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "SLOW_S", 0.2)
+    monkeypatch.setattr(processes, "LOOK_S", 0.05)
+    named: list[tuple[float, float]] = []
+    outcome = run_on_processes(rest, [0.0, 1.0], 2, say_why, slow=lambda item, seconds: named.append((item, seconds)))
+    assert dict(outcome) == {0: 0.0, 1: 1.0}
+    assert {item for item, _ in named} == {1.0}
+    times = [seconds for _, seconds in named]
+    assert times[0] >= 0.2
+    assert all(later >= 2 * earlier for earlier, later in zip(times[:-1], times[1:], strict=True))
 
 
 LONG = """
