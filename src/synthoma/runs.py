@@ -161,7 +161,8 @@ def open_run(
             status = "interrupted"
             raise
         finally:
-            sweep(folder)  # of workers that were killed
+            with suppress(OSError):  # somebody may have taken the folder away
+                sweep(folder)  # of workers that were killed
             if is_new and not ended_well and not _holds_work(folder):
                 _leave(folder)
             else:

@@ -19,7 +19,7 @@ from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
 from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
-from synthoma.errors import DiskFullError, RunError, listed
+from synthoma.errors import DiskFullError, FileError, RunError, listed
 from synthoma.inputs import Reads
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import Run
@@ -178,7 +178,7 @@ def _in_this_process(
             yield from ((index, outcome) for _, outcome in run_on_processes(task, [item], 1, _lost))
             continue
         if mark:
-            mark.write_bytes(os.fsencode(item.id))
+            _write_mark(mark, item.id)
         try:
             outcome = task(item)
         except BaseException:  # Ctrl-C: no fault of the case
@@ -188,6 +188,13 @@ def _in_this_process(
         yield index, outcome
     if mark:
         mark.unlink(missing_ok=True)
+
+
+def _write_mark(mark: Path, case: str) -> None:
+    try:
+        mark.write_bytes(os.fsencode(case))
+    except OSError as error:
+        raise FileError(f"cannot write {mark}", found=error.strerror, fix="free space and run again") from error
 
 
 def _travels(task: Callable[[Item], Outcome], item: Item) -> bool:
