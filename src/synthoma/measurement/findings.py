@@ -32,7 +32,7 @@ def describe_lesion(lesion: Mapping[str, Any]) -> str:
     where = f"{lesion['organ'].capitalize()}, {lesion['part']}" if lesion["part"] else lesion["organ"].capitalize()
     text = (
         f"{where}: lesion {lesion['lesion']}, {lesion['longest_mm']:.0f} x {lesion['perpendicular_mm']:.0f} mm"
-        f" (slice {lesion['slice_index']}), {lesion['volume_ml']:.1f} ml, {_density(lesion)}."
+        f" (slice {lesion['slice_index']}), {_ml(lesion['volume_ml'])}, {_density(lesion)}."
     )
     surface, vessel = lesion["surface_mm"], lesion["vessel_mm"]
     if surface is not None:
@@ -44,6 +44,10 @@ def describe_lesion(lesion: Mapping[str, Any]) -> str:
             f" It touches the {name}." if vessel < 0.5 else f" The nearest vessel is the {name}, {vessel:.0f} mm away."
         )
     return text
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.1f} ml" if volume >= 0.95 else f"{volume:.2f} ml"
 
 
 def _density(lesion: Mapping[str, Any]) -> str:
@@ -84,7 +88,7 @@ def _interval(name: str, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> 
     split = " It has split." if now["event"] == "split" else ""
     return (
         f"{name}, day {earlier['day']:g} to {now['day']:g}: {earlier['longest_mm']:.0f} to {now['longest_mm']:.0f} mm,"
-        f" {earlier['volume_ml']:.1f} to {now['volume_ml']:.1f} ml ({change:+.0f} %{pace}).{split}"
+        f" {_ml(earlier['volume_ml'])} to {_ml(now['volume_ml'])} ({change:+.0f} %{pace}).{split}"
     )
 
 

@@ -25,6 +25,7 @@ from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Generator, Request, Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Volume, triple
 
+_SMOOTH = 0.7  # SD in cells
 _STEPS = 8  # halvings of the time at which the label holds the planned volume
 
 
@@ -105,7 +106,8 @@ class Growth(Generator):
             raise CaseError(f"a tumor planned at {plan.center_mm} mm has no room to grow in the {plan.organ}")
         now = float(reached[min(wanted, len(reached) - 1)])
         grown = min(1.0, len(reached) / wanted)
-        time = np.minimum(time, np.float32(now + margin))
+        # smoothed over less than a cell, or other tissue would be cut along cells; older tumors still hold younger ones
+        time = ndimage.gaussian_filter(np.minimum(time, now + margin).astype(np.float64), _SMOOTH).astype(np.float32)
         body = _body(ct.geometry, plan, lattice, time, now, margin, grown, blur_mm)
         hu = tissue(plan, ct.geometry, body)
         measure = partial(_scores, grown, bool(Invasion.of(plan).wall_mm), ct.geometry, organ)
