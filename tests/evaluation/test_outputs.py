@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_up import RECIPE, evaluate, predictions, truth
 
-from synthoma.errors import RecipeError, RunError
+from synthoma.errors import RecipeError, RunError, SynthomaError
 from synthoma.evaluation.outputs import finish_comparison, read_models
 from synthoma.evaluation.report import evaluation_page
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
@@ -135,6 +135,14 @@ def test_damaged_scores_are_one_sentence(wrong: str, study: Path, tmp_path: Path
     (tmp_path / "run" / "records.jsonl").write_text(wrong + "\n")
     with pytest.raises(RunError, match=r"records\.jsonl holds no scores; .*run the same evaluate again"):
         read_models(tmp_path / "run", study / "run1")
+
+
+def test_a_structure_that_is_a_path_writes_no_plot_elsewhere(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run0", tmp_path / "run")
+    text = (tmp_path / "run" / "records.jsonl").read_text()
+    (tmp_path / "run" / "records.jsonl").write_text(text.replace('"liver_lesion"', '"../../liver_lesion"'))
+    with pytest.raises(SynthomaError, match="the name of a structure is a path"):
+        read_models(tmp_path / "run", tmp_path / "run")
 
 
 def test_a_damaged_recipe_of_a_run_is_one_sentence(study: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from synthoma.evaluation.planes import Planes, gather_regions, planes_of, region
 from synthoma.evaluation.regions import Region, grown
 from synthoma.evaluation.surface import score_surfaces
 from synthoma.evaluation.voxel import score_voxels
+from synthoma.names import require_plain
 from synthoma.recipe import Recipe
 from synthoma.tables import Row
 from synthoma.volume import Volume
@@ -114,11 +115,13 @@ class CaseScores:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CaseScores:
-        """The scores that `as_dict` wrote; `ValueError` for anything else."""
+        """The scores that `as_dict` wrote; `ValueError` for others, `SynthomaError` for a structure that is a path."""
         plain = dict(data)
         lacking = [key for row in plain["rows"] for key in _ALWAYS if key not in row]
         if lacking:
             raise ValueError(f"a row without {lacking[0]}")
+        for row in plain["rows"]:
+            require_plain(row["structure"], "the name of a structure", row["case"])  # plots are called so
         return cls(**plain | {name: tuple(plain[name]) for name in ("rows", "lesions", "notes")})
 
 
