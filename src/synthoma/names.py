@@ -71,11 +71,16 @@ def _fault(name: str) -> str | None:
         return "is empty"
     if "/" in name or "\\" in name or name in (".", "..") or PureWindowsPath(name).drive:
         return "is a path"
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+    if any(map(_is_control, name)):
         return "holds control characters"
     if len(name.encode()) > LONGEST_BYTES:
         return "is too long"
     return None
+
+
+def _is_control(letter: str) -> bool:
+    """Control characters, halves of a letter, ends of lines and paragraphs."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
 
 
 @lru_cache(4096)
@@ -86,7 +91,7 @@ def usable_name(name: str) -> str:
     in a digest of the whole, so that two stay two.
     """
     plain = unicodedata.normalize("NFC", name)
-    plain = "".join("_" if _fault(letter) not in (None, "is empty") and letter != "." else letter for letter in plain)
+    plain = "".join("_" if letter in "/\\" or _is_control(letter) else letter for letter in plain)
     if len(plain.encode()) > LONGEST_BYTES:
         tail = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
         plain = plain.encode()[: LONGEST_BYTES - 9].decode(errors="ignore") + "-" + tail

@@ -150,7 +150,7 @@ def convert(
     parts = [open_dataset(folder, masks=masks) for folder in data]
     dataset = join_datasets(parts)
     for new, old in renamed(dataset).items():
-        typer.echo(f"{old} is there twice: the second is called {new}", err=True)
+        typer.echo(f"{old} is called {new}: the name is taken, or no file should have it", err=True)
     if mend is not None:
         dataset = _mended(dataset, mend)
     conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])

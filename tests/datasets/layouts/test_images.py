@@ -37,3 +37,16 @@ def test_numbers_of_cases_are_no_channels(tmp_path: Path) -> None:
     assert [case.id for case in open_dataset(tmp_path)] == ["insilico_0000", "insilico_0001"]
     write_scans(tmp_path / "one", "insilico_0000")
     assert [case.id for case in open_dataset(tmp_path / "one")] == ["insilico_0000"]
+
+
+def test_a_name_that_no_file_should_have_is_changed_said_and_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scans(tmp_path, "new\nline", "back\\slash", "plain (1)")
+    cases = {case.id: case.attributes for case in open_dataset(tmp_path)}
+    assert cases == {
+        "back_slash": {"renamed_from": r"'back\\slash'"},
+        "new_line": {"renamed_from": r"'new\nline'"},
+        "plain (1)": {},
+    }
+    assert r"'new\nline' cannot be the name of a case: it is called 'new_line'" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,9 @@ from typing import Any
 
 from synthoma.cases import Case
 from synthoma.datasets.layouts import chaos, folders, freetumor, images, ircadb, kits, lits, msd, nnunet
-from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder, patients_of
+from synthoma.datasets.layouts.listing import Listing, case_id, description, image_stem, list_folder, patients_of
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
-from synthoma.names import name_of_file
+from synthoma.names import name_of_file, usable_name
 
 SAMPLES = 50  # subfolders looked into to tell a layout
 
@@ -210,9 +211,23 @@ def open_dataset(root: Path | str, layout: str | None = None) -> Dataset:
     patients = patients_of(description(listing)) if name in ("nnunet", "msd") else {}
     for case in patients.keys() & cases.keys():
         cases[case] = replace(cases[case], patient=patients[case])
+    for one in list(cases.values()):
+        was = _name_before(one, listing.path)
+        if was:
+            cases[one.id] = replace(one, attributes={**one.attributes, "renamed_from": was})
     return Dataset(
         listing.path, name, listing.path.name, tuple(cases.values()), tuple(faults), tuple(others), attributes
     )
+
+
+def _name_before(case: Case, root: Path) -> str:
+    """What a case's folder or file is called, where no plain name holds that; in ASCII. Empty for all others."""
+    parts = case.image.parts[len(root.parts) :] if isinstance(case.image, Path) else ()
+    for part in parts:
+        stem = name_of_file(image_stem(part) or part)
+        if usable_name(stem) == case.id != unicodedata.normalize("NFC", stem):
+            return ascii(stem)
+    return ""
 
 
 def read_case(path: Path | str) -> Case:
