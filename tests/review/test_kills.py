@@ -55,3 +55,9 @@ def test_a_study_asked_for_otherwise_is_refused(tmp_path: Path) -> None:
     ):
         pass
     assert not (tmp_path / "study" / PLACE).exists()
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """asyncio switches Nagle's algorithm off only for sockets that name TCP; else an answer waits for 40 ms."""
+    with bind(Address()) as listening:
+        assert listening.proto == socket.IPPROTO_TCP

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -76,14 +76,21 @@ class Doorkeeper:
         """The reader who sent these cookies, or None."""
         return self._match(cookies.get(self.cookie, ""), self.pass_token)
 
-    def _match(self, token: str, token_of: Any) -> Reader | None:
+    def _match(self, token: str, token_of: Callable[[Reader], str]) -> Reader | None:
         given = token.encode(errors="replace")
-        found = [reader for reader in self.store.readers() if hmac.compare_digest(given, token_of(reader).encode())]
+        found = [reader for reader in self._readers if hmac.compare_digest(given, token_of(reader).encode())]
         return found[0] if found else None
 
+    @cached_property
+    def _readers(self) -> list[Reader]:
+        return self.store.readers()  # all were there when the study was made
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return str(self.store.fact("secret")).encode()
+
     def _sign(self, text: str) -> str:
-        key = str(self.store.fact("secret")).encode()
-        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 class Walls:

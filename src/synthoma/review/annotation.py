@@ -22,6 +22,7 @@ from synthoma.review.store import Answer, Item, Reader, Store, Task
 from synthoma.volume import Volume
 
 KIND = "annotate"
+NOTHING: tuple[list[int], bytes] = ([0] * 6, b"")  # an empty mask, packed
 NO_LESION, UNREADABLE = "no tumor", "cannot be read"
 
 
@@ -138,7 +139,7 @@ class AnnotationKind:
             "case": item.case_id if self.recipe.show_case_ids else "",
         }
         geometry = self.case_of(item).read_geometry()
-        return View(geometry, self.labels(mask, item), facts)
+        return View(geometry, self.store.mask(mask or "") or NOTHING, facts)
 
     def mask_of(self, task: Task) -> str | None:
         """The mask of the last answer, or what the task started with."""
@@ -147,8 +148,7 @@ class AnnotationKind:
 
     def labels(self, digest: str | None, item: Item) -> Volume:
         """The labels of a stored mask on the scan's own grid; none for no mask."""
-        kept = self.store.mask(digest) if digest else None
-        box, packed = kept or ([0] * 6, b"")
+        box, packed = self.store.mask(digest or "") or NOTHING
         return frames.unpack(box, packed, self.case_of(item).read_geometry())
 
     def first_content(self, item: Item, task: Task) -> tuple[dict[str, Any], str]:

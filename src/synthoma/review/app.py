@@ -124,15 +124,13 @@ class Review:
         view = self._known(task, lambda: self.kind.view(task))
         _, state = state_of(self.kind, task)
         state["content"] = state["content"] or view.facts.get("content")
-        box = [0] * 6 if view.labels is None else frames.pack(view.labels)[0]
         facts = {name: value for name, value in view.facts.items() if name != "content"}
-        return JSONResponse({**frames.describe(view.geometry), "box": box, "state": state, "facts": facts})
+        return JSONResponse({**frames.describe(view.geometry), "box": view.mask[0], "state": state, "facts": facts})
 
     def labels(self, request: Request, reader: Reader, task: Task) -> Response:
         """The packed voxels of a task's labels."""
         view = self._known(task, lambda: self.kind.view(task))
-        packed = b"" if view.labels is None else frames.pack(view.labels)[1]
-        return Response(packed, media_type="application/octet-stream")
+        return Response(view.mask[1], media_type="application/octet-stream")
 
     def scan(self, request: Request, reader: Reader, task: Task) -> Response:
         """A scan's voxels; it counts as shown."""
@@ -186,23 +184,15 @@ class Review:
 
     def fill(self, reader: Reader, task: Task, body: bytes) -> Response:
         """The mask in the body with its gaps between drawn axial slices filled, in the same form."""
-        from synthoma.volume import Volume
-
         box, packed, geometry = self._mask_in(task, body)
-        mask = frames.unpack(box, packed, geometry).reorient(frames.SCREEN)
-        lower, shape = box[:3], box[3:]
-        part = mask.data[tuple(slice(low, low + n) for low, n in zip(lower, shape, strict=True))]
-        whole = mask.data.copy()
-        whole[tuple(slice(low, low + n) for low, n in zip(lower, shape, strict=True))] = frames.fill_between(part)
-        box, packed = frames.pack(Volume(whole, mask.geometry))
+        packed = frames.filled(box, packed, geometry)
         return Response(json.dumps(box).encode() + b"\n" + packed, media_type="application/octet-stream")
 
     def mask_file(self, request: Request, reader: Reader, task: Task) -> Response:
         """The labels of a task as NIfTI on the scan's grid, for another tool."""
         view = self._known(task, lambda: self.kind.view(task))
-        if view.labels is None:
-            raise RefusedError(404, "This study has no masks.")
-        return Response(frames.to_nifti(view.labels), media_type="application/octet-stream")
+        labels = frames.unpack(view.mask[0], view.mask[1], view.geometry)
+        return Response(frames.to_nifti(labels), media_type="application/octet-stream")
 
     def read_mask_file(self, reader: Reader, task: Task, body: bytes) -> Response:
         """The labels of such a file, which must lie on the scan's grid, as `fill` answers."""

@@ -89,7 +89,7 @@ class BrowseKind:
             "caption": view.caption.partition(": ")[2],
             "number": item.facts["number"],
         }
-        return View(view.after.geometry, labels, facts)
+        return View(view.after.geometry, frames.pack(labels), facts)
 
     def scan(self, task: Task, which: int) -> tuple[int, Iterator[bytes]]:
         """0: with the tumor; 1: as it was before."""

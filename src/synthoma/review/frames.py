@@ -67,19 +67,29 @@ def unpack(box: Sequence[int], packed: bytes, geometry: Geometry) -> Volume:
     Raises `FileError` for bytes that are not the voxels of this box, `GeometryError` for a box that leaves the scan.
     """
     turned = geometry.reoriented(SCREEN)
+    voxels = _voxels(box, packed, turned)
+    data = np.zeros(turned.shape, np.uint8, order="F")
+    data[tuple(slice(low, low + n) for low, n in zip(box[:3], box[3:], strict=True))] = voxels
+    return Volume(data, turned).reorient(geometry.axes)
+
+
+def filled(box: Sequence[int], packed: bytes, geometry: Geometry) -> bytes:
+    """The packed voxels of a mask with its gaps between axial slices filled, on the same box; errors as `unpack`."""
+    whole = fill_between(_voxels(box, packed, geometry.reoriented(SCREEN))).astype(np.uint8)
+    return zlib.compress(np.ascontiguousarray(whole.T).tobytes(), 1)
+
+
+def _voxels(box: Sequence[int], packed: bytes, turned: Geometry) -> Array:
+    """The voxels of a box that lies within a scan turned to the screen's axes."""
     if len(box) != 6:
         raise GeometryError("a box is a corner and a shape", found=f"{len(box)} numbers", expected="6")
     lower, shape = box[:3], box[3:]
-    data = np.zeros(turned.shape, np.uint8, order="F")
-    if any(shape):
-        ends = [low + n for low, n in zip(lower, shape, strict=True)]
-        fits = zip(lower, ends, turned.shape, strict=True)
-        if not all(0 <= low < end <= size for low, end, size in fits):
-            raise GeometryError("the mask's box leaves the scan", found=list(box), expected=f"inside {turned.shape}")
-        voxels = _inflate(packed, int(np.prod(shape)))
-        part = tuple(slice(low, end) for low, end in zip(lower, ends, strict=True))
-        data[part] = np.frombuffer(voxels, np.uint8).reshape(shape[::-1]).T
-    return Volume(data, turned).reorient(geometry.axes)
+    if not any(shape):
+        return np.zeros((0, 0, 0), np.uint8)
+    fits = zip(lower, shape, turned.shape, strict=True)
+    if not all(0 <= low < low + n <= size for low, n, size in fits):
+        raise GeometryError("the mask's box leaves the scan", found=list(box), expected=f"inside {turned.shape}")
+    return np.frombuffer(_inflate(packed, int(np.prod(shape))), np.uint8).reshape(shape[::-1]).T
 
 
 def to_nifti(labels: Volume) -> bytes:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from synthoma.review.store import Item, Reader, Store, Task
-from synthoma.volume import Geometry, Volume
+from synthoma.volume import Geometry
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A scan to show. labels: uint8 on the scan's grid, or None; facts: plain data for the page."""
+    """A scan to show. mask: box and packed voxels, as `frames.pack` gives them; facts: plain data for the page."""
 
     geometry: Geometry
-    labels: Volume | None = None
+    mask: tuple[list[int], bytes] = ([0] * 6, b"")
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -185,7 +185,7 @@ class TuringKind:
         """The grid; nothing else."""
         scans = self.scans(task, self.store.item(task.item))
         grids = [Geometry.of(facts["shape"], facts["spacing_mm"], "LPS") for facts in scans]
-        return View(grids[0], None, {"content": {}, "spacings_mm": [grid.spacing_mm for grid in grids]})
+        return View(grids[0], facts={"content": {}, "spacings_mm": [grid.spacing_mm for grid in grids]})
 
     def scan(self, task: Task, which: int) -> tuple[int, Iterator[bytes]]:
         """The voxels of an item, which are its file."""
