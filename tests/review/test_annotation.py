@@ -264,3 +264,13 @@ def test_a_mask_file_that_is_none_is_a_sentence(tmp_path: Path, spoil: str) -> N
     assert answer.status_code == 422
     assert answer.json()["error"]
     assert "/tmp" not in answer.text
+
+
+def test_a_stage_that_screens_takes_no_new_lesion(tmp_path: Path) -> None:
+    client = Client(annotation(tmp_path, stages=SENIOR_JUNIOR, readers=("senior", "junior")))
+    code = client.work()[0]["code"]
+    content = client.task(code)["state"]["content"]
+    content["candidates"].append({"label": 9, "status": "accepted", "origin": "reader"})
+    answer = client.answer(code, content, 0)
+    assert answer.status_code == 422
+    assert "accepted or rejected only" in answer.json()["error"]

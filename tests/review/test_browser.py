@@ -266,6 +266,28 @@ def test_two_readers_in_two_stages_and_a_server_killed_between(page: Page, tmp_p
     np.testing.assert_array_equal(masks[0], balls((8, 8, 5), (22, 18, 7)).data > 0)
 
 
+def test_a_case_that_is_gone_is_a_sentence_and_keys_touch_no_other_case(page: Page, tmp_path: Path) -> None:
+    data, proposals = write_data(tmp_path)
+    server = Server("annotate", data, "--proposals", proposals, "--out", tmp_path / "study")
+    try:
+        shutil.rmtree(data / "bob_jones")
+        page.open(server.links[0])
+        page.keys("a", "a")
+        page.driver.execute_script(
+            "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))"
+        )  # fmt: skip
+        page.wait("document.body.dataset.failed")
+        assert "can no longer be read" in page.text("message")
+        page.keys("r", "m", "k", "Enter")  # of the case before, nothing may change
+        page.keys("PageUp")
+        page.wait("review.session.task && review.content")
+        assert page.ask("review.content.candidates.map(c => c.status)") == ["accepted", "accepted"]
+        assert page.ask("review.session.work.tasks.map(task => task.done)") == [True, False]
+        assert all("410" in fault for fault in page.faults())
+    finally:
+        server.stop()
+
+
 def test_the_3d_view_opens_and_says_so_without_webgl(page: Page, tmp_path: Path) -> None:
     data, proposals = write_data(tmp_path)
     server = Server("annotate", data, "--proposals", proposals, "--out", tmp_path / "study")

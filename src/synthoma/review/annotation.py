@@ -214,6 +214,8 @@ class AnnotationKind:
         numbers = [entry.label for entry in answer.candidates]
         if len(set(numbers)) != len(numbers):
             raise AnswerError("Two lesions have the same number.")
+        if self.recipe.stages[task.stage].tools == "screen" and any(n not in self._before(task) for n in numbers):
+            raise AnswerError("In this stage lesions are accepted or rejected only.")
         later = self.store.tasks_of(task.item, task.stage + 1)
         if any(self.store.last_answer(other.id) for other in later):
             raise AnswerError("The next stage has begun with this case; it can no longer be changed here.")
@@ -222,6 +224,11 @@ class AnnotationKind:
         if answer.verdict == NO_LESION and answer.labels("accepted"):
             raise AnswerError("The case has no tumor, but a lesion is accepted. Reject it, or take the verdict back.")
         return answer.model_dump()
+
+    def _before(self, task: Task) -> set[int]:
+        """The labels that a task started with."""
+        start = self.first_content(self.store.item(task.item), task)[0]
+        return {entry["label"] for entry in start["candidates"]}
 
     def finished(self, task: Task) -> None:
         """Opens the next stage when every reader of this one has finished."""

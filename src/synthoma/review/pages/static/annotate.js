@@ -22,7 +22,7 @@ const viewer = new Viewer(element("viewer"), {
   windowed: (width, level, how) => session.task && session.note("window", { width, level, how }),
   stroke,
 });
-const session = new Session({ open });
+const session = new Session({ open, close });
 
 viewer.colors = (label) => {
   const entry = candidate(label);
@@ -52,6 +52,13 @@ function open(task) {
   const first = content.candidates.find((entry) => entry.status === "open") || content.candidates[0];
   if (first) select(first.label);
   else list();
+}
+
+function close() {
+  content = null;
+  viewer.clear();
+  element("candidates").replaceChildren();
+  element("left").textContent = "";
 }
 
 function select(label) {
@@ -173,6 +180,7 @@ function setTool(name) {
 }
 
 function stroke(phase, view, ijk) {
+  if (!session.task) return;
   const entry = candidate(selected);
   if (!entry && tool !== "island") { session.say("Choose a lesion first, or add one with m."); return; }
   const radius = viewer.brush * Math.min(viewer.spacing[view.columns], viewer.spacing[view.rows]);
@@ -298,17 +306,20 @@ const actions = {
 };
 keys(session, viewer, actions);
 for (const button of document.querySelectorAll("[data-key]")) {
-  button.addEventListener("click", () => { actions[button.dataset.key](); button.blur(); });
+  button.addEventListener("click", () => {
+    if (session.task) actions[button.dataset.key]();
+    button.blur();
+  });
 }
 element("size").addEventListener("input", () => resize(0));
 for (const id of ["helper", "close", "leave"]) element(id).addEventListener("click", () => {
   if (id === "helper") element("help").showModal();
   else element(id === "close" ? "help" : "solid").close();
 });
-element("download").addEventListener("click", download);
+element("download").addEventListener("click", () => { if (session.task) download(); });
 element("upload").addEventListener("click", () => element("file").click());
 element("file").addEventListener("change", (event) => {
-  if (event.target.files.length) readBack(event.target.files[0]);
+  if (event.target.files.length && session.task) readBack(event.target.files[0]);
   event.target.value = "";
 });
 window.review = { session, viewer, get content() { return content; }, get selected() { return selected; } };

@@ -8,7 +8,7 @@ import { Viewer, WINDOWS } from "./viewer.js";
 let before = false;
 const viewer = new Viewer(element("viewer"));
 viewer.colors = () => ["#ff6b5e", 1.4, []];
-const session = new Session({ open, scans: () => 2 });
+const session = new Session({ open, close: () => viewer.clear(), scans: () => 2 });
 
 function open(task) {
   before = false;
@@ -36,6 +36,7 @@ function list() {
 }
 
 function turn() {
+  if (!session.task) return;
   before = !before;
   viewer.scan = session.task.scans[before ? 1 : 0];
   viewer.draw();
@@ -43,6 +44,7 @@ function turn() {
 }
 
 async function judge(status) {
+  if (!session.task) return;
   try {
     await session.save({ status, remark: element("remark").value }, { final: true, action: status });
   } catch (error) { return; }

@@ -7,8 +7,10 @@ export const element = (id) => document.getElementById(id);
 
 export class Session {
   // open(task): shows a loaded task. scans(facts): how many scans a task has.
-  constructor({ open, scans = () => 1 }) {
+  constructor({ open, close = () => {}, scans = () => 1 }) {
     this.open = open;
+    this.close = close; // what was open is so no longer: keys mean nothing until another case is
+    this.task = null;
     this.scans = scans;
     this.loaded = new Map();
     this.queue = new Queue((waiting, sentence) => {
@@ -72,6 +74,7 @@ export class Session {
   async go(number) {
     if (number < 0 || number >= this.work.tasks.length) return;
     this.number = number;
+    this.task = null;
     this.say("");
     element("loading").hidden = false;
     const asked = performance.now();
@@ -86,7 +89,11 @@ export class Session {
       const kept = [number, number + 1].filter((n) => n < this.work.tasks.length).map((n) => this.work.tasks[n].code);
       for (const code of [...this.loaded.keys()]) if (!kept.includes(code)) this.loaded.delete(code);
       if (number + 1 < this.work.tasks.length) this.load(number + 1).catch(() => {});
-    } catch (error) { this.say(error.message); }
+    } catch (error) {
+      this.close();
+      document.body.dataset.failed = this.work.tasks[number].code;
+      this.say(error.message);
+    }
     element("loading").hidden = true;
     element("place").textContent = `${number + 1} of ${this.work.tasks.length}`;
   }
@@ -184,6 +191,8 @@ export function cut(labels, shape, counts = (label) => label) {
   return { box: [...low, ...size], voxels };
 }
 
+const ALWAYS = ["PageUp", "PageDown", "h", "?"]; // while no case is open
+
 // Keys that every page has; handlers: key -> function. Returns what a page's help card lists.
 export function keys(session, viewer, handlers) {
   window.addEventListener("keydown", (event) => {
@@ -193,7 +202,7 @@ export function keys(session, viewer, handlers) {
     if (event.ctrlKey && event.key !== "z") return;
     const key = event.ctrlKey ? "ctrl+z" : event.key;
     const handler = handlers[key] || shared(session, viewer)[key];
-    if (!handler) return;
+    if (!handler || (!session.task && !ALWAYS.includes(key))) return;
     event.preventDefault();
     handler();
   });

@@ -7,7 +7,7 @@ import { Viewer, WINDOWS } from "./viewer.js";
 let content = {};
 let clock = null;
 const viewers = [new Viewer(element("viewer"), { windowed })];
-const session = new Session({ open, scans: (facts) => facts.facts.spacings_mm.length });
+const session = new Session({ open, close: () => viewers.forEach((viewer) => viewer.clear()), scans: (facts) => facts.facts.spacings_mm.length });
 
 // Two lesions at once share their window.
 function windowed(width, level, how) {
@@ -78,6 +78,7 @@ function startClock() {
 }
 
 function rate(number) {
+  if (!session.task) return;
   if (viewers.length === 2) {
     if (number > 2) return;
     content.choice = number === 1 ? "first" : "second";
@@ -86,6 +87,7 @@ function rate(number) {
 }
 
 async function next() {
+  if (!session.task) return;
   if (content.rating === null && content.choice === null) {
     session.say(viewers.length === 2 ? "Say which of the two is synthetic." : "Give a rating from 1 to 6.");
     return;
