@@ -130,7 +130,7 @@ def test_converted_synthetic_data_reads_back(work: Path, layout: str) -> None:
                 "--set",
                 "organ=3",
             ),
-            "unknown key organ; known here: organs",
+            "unknown key organ, perhaps organs; known here: organs",
         ),
         (
             (

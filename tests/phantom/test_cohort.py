@@ -435,7 +435,7 @@ def test_a_region_leaves_the_rest_of_the_body_out() -> None:
 
 def test_what_a_recipe_cannot_mean_is_refused_with_what_it_can() -> None:
     for override, words in {
-        'hospitals=[{name="a", noise=3}]': "unknown key hospitals.0.noise; known here: name, share",
+        'hospitals=[{name="a", noise=3}]': "unknown key hospitals.0.noise, perhaps noise_hu or dose; known",
         'hospitals=[{name="a"}, {name="a"}]': "two hospitals of one name",
         'hospitals=[{name="a", kinds={wart=1}}]': "unknown wart; known: hcc",
         'hospitals=[{name="a", distractors={ghost=1}}]': "unknown ghost; known: liver_cyst",

@@ -28,8 +28,11 @@ def liver() -> OrganModel:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("diameter=3", "unknown key diameter; known here: organs, probability, lesions, sizes"),
-        ("judge.volume=1", "unknown key judge.volume; known here: volume_error, wall_volume_error"),
+        ("diameter=3", "unknown key diameter, perhaps diameter_mm; known here: organs, probability"),
+        (
+            "judge.volume=1",
+            "unknown key judge.volume, perhaps volume_error; known here: volume_error",
+        ),
         ("probability=1.5", "probability = 1.5"),
         ("retries=-1", "retries = -1"),
         ("lesions=[0,3]", "lesions.0 = 0"),
