@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-import edt
 import numpy as np
 
 from synthoma import anatomy
@@ -16,7 +17,6 @@ from synthoma.measurement.diameters import Diameters, measure_diameters
 from synthoma.volume import Array, Box, Geometry, Volume
 
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk", "aorta", "postcava")
-AROUND_MM = (25.0, 100.0)  # how far from a lesion the organ's surface and vessels are looked for, first and then
 _SPARSE_MM = 3.0  # the organ's HU and extent are taken from every few voxels
 _SEGMENT = "liver_segment_"
 
@@ -27,7 +27,7 @@ class Measured:
 
     structure: the mask that it is a part of; index: 1, 2, ... by falling volume. part: third or segment of its organ.
     organ_hu: the organ's median outside of lesions. surface_mm: least distance of the lesion to the organ's outside, 0
-    if it reaches it. vessel_mm, vessel: to the nearest annotated vessel within 100 mm.
+    if it reaches it. vessel_mm, vessel: to the nearest annotated vessel.
     slice_index: of the scan, along the axis nearest to head and feet, from 0.
     """
 
@@ -87,11 +87,13 @@ def _measure_organ(case: Case, ct: Volume, structure: str, vessels: Mapping[str,
     parts = _parts(case, organ)
     whole = np.logical_or.reduce([part.data for part in parts.values()]) if parts else None
     organ_hu = _organ_hu(ct, whole, mask)
+    tissue = None if whole is None else whole | (mask.data != 0)
+    around = _around(tissue, vessels, ct.geometry)
     measured = []
     for lesion in lesions:
         own = lesion.box.seen_from(box).slices
         inside = labels[own] == lesion.index
-        measured.append(_measure(ct, lesion, structure, inside, parts, organ_hu, vessels, mask, case))
+        measured.append(_measure(ct, lesion, structure, inside, parts, organ_hu, vessels, around, case))
     center = None if whole is None else _center_mm(whole, ct.geometry)
     return Labeled(organ, tuple(measured), labels, box, ct.geometry, center)
 
@@ -105,24 +107,20 @@ def _parts(case: Case, organ: str) -> dict[str, Volume]:
 
 def _measure(
     ct: Volume, lesion: Lesion, structure: str, inside: Array, parts: Mapping[str, Volume], organ_hu: float,
-    vessels: Mapping[str, Volume], mask: Volume, case: Case,
+    vessels: Mapping[str, Volume], around: _Around, case: Case,
 ) -> Measured:  # fmt: skip
     grid = ct.geometry.crop(lesion.box)
     lines = measure_diameters(inside, grid)
     up = next(axis for axis, letter in enumerate(grid.axes) if letter in "SI")
     hu = ct.data[lesion.box.slices][inside].astype(np.float64)
-    surface, vessel, vessel_name = math.nan, math.nan, ""
-    for around_mm in AROUND_MM:
-        around = lesion.box.grow([int(np.ceil(around_mm / s)) for s in grid.spacing_mm]).clip(ct.geometry.shape)
-        own = lesion.box.seen_from(around).slices
-        if parts and math.isnan(surface):
-            tissue = [part.data[around.slices] != 0 for part in (*parts.values(), mask)]
-            surface, _ = _nearest_mm(~np.logical_or.reduce(tissue), own, inside, grid)
-        if vessels and math.isnan(vessel):
-            near = {name: volume.data[around.slices] != 0 for name, volume in vessels.items()}
-            vessel, place = _nearest_mm(np.logical_or.reduce(list(near.values())), own, inside, grid)
-            vessel_name = _vessel_at(near, place, vessel, grid)
-        if not math.isnan(surface) and not math.isnan(vessel):
+    padded = np.pad(inside, 1)
+    border = _points_mm(padded & ~_all_around(padded), ct.geometry.crop(lesion.box.grow(1)))
+    less_mm = min(grid.spacing_mm)
+    surface, _ = around.surface.nearest(border, less_mm)
+    vessel, vessel_name = around.vessels.nearest(border, less_mm)
+    for name, volume in vessels.items():
+        if (volume.data[lesion.box.slices] & inside).any():
+            vessel, vessel_name = 0.0, name
             break
     return Measured(
         organ=lesion.organ,
@@ -145,37 +143,72 @@ def _measure(
     )
 
 
-def _nearest_mm(
-    target: Array, own: tuple[slice, slice, slice], inside: Array, grid: Geometry
-) -> tuple[float, tuple[int, ...]]:
-    """Least distance from a lesion's voxels to a region of the same box, and which voxel; nan if it is not there.
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Places in RAS+ mm (n, 3) and the name of each, to be searched for the nearest one."""
 
-    Between voxel centers, less one voxel: 0 for neighbors.
-    """
-    if not target.any():
-        return math.nan, ()
-    distance = edt.edt(np.asfortranarray(~target), anisotropy=grid.spacing_mm, black_border=False)
-    part = np.where(inside, distance[own], np.inf)
-    place = np.unravel_index(int(np.argmin(part)), part.shape)
-    voxel = tuple(int(at) + s.start for at, s in zip(place, own, strict=True))
-    return max(0.0, float(part[place]) - min(grid.spacing_mm)), voxel
+    points_mm: Array
+    names: tuple[str, ...]
+    which: Array
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.points_mm)
+
+    def nearest(self, from_mm: Array, less_mm: float) -> tuple[float, str]:
+        """Least distance from some places, less a voxel, so that neighbors are at 0, and the name; nan if none."""
+        if not len(self.points_mm) or not len(from_mm):
+            return math.nan, ""
+        # a few places first: what they find bounds the search of the others
+        few, _ = self._tree.query(from_mm[:: max(1, len(from_mm) // 50)])
+        distance, index = self._tree.query(from_mm, distance_upper_bound=float(few.min()) + 1e-6)
+        best = int(np.argmin(distance))
+        return max(0.0, float(distance[best]) - less_mm), self.names[int(self.which[index[best]])]
 
 
-def _vessel_at(near: Mapping[str, Array], voxel: tuple[int, ...], distance_mm: float, grid: Geometry) -> str:
-    """Which of some vessels lies nearest to a voxel, known to be about `distance_mm` away; "" if none does."""
-    best, name_of_best = math.inf, ""
-    if not voxel:
-        return ""
-    reach = [int((distance_mm + min(grid.spacing_mm)) / s) + 1 for s in grid.spacing_mm]
-    cut = tuple(slice(max(0, at - r), at + r + 1) for at, r in zip(voxel, reach, strict=True))
-    middle = np.array([at - s.start for at, s in zip(voxel, cut, strict=True)])
-    for name, vessel in near.items():
-        at = np.argwhere(vessel[cut])
-        if len(at):
-            away = float((((at - middle) * grid.spacing_mm) ** 2).sum(axis=1).min())
-            if away < best:
-                best, name_of_best = away, name
-    return name_of_best
+@dataclass(frozen=True, eq=False)
+class _Around:
+    """What lies around the lesions of an organ: the voxels just outside of it, and those on the border of vessels."""
+
+    surface: _Places
+    vessels: _Places
+
+
+def _around(tissue: Array | None, vessels: Mapping[str, Volume], geometry: Geometry) -> _Around:
+    """tissue: the organ with its lesions; None if the organ is not annotated. Behind the scan's faces it goes on."""
+    outside = np.zeros((0, 3))
+    box = None if tissue is None else Box.around(tissue)
+    if tissue is not None and box is not None:
+        box = box.grow(1).clip(geometry.shape)
+        part = tissue[box.slices] != 0
+        outside = _points_mm(~part & ~_all_around(~part), geometry.crop(box))
+    found = []
+    for volume in vessels.values():
+        box = Box.around(volume.data)
+        part = volume.data[box.slices] != 0 if box is not None else np.zeros((0, 0, 0), bool)
+        grid = geometry if box is None else geometry.crop(box)
+        found.append(_points_mm(part & ~_all_around(part), grid))
+    which = np.repeat(np.arange(len(found)), [len(points) for points in found])
+    return _Around(
+        _Places(outside, ("",), np.zeros(len(outside), int)),
+        _Places(np.concatenate([np.zeros((0, 3)), *found]), tuple(vessels), which),
+    )
+
+
+def _all_around(mask: Array) -> Array:
+    """Whether all face neighbors of a voxel are in the mask; beyond the array there is nothing but the mask."""
+    result = np.ones_like(mask)
+    for axis in range(3):
+        source, target = np.moveaxis(mask, axis, 0), np.moveaxis(result, axis, 0)
+        target[1:] &= source[:-1]
+        target[:-1] &= source[1:]
+    return result
+
+
+def _points_mm(mask: Array, grid: Geometry) -> Array:
+    return grid.to_mm(np.argwhere(mask))
 
 
 def _organ_hu(ct: Volume, organ: Array | None, lesions: Volume) -> float:

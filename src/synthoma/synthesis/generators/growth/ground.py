@@ -26,7 +26,6 @@ _SEED = 0.25  # growth starts as a ball of this radius
 _FREE = 1.75  # how far growth is followed, in radii of the tumor
 _LUMPS = 1.8  # a front evens out its own lobes; the surface's amplitude is raised by this to make up for it
 _LOOK_MM = 1.2  # HU are means over a cube of about twice this side
-_MARGIN_MM = 2.5  # beyond its mask that an organ may reach: annotators draw a little inside
 _SLOWEST = 0.1
 _LUMEN_SPEED = 0.3
 _VESSEL_SPEED = 0.5  # of a front that a vessel holds no longer
@@ -34,12 +33,17 @@ _VESSEL_SPEED = 0.5  # of a front that a vessel holds no longer
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Cells around a plan's center. to_mm: (4, 4), index to RAS+. radius: (I, J, K) in half-axes from the center."""
+    """Cells around a plan's center.
+
+    side: of a cell, in half-axes. to_mm: (4, 4), index to RAS+. units: (3, I, J, K), in half-axes from the center.
+    extent: growth ends at this many half-axes.
+    """
 
     shape: tuple[int, int, int]
     side: float
     to_mm: Array
     units: Array
+    extent: float
 
     @classmethod
     def of(cls, plan: TumorPlan) -> Lattice:
@@ -54,7 +58,7 @@ class Lattice:
         matrix[:3, :3] = plan.rotation * (axes * side)
         matrix[:3, 3] = np.asarray(plan.center_mm) - matrix[:3, :3] @ [i, j, k]
         at = np.stack(np.meshgrid(*[side * np.arange(-n, n + 1) for n in (i, j, k)], indexing="ij"))
-        return cls((2 * i + 1, 2 * j + 1, 2 * k + 1), side, matrix, at)
+        return cls((2 * i + 1, 2 * j + 1, 2 * k + 1), side, matrix, at, extent)
 
     @property
     def cell_mm(self) -> tuple[float, float, float]:
@@ -152,7 +156,9 @@ def _look(ct: Volume, organ: Volume, lattice: Lattice) -> tuple[Floats, Floats, 
     around = max(_LOOK_MM, 0.3 * max(lattice.cell_mm))
     offsets = np.array([(0, 0, 0), *itertools.product((-around, around), repeat=3)])
     grid, size = ct.geometry, np.array(ct.data.shape)
-    at = grid.to_ijk(lattice.points_mm())
+    # corners of the lattice are farther than any growth
+    ball = np.flatnonzero((lattice.units**2).sum(axis=0) <= lattice.extent**2)
+    at = grid.to_ijk(lattice.points_mm()[ball])
     corner = np.round(grid.to_ijk(organ.geometry.to_mm((0, 0, 0)))).astype(np.intp)
     hu, own, count = (np.zeros(len(at), np.float32) for _ in range(3))
     for move in offsets @ np.linalg.inv(grid.affine[:3, :3]).T:
@@ -167,7 +173,9 @@ def _look(ct: Volume, organ: Volume, lattice: Lattice) -> tuple[Floats, Floats, 
         count += inside
     hu /= np.float32(len(offsets))
     own = np.where(count > 0, own / np.maximum(count, 1), hu)
-    first, second, share = (part.reshape(lattice.shape) for part in (hu, own, count / np.float32(len(offsets))))
+    found = np.zeros((3, int(np.prod(lattice.shape))), np.float32)
+    found[:, ball] = hu, own, count / np.float32(len(offsets))
+    first, second, share = found.reshape(3, *lattice.shape)
     return first, second, share
 
 
