@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 from torch import nn
+from torch.nn import functional
 
 from synthoma import disk
 from synthoma.errors import FileError, RecipeError
 from synthoma.learning.flow import LEVELS, follow, velocity
-from synthoma.learning.looks import CONDITION, Look
+from synthoma.learning.looks import CONDITION, TISSUE_MM, Look
 from synthoma.learning.loop import read_tensors, write_tensors
 from synthoma.learning.models import distinct_tensors
 from synthoma.recipe import Recipe
@@ -30,6 +31,7 @@ GENERATOR = "generator.safetensors"  # in a run folder
 FORMAT = "synthoma generator 1"
 TISSUE_HU = 20.0  # HU of a network's unit
 _AROUND_HU = 100.0  # of the scan around the lesion, less the organ's
+_GRAIN_MM = 3.0  # SD of the mean over the noise that an adversarial network begins with
 _NORM_GROUPS = 8
 _LOOKS = "looks"
 
@@ -122,8 +124,8 @@ def tissue_field(
 ) -> torch.Tensor:  # fmt: skip
     """HU around the lesion's mean, as the network has them; all (B, 1, S, S, S), condition (B, `CONDITION`).
 
-    noise: standard normal. around: `surroundings`. An adversarial network is asked once, a diffusion network
-    `spec.steps` times.
+    noise: standard normal. around: `surroundings`. An adversarial network is asked once, with noise as coarse as
+    tissue, a diffusion network `spec.steps` times.
     """
     support = (alpha > 0).to(alpha.dtype)
 
@@ -133,8 +135,24 @@ def tissue_field(
 
     if spec.kind == "diffusion":
         return TISSUE_HU * follow(lambda at, times: velocity(ask(at, times), at, times), noise, spec.steps)
-    made = ask(noise, torch.zeros(len(noise), device=noise.device))
-    return spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu))
+    grain = smoothed(noise, _GRAIN_MM / spec.spacing_mm)
+    made = ask(grain / grain.std((1, 2, 3, 4), keepdim=True), torch.zeros(len(noise), device=noise.device))
+    # tissue is what a mean over `TISSUE_MM` leaves; a discriminator does not see every pattern finer than that
+    return smoothed(spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu)), TISSUE_MM / spec.spacing_mm)
+
+
+def smoothed(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Images (B, 1, S, S, S) after a Gaussian mean of this SD in voxels, their borders repeated outward."""
+    reach = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(images, (reach,) * 6, mode="replicate")
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        padded = functional.conv3d(padded, kernel.view(shape))
+    return padded
 
 
 def surroundings(hu: torch.Tensor, alpha: torch.Tensor, base_hu: torch.Tensor) -> torch.Tensor:

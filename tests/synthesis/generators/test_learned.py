@@ -15,7 +15,7 @@ from synthoma.commands.tumors import synthesize
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
 from synthoma.learning.models import load_model
-from synthoma.learning.tissue import load_generator, looks_of, save_generator
+from synthoma.learning.tissue import load_generator, looks_of, save_generator, tissue_field
 from synthoma.synthesis.bodies.forms import form_of
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.pipeline import insert_tumors, replay_plans
@@ -128,3 +128,16 @@ def test_an_organ_it_has_not_seen_is_told_once_and_a_device_that_is_not_there_at
         write_case(case, tmp_path / "data" / "one")
         with pytest.raises(RunError, match="no CUDA device"):
             synthesize(recipe_of(name, organs=("uterus",)), tmp_path / "data", tmp_path / "out", device="cuda")
+
+
+def test_adversarial_tissue_has_no_pattern_finer_than_tissue() -> None:
+    model = tiny_model("adversarial")
+    noise = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    alpha, condition = torch.ones_like(noise), torch.from_numpy(np.stack([look.condition() for look in LOOKS]))
+    with torch.inference_mode():
+        field = tissue_field(model.net, model.spec, noise, alpha, torch.zeros_like(noise), condition)
+    fade = torch.hann_window(16, periodic=False)  # the ends of the crop are no pattern
+    faded = (field - field.mean()) * fade.view(-1, 1, 1) * fade.view(-1, 1) * fade
+    power = torch.fft.fftn(faded, dim=(2, 3, 4)).abs().square()
+    frequency = torch.stack(torch.meshgrid(*[torch.fft.fftfreq(16).abs()] * 3, indexing="ij")).amax(0)
+    assert float(power[:, :, frequency >= 0.4].sum() / power.sum()) < 0.01
