@@ -119,3 +119,13 @@ def test_a_folder_that_is_no_study_is_a_sentence(tmp_path: Path) -> None:
 
     result = CliRunner().invoke(app, ["review", "report", str(tmp_path), "--out", str(tmp_path / "x")])
     assert isinstance(result.exception, RunError)
+
+
+def test_every_review_command_and_option_is_documented() -> None:
+    from synthoma.cli.review import review
+
+    page = (Path(__file__).parents[2] / "docs" / "review.md").read_text()
+    names = [command.callback.__name__ for command in review.registered_commands if command.callback]
+    assert [name for name in names if f"synthoma review {name}" not in page] == []
+    options = "proposals validation readers host certificate key public no-browser data seed port to".split()
+    assert [option for option in options if f"--{option}" not in page] == []

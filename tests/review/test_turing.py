@@ -25,10 +25,10 @@ from synthoma.volume import Geometry, Volume
 RECIPE = TuringRecipe(items=8, repeats=2, field_mm=(40, 40, 30), most_contrast_hu=60, most_size_ratio=3)
 
 
-def write_arm(root: Path, floating: bool, odd: bool, offset: int) -> Path:
+def write_arm(root: Path, floating: bool, odd: bool, offset: int, slice_mm: float = 3.0) -> Path:
     """Four livers with a lesion each. One arm is float32 with fractions, the other has even HU only."""
     rng = np.random.default_rng(offset)
-    geometry = Geometry.of((40, 36, 20), (1.5, 1.5, 3.0), "LPS" if floating else "RAS")
+    geometry = Geometry.of((40, 36, 20), (1.5, 1.5, slice_mm), "LPS" if floating else "RAS")
     for n in range(4):
         hu = rng.normal(100, 8, geometry.shape)
         center = np.array([14 + 3 * n, 16, 9])
@@ -101,6 +101,21 @@ def test_codes_and_files_tell_nothing_by_length_or_order(kind: turing.TuringKind
     files_by_arm = {item.arm: str(item.facts["file"]) for item in kind.store.items()}
     assert len({len(name) for name in files_by_arm.values()}) == 1
     assert len({path.stat().st_size for path in (kind.folder / "items").iterdir()}) == 1
+
+
+@pytest.mark.parametrize("spacing_mm", [None, (2.0, 2.0, 3.0)])
+def test_scans_of_different_spacing_give_files_of_one_length_and_a_warning(
+    tmp_path: Path, spacing_mm: tuple[float, float, float] | None
+) -> None:
+    real = open_dataset(write_arm(tmp_path / "real", False, False, 0))
+    thin = open_dataset(write_arm(tmp_path / "thin", True, False, 5, slice_mm=2.0))
+    (tmp_path / "study").mkdir()
+    store = Store(tmp_path / "study")
+    recipe = RECIPE.with_changes(spacing_mm=spacing_mm)
+    notes = turing.create_study(store, tmp_path / "study", real, thin, recipe, 1, 0)
+    assert any("slice spacing alone tells the arms apart" in note for note in notes)
+    assert len({path.stat().st_size for path in (tmp_path / "study" / "items").iterdir()}) == 1
+    assert len({tuple(item.facts["spacing_mm"]) for item in store.items()}) == (2 if spacing_mm is None else 1)
 
 
 def test_hu_of_both_arms_have_one_type_one_range_and_one_precision(kind: turing.TuringKind) -> None:

@@ -36,7 +36,13 @@ class Address:
     public: str | None = None
 
     def check(self) -> None:
-        """`RunError` for an open door: another machine can reach only TLS, or a proxy that speaks it."""
+        """Whether a study can be served there, before the study is made.
+
+        `RunError` for an open door: another machine can reach only TLS, or a proxy that speaks it. `MissingExtraError`
+        without the extra.
+        """
+        for module in ("starlette", "uvicorn", "jinja2"):
+            need(module, extra="review")
         if self.host not in LOOPBACK and self.certificate is None and self.public is None:
             raise RunError(
                 f"--host {self.host} would send scans and tokens readable over the network",
@@ -105,8 +111,8 @@ def serve(kind: Kind, folder: Path, address: Address, once: bool, tell: Tell) ->
 
     once: links work a single time. tell: gets each reader's name and link.
     """
-    need("starlette", extra="review")
-    uvicorn = need("uvicorn", extra="review")
+    import uvicorn
+
     from synthoma.review.access import Doorkeeper
     from synthoma.review.app import Review
 
