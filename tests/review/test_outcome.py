@@ -127,5 +127,18 @@ def test_every_review_command_and_option_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "review.md").read_text()
     names = [command.callback.__name__ for command in review.registered_commands if command.callback]
     assert [name for name in names if f"synthoma review {name}" not in page] == []
-    options = "proposals validation readers host certificate key public no-browser data seed port to".split()
+    options = [
+        "proposals",
+        "validation",
+        "readers",
+        "host",
+        "certificate",
+        "key",
+        "public",
+        "no-browser",
+        "data",
+        "seed",
+        "port",
+        "to",
+    ]
     assert [option for option in options if f"--{option}" not in page] == []
