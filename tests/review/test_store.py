@@ -109,3 +109,10 @@ def test_a_damaged_database_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(RunError, match="cannot be opened"):
         Store(tmp_path)
+
+
+def test_nobody_else_can_read_the_tokens_secret(store: Store, tmp_path: Path) -> None:
+    store.add_reader("reader 3")
+    written = [path for path in tmp_path.iterdir() if path.name.startswith("study.db")]
+    assert len(written) >= 2  # the journal too
+    assert [path.name for path in written if path.stat().st_mode & 0o77] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from synthoma.errors import FileError, RunError
 from synthoma.extras import need
 from synthoma.recipe import Recipe
 from synthoma.review.kinds import Kind
-from synthoma.review.store import DATABASE, Store
+from synthoma.review.store import Store
 
 PLACE = "server.json"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -70,7 +69,6 @@ def open_study(folder: Path, kind: str, recipe: Recipe, seed: int, inputs: Mappi
     try:
         with runs.open_run(folder, f"review-{kind}", recipe, seed, inputs):
             store = Store(folder)
-            os.chmod(folder / DATABASE, 0o600)  # it holds the tokens' secret
             try:
                 yield store
             finally:

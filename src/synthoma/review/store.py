@@ -102,6 +102,7 @@ class Store:
         self.path = folder / DATABASE
         self._lock = threading.RLock()
         try:
+            self.path.touch(mode=0o600)  # it holds the tokens' secret; its journal takes the same mode
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -116,7 +117,7 @@ class Store:
                 )
             if version == 0:
                 self._make()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise RunError(f"{self.path} cannot be opened as a study", found=str(error)) from error
 
     def _make(self) -> None:
