@@ -20,7 +20,8 @@ from synthoma.synthesis.tumor import HU
 from synthoma.volume import Array, Floats, Geometry, Volume, triple
 
 _DETAIL_MM = 1.6  # SD of the blur whose rest counts as noise
-_EDGE_MM = 3.0  # over which it is told noise from edges
+_EDGE_MM = 2.0  # over which it is told noise from edges
+_QUIET = 0.3  # quantile over the body of what is taken away, which is noise and no edge
 _TILE = (96, 96, 48)  # voxels of noise drawn; repeated beyond
 
 
@@ -89,12 +90,14 @@ def _without_noise(ct: Volume) -> tuple[Floats, Floats]:
     rest = hu - _blurred(hu, _DETAIL_MM, spacing)
     size = np.abs(rest)
     around = _blurred(size, _EDGE_MM, spacing)
-    typical = np.float32(np.median(around[::4, ::4, ::2][hu[::4, ::4, ::2] > -200]) if (hu > -200).any() else 1)
-    # edges leave much more than noise does
-    share = np.clip(np.float32(2.5) - around / np.maximum(typical, np.float32(1e-3)), 0, 1)
-    taken = share * rest
+    body = around[::4, ::4, ::2][hu[::4, ::4, ::2] > -200]
+    typical = np.float32(max(float(np.quantile(body, _QUIET)) if body.size else 0.0, 1e-3))
+    # edges leave much more than noise does: up to 1.6 times as much all is taken, from 2.2 times on nothing
+    share = np.clip((np.float32(2.2) - around / typical) / np.float32(0.6), 0, 1)
     # |noise| has a mean of 0.8 SD
-    strength = share * around / np.float32(0.798)
+    strength = share * np.minimum(around, np.float32(1.4) * typical) / np.float32(0.798)
+    most = np.float32(3 * 1.4 / 0.798) * typical
+    taken = share * np.clip(rest, -most, most)
     return hu - taken, strength
 
 
