@@ -21,6 +21,7 @@ HOMES = (*anatomy.ORGANS, OTHER)
 BINS, BIN_HU = 16, 10.0  # of the histogram around the lesion's mean: from -80 to 80 HU, the outer ones open
 TISSUE_MM = 1.5  # SD of the filter that takes a scan's noise away and leaves the tissue
 _RIM, _CORE = 0.25, 0.6  # of the largest depth: where the rim ends, and where the core begins
+_RARE, _FAR_HU = 0.005, 200.0  # shares of a histogram that are no part of its range; where open bins end
 _LEAST = 0.05  # weight of voxels on the border, which are partly something else
 CONDITION = len(HOMES) + len(anatomy.PHASES) + 4 + BINS  # numbers in a condition
 _SHELL_HU, _CONTRAST_HU, _SIZE_MM = 20.0, 50.0, 20.0
@@ -44,6 +45,16 @@ class Look:
     rim_hu: float
     core_hu: float
     histogram: tuple[float, ...]
+
+    @property
+    def range_hu(self) -> tuple[float, float]:
+        """The HU around its mean that the histogram knows, and a bin more; the outer bins are open and end far out."""
+        known = [index for index, share in enumerate(self.histogram) if share > _RARE]
+        first, last = (known[0], known[-1]) if known else (0, BINS - 1)
+        middle = (BINS - 1) / 2
+        low = (first - middle - 1) * BIN_HU if first else -_FAR_HU
+        high = (last - middle + 1) * BIN_HU if last < BINS - 1 else _FAR_HU
+        return low, high
 
     def numbers(self) -> NDArray[np.float32]:
         """The look as a row of a table; `of_numbers` reads it."""

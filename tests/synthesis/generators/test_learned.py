@@ -141,3 +141,16 @@ def test_adversarial_tissue_has_no_pattern_finer_than_tissue() -> None:
     power = torch.fft.fftn(faded, dim=(2, 3, 4)).abs().square()
     frequency = torch.stack(torch.meshgrid(*[torch.fft.fftfreq(16).abs()] * 3, indexing="ij")).amax(0)
     assert float(power[:, :, frequency >= 0.4].sum() / power.sum()) < 0.01
+
+
+def test_tissue_stays_within_what_the_look_knows(tmp_path: Path) -> None:
+    """Of the look: four bins around the mean, so 20 HU either way, and a bin more."""
+    assert LOOKS[0].range_hu == (-25.0, 25.0)
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    generator = open_generator(tiny_file(tmp_path))
+    torch.nn.init.normal_(generator.model.net.unet.out[-1].conv.weight, std=30.0)  # a network gone wild
+    plan = insert_tumors(case, recipe_of(tiny_file(tmp_path), lesions=(1, 1)), 1).inserted[0].plan
+    tumor = generator.render(case.read_image(), case.read_mask("liver"), plan)
+    spread = tumor.hu[tumor.alpha > 0.5]
+    assert np.ptp(spread) > 20
+    assert np.ptp(spread) <= 50

@@ -155,9 +155,10 @@ class LearnedGenerator(BodyGenerator):
         field = self._field(learned.look(plan), alpha, grid.sample(ct.data, Box.whole(ct.data.shape), edge=True), plan)
         hu = grid.back(field, body.box)
         full = body.alpha > 0.95
-        values = hu[full if full.any() else body.alpha >= 0.5]
-        mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
-        hu += np.float32(plan.base_hu + plan.contrast_hu - mean)
+        inside = full if full.any() else body.alpha >= 0.5
+        # what the look knows nothing of is a fault of the network: thin walls are where it happens
+        hu = np.clip(hu - _mean(hu, inside), *learned.look(plan).range_hu)
+        hu += np.float32(plan.base_hu + plan.contrast_hu - _mean(hu, inside))
         return Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure).within(ct.data.shape)
 
     def _tell_if_unseen(self, organ: str) -> None:
@@ -190,6 +191,12 @@ class LearnedGenerator(BodyGenerator):
             around = surroundings(tensor(hu[None]), shares, torch.full((2,), plan.base_hu, device=device))
             made = tissue_field(model.net, model.spec, tensor(noise[None]), shares, around, tensor(look.condition()))
         return np.asarray(made[0, 0].cpu().numpy())
+
+
+def _mean(values: Floats, inside: Array) -> np.float32:
+    """Of the voxels inside; 0 for none."""
+    chosen = values[inside]
+    return np.float32(chosen.mean(dtype=np.float64)) if chosen.size else np.float32(0)
 
 
 def _side(extent_mm: float, spec: Any) -> int:
