@@ -1,8 +1,8 @@
 """Synthetic tumors in CT, and what they are worth.
 
 The nouns and the few verbs of the Python API. The verbs that work on whole data sets are those of the command:
-`synthesize`, `replay`, `train`, `segment`, `evaluate`, `compare`, `scale`. Each name is imported when it is first used,
-so `import synthoma` is cheap.
+`synthesize`, `replay`, `follow`, `measure`, `train`, `segment`, `evaluate`, `compare`, `scale`. Each name is imported
+when it is first used, so `import synthoma` is cheap.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from synthoma.cases import Case, Lesion, find_lesions
+    from synthoma.commands.following import follow
+    from synthoma.commands.measuring import measure
     from synthoma.commands.results import compare, evaluate
     from synthoma.commands.scans import segment
     from synthoma.commands.studies import scale
@@ -55,6 +57,8 @@ _HOMES = {
     "load_model": "learning.models",
     "synthesize": "commands.tumors",
     "replay": "commands.tumors",
+    "follow": "commands.following",
+    "measure": "commands.measuring",
     "train": "training.segmentation",
     "segment": "commands.scans",
     "evaluate": "commands.results",
@@ -78,8 +82,10 @@ __all__ = [
     "draw_plans",
     "evaluate",
     "find_lesions",
+    "follow",
     "insert_tumors",
     "load_model",
+    "measure",
     "open_dataset",
     "open_run",
     "read_case",

@@ -24,6 +24,7 @@ from synthoma.reading import open_dataset
 from synthoma.recipe import read_recipe
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import Noise
+from synthoma.volume import Volume
 
 TUMORS = SynthesisRecipe(lesions=(2, 2), diameter_mm=(10, 14), mass_effect_share=0.0)
 SMALL = RescanRecipe(shift_mm=2.0, turn_deg=1.0, breathing_mm=(-2.0, 2.0))
@@ -87,6 +88,17 @@ def test_a_second_scan_has_other_noise_of_the_same_texture_and_the_same_edges() 
     border = np.abs(np.linalg.norm(ct.geometry.points_mm(), axis=-1) - 38) < 1
     assert np.abs(ct.data[border].astype(float) - other.data[border]).mean() < 10
     assert other.data.dtype == np.int16
+
+
+def test_a_second_scan_keeps_its_edges_as_sharp_as_they_were() -> None:
+    noisy, sharp = patient(noise_hu=15.0, hu=180.0).read_image(), patient(noise_hu=0.0, hu=180.0).read_image()
+    other = rescan(noisy, Rescan(fresh_noise=True, noise_seed=4), Noise.at(noisy, (0.0, 0.0, 0.0)))
+    border = np.abs(np.linalg.norm(noisy.geometry.points_mm(), axis=-1) - 38) < 1.5
+
+    def error(volume: Volume) -> float:
+        return float(np.abs(volume.data[border].astype(float) - sharp.data[border]).mean())
+
+    assert error(other) < 1.3 * error(noisy)
 
 
 def test_thicker_slices_and_a_shift_of_hu_reach_the_masks_and_the_scan() -> None:
