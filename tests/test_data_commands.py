@@ -13,6 +13,7 @@ from synthoma import files
 from synthoma.cli.main import app
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.splits import read_splits
+from synthoma.errors import CaseError
 from synthoma.volume import Geometry
 
 GRID = Geometry.of(SHAPE, (2.0, 2.0, 3.0), "LPS")
@@ -37,6 +38,19 @@ def test_info_tells_what_a_folder_holds_and_what_it_passed_over(folders: tuple[P
     assert told["structures"] == {"colon_lesion": 2, "liver": 2, "liver_lesion": 2, "spleen": 2}
     assert told["passed over"] == ["notes"]
     assert "passed over notes" in RUN.invoke(app, ["info", str(folders[1])]).stdout
+
+
+def test_what_no_label_map_can_say_is_refused_before_anything_is_written(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (folders[0] / "s2/segmentations/Spleen.nii.gz").unlink()
+    out = tmp_path / "out"
+    words = ["convert", str(folders[0]), "--to", "nnunet", "--out", str(out)]
+    refused = RUN.invoke(app, words)
+    assert isinstance(refused.exception, CaseError)
+    assert not out.exists()
+    assert RUN.invoke(app, [*words, "--allow-failures", "1"]).exit_code == 0
+    assert {case.id for case in open_dataset(out)} == {"s1", "s3"}
 
 
 def test_several_folders_are_converted_as_one_and_patients_stay_together(

@@ -15,7 +15,13 @@ from datasets.builders import BUILDERS, SHAPE, abdomenatlas, exclusive, lits, ms
 from grids import centers_mm, oblique, value_at
 from synthoma import files
 from synthoma.cases import Case
-from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+from synthoma.datasets.conversion import (
+    ConvertRecipe,
+    convert_case,
+    finish_conversion,
+    plan_conversion,
+    require_annotated,
+)
 from synthoma.datasets.layouts.opening import WRITABLE, Dataset, open_dataset
 from synthoma.datasets.splits import check_leaks, read_any_splits
 from synthoma.errors import CaseError, GeometryError, LayoutError
@@ -90,6 +96,23 @@ def test_a_structure_that_one_case_lacks_is_not_called_absent_unasked(target: st
     assert set(open_dataset(tmp_path / "fewer")["s2"].masks) == {"liver", "liver_lesion"}
     convert(root, target, tmp_path / "empty", missing="empty")
     assert not open_dataset(tmp_path / "empty")["s2"].read_mask("spleen").data.any()
+
+
+def test_cases_that_annotate_different_structures_are_refused_at_once_with_what_all_have(tmp_path: Path) -> None:
+    dataset = open_dataset(partly_annotated(tmp_path / "in"))
+    plan = plan_conversion(dataset, "nnunet", tmp_path / "out", ConvertRecipe())
+    with pytest.raises(CaseError) as refusal:
+        require_annotated(dataset, plan)
+    said = str(refusal.value)
+    assert "found 1 of 2 cases lack some: s2 has no spleen;" in said
+    assert "--set 'structures=[" in said
+    chosen = json.loads(said.split("structures=")[1].split("'")[0])
+    assert "spleen" not in chosen
+    assert {"liver", "liver_lesion"} <= set(chosen)
+    require_annotated(dataset, plan, allowed=1)
+    require_annotated(dataset, plan_conversion(dataset, "abdomenatlas", tmp_path / "out", ConvertRecipe()))
+    for recipe in (ConvertRecipe(structures=tuple(chosen)), ConvertRecipe(missing="empty")):
+        require_annotated(dataset, plan_conversion(dataset, "nnunet", tmp_path / "out", recipe))
 
 
 def test_abdomenatlas_keeps_apart_what_is_missing_and_what_is_empty(tmp_path: Path) -> None:

@@ -354,7 +354,9 @@ def test_the_probability_is_the_augments_where_patches_are_not_centered_on_tumor
 
 
 def test_tumor_bearing_cases_host_only_when_told(entries: dict[str, Entry]) -> None:
-    with pytest.raises(CaseError, match=r"no case can host.*2 cases, of which 1 have real tumors.*hosts = 'all'"):
+    with pytest.raises(
+        CaseError, match=r"no case can host.*2 cases, of which 1 have real tumors.*synthesis=none.*hosts=all"
+    ):
         patches(entries, "ill", "unknown", augment=Balls())
     recipe = STILL.with_changes(hosts="all", synthetic_share=0.5, size=(48, 48, 48))
     found = drawn(patches(entries, "ill", "unknown", recipe=recipe, augment=Balls()), 60)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from segmentation.ill import scan
+from synthoma.commands.tumors import synthesize
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.splits import Fold, Splits, write_splits
 from synthoma.datasets.writing import write_case
@@ -19,6 +20,7 @@ from synthoma.learning.models import Model, load_model
 from synthoma.recipe import make_recipe
 from synthoma.runs import read_run
 from synthoma.segmentation.recipe import TrainRecipe
+from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.training.data import open_all, sides
 from synthoma.training.segmentation import read_train_recipe, train
 
@@ -76,6 +78,15 @@ def test_more_steps_than_before_go_on_from_the_finished_model(data: Path, tmp_pa
         train(recipe(steps=4), data, tmp_path / "run")
     with pytest.raises(RunError, match="batch: 1 here, 2 asked"):
         train(recipe(steps=9, batch=2), data, tmp_path / "run")
+
+
+def test_tumors_are_not_put_on_top_of_those_of_a_synthesis_unasked(data: Path, tmp_path: Path) -> None:
+    made = SynthesisRecipe(lesions=(1, 1), diameter_mm=(7, 9), gap_mm=1)
+    assert not synthesize(made, data, tmp_path / "made", write="plans").failed
+    with pytest.raises(CaseError, match=r"no case can host.*4 cases that a synthesis.*--set synthesis=none"):
+        train(recipe(synthesis={}), tmp_path / "made", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]  # nothing cached, no folder claimed
+    train(recipe(synthesis={}, patches={**TINY["patches"], "hosts": "all"}), tmp_path / "made", tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import typer
 
 from synthoma.cli.app import (
     AllowFailures,
+    AllowModules,
     Cluster,
     Masks,
     Out,
@@ -77,6 +78,7 @@ def validate(
     workers: Workers = 0,
     cluster: Cluster = None,
     timeout: Timeout = None,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Check geometry, HU, labels and duplicates of every case; exit 1 if any is at fault."""
     from functools import partial
@@ -92,7 +94,7 @@ def validate(
     from synthoma.recipe import read_recipe
 
     settings = read_recipe(ValidateRecipe, recipe, changes)
-    dataset = open_dataset(data, masks=masks)
+    dataset = open_dataset(data, allow_modules=allow_modules, masks=masks)
     folder = out or Path(f"validation-{dataset.name}")
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
         records = mapping.map_cases(
@@ -134,26 +136,34 @@ def convert(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Write data sets in another layout, several as one; the input is never written to."""
     from functools import partial
 
     from synthoma import runs
     from synthoma.cases import Case
-    from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
+    from synthoma.datasets.conversion import (
+        ConvertRecipe,
+        convert_case,
+        finish_conversion,
+        plan_conversion,
+        require_annotated,
+    )
     from synthoma.datasets.layouts.joining import join_datasets, renamed
     from synthoma.engine import mapping
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
-    parts = [open_dataset(folder, masks=masks) for folder in data]
+    parts = [open_dataset(folder, allow_modules=allow_modules, masks=masks) for folder in data]
     dataset = join_datasets(parts)
     for new, old in renamed(dataset).items():
         typer.echo(f"{old} is called {new}: the name is taken, or no file should have it", err=True)
     if mend is not None:
         dataset = _mended(dataset, mend)
     conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])
+    require_annotated(dataset, conversion, allow_failures)
     more = {f"data_{place}": str(part.root) for place, part in enumerate(parts[1:], start=2)}
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to, **more)) as run:
         records = mapping.map_cases(
@@ -265,6 +275,7 @@ def show(
         typer.Option(help="WIDTH,LEVEL in HU, or soft_tissue, liver, mediastinum, lung, bone; else what shows best."),
     ] = None,
     tumors: Annotated[int, typer.Option(min=1, max=400, help="Most tumors in the picture of a synthesize run.")] = 24,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """A picture: a case in three planes; a tumor before, after and labelled, or over time; the tumors of a run."""
     from synthoma import pictures
@@ -279,12 +290,12 @@ def show(
     if is_follow(whole.parent, whole.name):
         show_series(whole.parent, whole.name, out, int(number) if numbered else None, chosen)
     elif numbered:
-        lesion = read_lesion(Path(case), int(number))
+        lesion = read_lesion(Path(case), int(number), allow_modules=allow_modules)
         pictures.show_lesion(lesion.before, lesion.after, lesion.mask, out, lesion.caption, chosen)
     elif is_synthesis(Path(target)):
-        gallery = find_gallery(Path(target), tumors)
+        gallery = find_gallery(Path(target), tumors, allow_modules=allow_modules)
         caption = f"{len(gallery.items)} of {gallery.tumors} tumors in {gallery.cases} cases, by organ and size"
         pictures.show_gallery(gallery.items, out, caption, chosen)
     else:
-        pictures.show_case(read_case(Path(target)), out, chosen or SOFT_TISSUE)
+        pictures.show_case(read_case(Path(target), allow_modules=allow_modules), out, chosen or SOFT_TISSUE)
     typer.echo(str(out))

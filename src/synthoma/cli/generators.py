@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import Out, Overrides, RecipeName, app
+from synthoma.cli.app import AllowModules, Out, Overrides, RecipeName, app
 from synthoma.cli.learning import Device, Threads
 
 
@@ -27,6 +27,7 @@ def train_generator(
     workers: Annotated[int, typer.Option("--workers", help="Processes that make crops.")] = 0,
     threads: Threads = 1,
     changes: Overrides = [],  # noqa: B006
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Train a generator of tumor tissue on lesion crops, adversarially or by diffusion."""
     from synthoma.extras import need
@@ -37,7 +38,10 @@ def train_generator(
     from synthoma.training.generators import train_generator as train
 
     settings = read_generator_recipe(recipe, changes)
-    model = train(settings, data, out, critic=critic, seed=seed, cache=cache, device=device, workers=workers)
+    model = train(
+        settings, data, out, critic=critic, seed=seed, cache=cache, device=device, workers=workers,
+        allow_modules=allow_modules,
+    )  # fmt: skip
     typer.echo(
         f"{settings.steps} steps on {len(model.looks)} lesions of {', '.join(model.spec.organs)}: {out / GENERATOR}"
     )

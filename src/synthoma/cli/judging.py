@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import AllowFailures, Cluster, Out, Overrides, Timeout, Workers, app, finish
+from synthoma.cli.app import AllowFailures, AllowModules, Cluster, Out, Overrides, Timeout, Workers, app, finish
 
 
 @app.command()
@@ -26,14 +26,17 @@ def evaluate(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Score predictions: voxel, surface, lesion and patient, with intervals; tables and one HTML page."""
     from synthoma.commands import results
     from synthoma.evaluation.scoring import EvaluateRecipe
+    from synthoma.reading import is_synthesis, open_dataset
     from synthoma.recipe import read_recipe
 
+    true = open_dataset(truth, allow_modules=allow_modules) if is_synthesis(truth) else truth
     done = results.evaluate(
-        truth, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), labels=labels, seed=seed,
+        true, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), labels=labels, seed=seed,
         workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     finish(done.records, out, done.faults, allow_failures)

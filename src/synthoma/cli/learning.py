@@ -9,6 +9,7 @@ import typer
 
 from synthoma.cli.app import (
     AllowFailures,
+    AllowModules,
     Cluster,
     Out,
     Overrides,
@@ -44,6 +45,7 @@ def train(
     threads: Threads = 1,
     changes: Overrides = [],  # noqa: B006
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Train a segmentation on real tumors, on synthetic ones drawn anew in every epoch, or on both."""
     from synthoma.extras import need
@@ -55,7 +57,7 @@ def train(
 
     model = train_segmentation(
         read_train_recipe(recipe, changes), data, out, seed=seed, splits=splits, fold=fold, cache=cache,
-        start=start, device=device, workers=workers, allow_failures=allow_failures,
+        start=start, device=device, workers=workers, allow_failures=allow_failures, allow_modules=allow_modules,
     )  # fmt: skip
     for line in _closing(model.record):
         typer.echo(line)
@@ -95,8 +97,11 @@ def segment(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Segment organs and tumors, on exactly the scans' grids."""
+    from functools import partial
+
     from synthoma.extras import need
     from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
@@ -108,7 +113,8 @@ def segment(
     from synthoma.segmentation.outputs import find_inputs, loaded
 
     settings, path = read_recipe(SegmentRecipe, recipe, changes), find_model(model)
-    dataset, spec = find_inputs(scans, open_dataset), loaded(str(path), device).spec
+    dataset = find_inputs(scans, partial(open_dataset, allow_modules=allow_modules))
+    spec = loaded(str(path), device).spec
     if dataset.cases:
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthoma.cli.app import AllowFailures, Cluster, Out, Overrides, Timeout, Workers, app, finish
+from synthoma.cli.app import AllowFailures, AllowModules, Cluster, Out, Overrides, Timeout, Workers, app, finish
 
 
 @app.command()
@@ -24,14 +24,17 @@ def realism(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """How synthetic lesions differ from real ones: features, distances, a classifier; one HTML page."""
     from synthoma.commands import realism as commands
+    from synthoma.reading import open_dataset
     from synthoma.realism.recipe import RealismRecipe
     from synthoma.recipe import read_recipe
 
+    first, second = (open_dataset(data, allow_modules=allow_modules) for data in (real, synthetic))
     done = commands.realism(
-        real, synthetic, out, recipe=read_recipe(RealismRecipe, recipe, changes), seed=seed, workers=workers,
+        first, second, out, recipe=read_recipe(RealismRecipe, recipe, changes), seed=seed, workers=workers,
         cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     typer.echo(done.summary["verdict"])

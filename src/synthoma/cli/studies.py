@@ -9,6 +9,7 @@ import typer
 
 from synthoma.cli.app import (
     AllowFailures,
+    AllowModules,
     Cluster,
     Data,
     Out,
@@ -32,16 +33,19 @@ def scale(
     workers: Workers = 0,
     cluster: Cluster = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
     from synthoma.commands import studies
+    from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
     from synthoma.scaling.outputs import REPORT
     from synthoma.scaling.recipe import StudyRecipe
 
     done = studies.scale(
-        read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes), data, out, splits=splits, device=device,
-        loaders=loaders, workers=workers, cluster=cluster, allow_failures=allow_failures,
+        read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes),
+        open_dataset(data, allow_modules=allow_modules), out, splits=splits, device=device, loaders=loaders,
+        workers=workers, cluster=cluster, allow_failures=allow_failures,
     )  # fmt: skip
     typer.echo(done.summary.get("answer", "No point is done, so there is no answer."))
     typer.echo(f"report: {out / REPORT}")

@@ -44,13 +44,14 @@ def follow(
     """The same patient at several dates: tumors that grow, respond, appear and vanish, on scans of their own."""
     from synthoma.commands import following
     from synthoma.followup.recipe import FollowRecipe
+    from synthoma.reading import open_dataset
     from synthoma.recipe import find_recipe, read_recipe
 
     again = recipe.endswith(".json") or Path(recipe).is_dir()
     settings = recipe if again else read_recipe(FollowRecipe, find_recipe(recipe, "follow"), changes)
     done = following.follow(
-        settings, data, out, seed=seed, write=write, allow_modules=allow_modules, workers=workers, cluster=cluster,
-        timeout_s=timeout,
+        settings, open_dataset(data, allow_modules=allow_modules), out, seed=seed, write=write,
+        allow_modules=allow_modules, workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     for record in done.records:
         for note in record.result.get("notes", ()):
@@ -67,12 +68,15 @@ def measure(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Every lesion in figures, and over dates: diameters, volume, HU, place, growth, response (RECIST 1.1)."""
     from synthoma.commands import measuring
     from synthoma.measurement.findings import describe
+    from synthoma.reading import open_dataset
 
-    done = measuring.measure(data, out, workers=workers, cluster=cluster, timeout_s=timeout)
+    dataset = open_dataset(data, allow_modules=allow_modules)
+    done = measuring.measure(dataset, out, workers=workers, cluster=cluster, timeout_s=timeout)
     if sum(record.status == "done" for record in done.records) == 1:
         for record in done.records:
             for title, sentences in describe(record.result) if record.status == "done" else []:

@@ -51,6 +51,7 @@ def synthesize(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    allow_modules: AllowModules = [],  # noqa: B006
 ) -> None:
     """Put tumors into the cases of a data set; the manifest can replay every one of them."""
     from synthoma.commands import tumors
@@ -66,9 +67,9 @@ def synthesize(
             fix="write it full, or join them first with synthoma convert --masks",
         )
     done = tumors.synthesize(
-        read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes), open_dataset(data, masks=masks), out,
-        seed=seed, write=write,
-        copies=copies, maps=maps, device=device, workers=workers, cluster=cluster, timeout_s=timeout,
+        read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes),
+        open_dataset(data, allow_modules=allow_modules, masks=masks), out, seed=seed, write=write, copies=copies,
+        maps=maps, device=device, workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     tell(done)
     finish(done.records, out, done.faults, allow_failures)
@@ -92,10 +93,11 @@ def replay(
 ) -> None:
     """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
     from synthoma.commands import tumors
+    from synthoma.reading import open_dataset
 
     done = tumors.replay(
-        manifest, data, out, write=write, maps=maps, allow_modules=allow_modules, generator=generator,
-        workers=workers, cluster=cluster, timeout_s=timeout,
+        manifest, open_dataset(data, allow_modules=allow_modules), out, write=write, maps=maps,
+        allow_modules=allow_modules, generator=generator, workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
     finish(done.records, out, done.faults, allow_failures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from synthoma.datasets.layouts.opening import WRITABLE, Dataset
 from synthoma.datasets.painting import annotated, paint
 from synthoma.datasets.splits import SplitRecipe, draw_splits, write_nnunet_splits
 from synthoma.datasets.writing import report, write_case
-from synthoma.errors import CaseError, LayoutError
+from synthoma.errors import CaseError, LayoutError, listed
 from synthoma.names import file_name
 from synthoma.recipe import Recipe
 
@@ -73,6 +74,36 @@ def plan_conversion(
     return Conversion(layout, out, recipe.name or out.resolve().name, values, recipe.missing, dataset.layout)
 
 
+def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0) -> None:
+    """`CaseError` if more than `allowed` cases lack a structure that the label maps of others would hold.
+
+    To be asked before anything is written: a label map cannot say that nobody looked for a structure. Cases without
+    any mask are left alone, since they are written as test cases.
+    """
+    if conversion.layout == "abdomenatlas" or conversion.missing == "empty":
+        return
+    cases = [case for case in dataset if case.masks]
+    lacking = {case.id: _lacking(case, conversion) for case in cases}
+    lacking = {case: names for case, names in lacking.items() if names}
+    if len(lacking) <= allowed:
+        return
+    lacked = {name for names in lacking.values() for name in names}
+    common = [name for name in conversion.values if name not in lacked and name != anatomy.IGNORE]
+    examples = [f"{case} has no {', no '.join(names)}" for case, names in lacking.items()]
+    shown = json.dumps(common, ensure_ascii=False, separators=(",", ":"))
+    some = f"write what all cases have with --set 'structures={shown}', or" if common else "no structure is in all:"
+    raise CaseError(
+        "the cases annotate different structures, which a label map cannot say",
+        found=f"{len(lacking)} of {len(cases)} cases lack some: {listed(examples, 2)}",
+        fix=f'{some} call what is not annotated absent with --set missing="empty"',
+    )
+
+
+def _lacking(case: Case, conversion: Conversion) -> list[str]:
+    """The structures of the label map that nobody looked for in a case."""
+    return [name for name in conversion.values if name != anatomy.IGNORE and not annotated(case, name)]
+
+
 def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     """Writes one case; what was written, as plain data.
 
@@ -88,8 +119,8 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
         record = write_case(case, conversion.out / file_name(case.id), names, provenance=provenance)
         listed = [{**file, "path": f"{file_name(case.id)}/{file['path']}"} for file in record["files"]]
         return {**record, "files": listed}
-    lacking = [name for name in conversion.values if not annotated(case, name)]
-    if set(lacking) - {anatomy.IGNORE} and case.masks and conversion.missing == "error":
+    lacking = _lacking(case, conversion)
+    if lacking and case.masks and conversion.missing == "error":
         raise CaseError(
             "not annotated, which a label map cannot say",
             case=case.id,
@@ -97,7 +128,7 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
             expected=", ".join(conversion.values),
             fix='--set structures=[...] with what every case has, or --set missing="empty" to call it absent',
         )
-    return _write_pair(case, conversion, [name for name in conversion.values if name not in lacking])
+    return _write_pair(case, conversion, [name for name in conversion.values if annotated(case, name)])
 
 
 def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any]]) -> Path | None:

@@ -19,6 +19,11 @@ from synthoma.volume import Array, triple
 SIZES_MM = (10.0, 20.0, 50.0)  # the classes between which tumors are balanced: those of the evaluation
 _TRIES = 16  # hosts asked for a tumor before a patch is centered on an organ instead
 _GOLDEN = 0.6180339887498949
+# the way out where synthetic tumors have no case to go into
+NO_HOST = (
+    "train on the tumors that are there (--set synthesis=none), let tumor-bearing cases host as well"
+    " (--set patches.hosts=all), or say which cases are healthy"
+)
 
 Kind = Literal["lesion", "organ", "anywhere"]
 T = TypeVar("T")
@@ -106,7 +111,7 @@ def find_all(
             "no case can host synthetic tumors",
             found=f"{len(entries)} cases, of which {sum(bool(entry.lesions) for entry in entries)} have real tumors",
             expected=f"one without real tumors that shows {' or '.join(tumor_organs) or 'an organ with a tumor class'}",
-            fix="say which cases are healthy, or let tumor-bearing ones host as well (hosts = 'all')",
+            fix=NO_HOST,
         )
     hosting = set(able)
     plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]

@@ -12,7 +12,9 @@ from synthoma.datasets.catalog import read_catalog
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.splits import Fold, SplitRecipe, Splits, check_leaks, draw_splits, read_splits
 from synthoma.errors import CaseError, RecipeError, listed
-from synthoma.reading import open_dataset
+from synthoma.learning.sampling import NO_HOST
+from synthoma.reading import is_synthesis, open_dataset
+from synthoma.synthesis.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     from synthoma.segmentation.recipe import TrainRecipe
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 CATALOG = "catalog.parquet"
 
 
-def open_all(folders: Sequence[Path | str]) -> Dataset:
-    """The cases of several data sets as one; `CaseError` if two share an id."""
-    found = [open_dataset(folder) for folder in folders]
+def open_all(folders: Sequence[Path | str], allow_modules: Sequence[str] = ()) -> Dataset:
+    """The cases of several data sets as one; `CaseError` if two share an id.
+
+    allow_modules: generators of the form `module:Class` that the manifest of one may name.
+    """
+    found = [open_dataset(folder, allow_modules=allow_modules) for folder in folders]
     cases = [case for dataset in found for case in dataset.cases]
     names = [case.id for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -66,6 +71,23 @@ def sides(
     failed |= {name: "the splits name it, but no data set has it" for name in named if name not in {*by_id, *failed}}
     training, validation = ([by_id[name] for name in side if name in by_id] for side in (chosen.train, chosen.val))
     return training, validation, failed
+
+
+def refuse_synthetic_hosts(folders: Sequence[Path], training: Sequence[Case], recipe: TrainRecipe) -> None:
+    """`CaseError` if tumors are to be put into cases that a synthesis has put tumors into already, all of them.
+
+    folders: the data sets that the cases come from. It is known from the manifests, before a voxel is read.
+    """
+    if recipe.synthesis is None or recipe.patches.hosts == "all" or not all(map(is_synthesis, folders)):
+        return
+    with_tumors = {tumor.case for folder in folders for tumor in read_manifest(folder).tumors()}
+    if training and all(case.id in with_tumors for case in training):
+        raise CaseError(
+            "no case can host synthetic tumors",
+            found=f"{len(training)} cases that a synthesis put tumors into",
+            expected="one without tumors",
+            fix=NO_HOST,
+        )
 
 
 def refuse_leaks(splits: Splits, dataset: Dataset) -> None:

@@ -35,13 +35,15 @@ def train_generator(
     cache: Path | str | None = None,
     device: str = "auto",
     workers: int = 0,
+    allow_modules: Sequence[str] = (),
 ) -> TissueModel:
     """The trained generator, also `generator.safetensors` in the run folder `out`; the same call again resumes.
 
     data: folders of data sets; those with tumor labels are learned from, all of them can host fake tumors. critic: a
     trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared by runs; a
-    folder `cache` beside `out` unless given. workers: processes that make crops. Raises `CaseError` if there is no
-    lesion to learn from.
+    folder `cache` beside `out` unless given. workers: processes that make crops. allow_modules: generators of the
+    form `module:Class` that the manifest of a data set may name.
+    Raises `CaseError` if there is no lesion to learn from.
     """
     need("torch", extra="train")
     from synthoma.learning.loop import open_team
@@ -49,7 +51,7 @@ def train_generator(
 
     out = Path(out).absolute()
     place = Path(cache) if cache else out.parent / "cache"
-    dataset = open_all(data)
+    dataset = open_all(data, allow_modules)
     if critic is not None and recipe.kind == "diffusion":
         raise RecipeError(
             "a diffusion generator learns from lesions alone", found=f"--critic {critic}", fix="leave it out"

@@ -15,7 +15,7 @@ from synthoma.engine.records import require_unchanged
 from synthoma.extras import need
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import open_run
-from synthoma.training.data import open_all, sides
+from synthoma.training.data import open_all, refuse_synthetic_hosts, sides
 from synthoma.training.scores import score_validation
 from synthoma.training.tumors import make_augment, with_synthesis
 
@@ -40,6 +40,7 @@ def train(
     device: str = "auto",
     workers: int = 0,
     allow_failures: int = 0,
+    allow_modules: Sequence[str] = (),
 ) -> Model:
     """The trained model, also `model.safetensors` in the run folder `out`; the same call again resumes.
 
@@ -48,7 +49,8 @@ def train(
     splits, fold: who trains and who validates (JSON); else drawn by the recipe. cache: prepared cases, shared by runs;
     a folder `cache` beside `out` unless given. start: model to start from: a file, a train run, or one in the box.
     workers: processes that make patches; how many there are changes nothing but the speed. allow_failures: so many
-    cases may be broken; they are left out, and named in the model's record.
+    cases may be broken; they are left out, and named in the model's record. allow_modules: generators of the form
+    `module:Class` that a manifest may name, that of `synthesis.manifest` or of a data set.
     Started by torchrun all its processes train together; each returns the model.
     Raises what `segmentation.train.train` raises, and `FailedCasesError` for too many broken cases; nothing is written
     before the request is known to be possible.
@@ -59,13 +61,15 @@ def train(
     from synthoma.segmentation.preparation import check_request
     from synthoma.segmentation.train import train as run_training
 
-    settings, dataset, out = read_train_recipe(recipe), _opened(data), Path(out).absolute()
+    settings, dataset, out = read_train_recipe(recipe), _opened(data, allow_modules), Path(out).absolute()
     training, validation, failed = sides(dataset, settings, Path(splits) if splits else None, fold, seed)
+    refuse_synthetic_hosts(_folders(data), training, settings)
     origin = find_model(start) if start else None
     facts = reading.input_facts(
         dataset, splits=str(splits or ""), fold=str(fold), start=disk.digest(origin) if origin else ""
     )
-    material = training_data(settings, training, validation, Path(cache) if cache else out.parent / "cache", seed)
+    kept = Path(cache) if cache else out.parent / "cache"
+    material = training_data(settings, training, validation, kept, seed, allow_modules)
     material = replace(
         material, start=load_model(origin) if origin else None, failed=failed, allow_failures=allow_failures
     )
@@ -93,15 +97,27 @@ def read_train_recipe(recipe: TrainRecipe | Path | str, changes: Sequence[str] =
 
 
 def training_data(
-    recipe: TrainRecipe, cases: Sequence[Case], validation: Sequence[Case], cache: Path, seed: int
+    recipe: TrainRecipe,
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    cache: Path,
+    seed: int,
+    allow_modules: Sequence[str] = (),
 ) -> TrainingData:
-    """What the loop of `segmentation.train` reads, with the recipe's synthetic tumors and the scores of `evaluate`."""
+    """What the loop of `segmentation.train` reads, with the recipe's synthetic tumors and the scores of `evaluate`.
+
+    allow_modules: generators of the form `module:Class` that a manifest of tumors may name.
+    """
     from synthoma.segmentation.preparation import TrainingData
 
-    return TrainingData(cases, cache, validation, make_augment(recipe, seed), score_validation)
+    return TrainingData(cases, cache, validation, make_augment(recipe, seed, allow_modules), score_validation)
 
 
-def _opened(data: Dataset | Path | str | Sequence[Path | str]) -> Dataset:
+def _opened(data: Dataset | Path | str | Sequence[Path | str], allow_modules: Sequence[str]) -> Dataset:
+    return data if isinstance(data, Dataset) else open_all(_folders(data), allow_modules)
+
+
+def _folders(data: Dataset | Path | str | Sequence[Path | str]) -> list[Path]:
     if isinstance(data, Dataset):
-        return data
-    return open_all([data] if isinstance(data, Path | str) else data)
+        return [data.root]
+    return [Path(data)] if isinstance(data, Path | str) else [Path(folder) for folder in data]

@@ -285,12 +285,15 @@ def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path
     return recipe.as_dict()
 
 
-def from_table(table: Mapping[str, Any] | None, seed: int) -> Online | Fixed | None:
-    """What puts the synthetic tumors of a table (see `complete_table`) into patches; None for none."""
+def from_table(table: Mapping[str, Any] | None, seed: int, allow_modules: Sequence[str] = ()) -> Online | Fixed | None:
+    """What puts the synthetic tumors of a table (see `complete_table`) into patches; None for none.
+
+    allow_modules: generators of the form `module:Class` that the plans of a manifest may name.
+    """
     if table is None:
         return None
     if FIXED in table:
-        return Fixed(Path(table[FIXED]))
+        return Fixed(Path(table[FIXED]), tuple(allow_modules))
     recipe = make_recipe(SynthesisRecipe, table, "synthesis")
     return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
 
