@@ -205,6 +205,13 @@ def test_a_reader_screens_refines_and_finishes_a_study(page: Page, tmp_path: Pat
         page.keys("u")
         page.next_case()
 
+        # nothing of the case before is left on the canvases
+        pictures = "review.viewer.planes.map(view => view.canvas.toDataURL())"
+        page.wait("!review.viewer.waiting")
+        shown = page.ask(pictures)
+        page.driver.execute_script("review.viewer.planes.forEach(view => review.viewer.paint(view))")
+        assert page.ask(pictures) == shown
+
         # a case without a candidate: two slices drawn, the one between them filled
         assert page.text("count") == "1 of 2 done"
         page.keys("m")
