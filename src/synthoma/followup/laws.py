@@ -22,10 +22,14 @@ class Doubling:
 # Rounded; the spread between patients is far wider than that between sources.
 DOUBLING_DAYS = {
     "liver": Doubling(140, 40, 500, "HCC: pooled 4.6 months, Nathani et al., Gut 70:401, 2021"),
-    "pancreas": Doubling(150, 60, 300, "adenocarcinoma: 159 +- 67 days, Furukawa et al., Gastrointest Radiol, 2001"),
-    "kidney": Doubling(500, 150, 1800, "renal cell cancer: mean 603 days, Ozono et al., Jpn J Clin Oncol 34:82, 2004"),
-    "colon": Doubling(130, 50, 500, "adenocarcinoma: median 130 days, Bolin et al., Ann Surg 198:151, 1983"),
-    "esophagus": Doubling(120, 50, 400, "assumed, after the colon's"),
+    "pancreas": Doubling(150, 60, 300, "adenocarcinoma: about 160 days, after Furukawa et al., 2001; to be checked"),
+    "kidney": Doubling(
+        500, 150, 1800, "renal cell cancer: 372-579 days, Observations on the growth rate of RCC; widened"
+    ),
+    "colon": Doubling(
+        210, 70, 650, "adenocarcinoma: median 211, quartiles 112-404, Burke et al., BJS Open 4:1200, 2020"
+    ),
+    "esophagus": Doubling(150, 50, 500, "assumed, after the colon's"),
     "uterus": Doubling(900, 300, 3000, "leiomyoma: 9 % in six months, Peddada et al., PNAS 105:19887, 2008, widened"),
 }
 
