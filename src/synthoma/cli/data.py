@@ -24,8 +24,11 @@ from synthoma.cli.app import (
     input_facts,
     table,
 )
+from synthoma.cli.preview import DryRun, attempt_case, preview
 
 if TYPE_CHECKING:
+    from synthoma.cases import Case
+    from synthoma.datasets.conversion import Conversion
     from synthoma.datasets.layouts.opening import Dataset
 
 
@@ -137,6 +140,7 @@ def convert(
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
     allow_modules: AllowModules = [],  # noqa: B006
+    dry_run: DryRun = False,
 ) -> None:
     """Write data sets in another layout, several as one; the input is never written to."""
     from functools import partial
@@ -164,6 +168,9 @@ def convert(
         dataset = _mended(dataset, mend)
     conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])
     require_annotated(dataset, conversion, allow_failures)
+    if dry_run:
+        tries = {case.id: partial(attempt_case, partial(_converted, conversion), case) for case in dataset}
+        preview(tries, out, workers=workers, elsewhere=cluster is not None)
     more = {f"data_{place}": str(part.root) for place, part in enumerate(parts[1:], start=2)}
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to, **more)) as run:
         records = mapping.map_cases(
@@ -176,6 +183,15 @@ def convert(
     if described is None and to != "abdomenatlas":
         typer.echo("no dataset.json is written, since no case with masks was: there is nothing to train on", err=True)
     finish(records, out, dataset.faults, allow_failures)
+
+
+def _converted(conversion: Conversion, case: Case, folder: Path) -> None:
+    """A case converted into another folder than planned."""
+    from dataclasses import replace
+
+    from synthoma.datasets.conversion import convert_case
+
+    convert_case(case, replace(conversion, out=folder))
 
 
 def _mended(dataset: Dataset, how: str) -> Dataset:
@@ -242,6 +258,7 @@ def cohort(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Draw in-silico patients and write them as a data set."""
     from functools import partial
@@ -252,6 +269,13 @@ def cohort(
     from synthoma.recipe import find_recipe, read_recipe
 
     settings = read_recipe(CohortRecipe, find_recipe(recipe, "cohort"), changes)
+    if dry_run:
+
+        def draw(index: int, folder: Path) -> None:
+            write_cohort_case(index, settings, folder)
+
+        tries = {settings.case_id(n): partial(attempt_case, draw, n) for n in range(settings.cases)}
+        preview(tries, out, workers=workers, elsewhere=cluster is not None)
     with runs.open_run(out, "cohort", settings, seed=settings.seed) as run:
         records = mapping.map_cases(
             partial(write_cohort_case, recipe=settings, out=out), range(settings.cases), run=run, workers=workers,

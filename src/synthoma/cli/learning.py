@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,11 @@ from synthoma.cli.app import (
     finish,
     say_once,
 )
+from synthoma.cli.preview import DryRun, amount, duration, one_by_one, preview, say_end, try_training
 from synthoma.errors import listed
+
+if TYPE_CHECKING:
+    from synthoma.training.segmentation import Planned
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("--threads", help="Of torch on the CPU.")]
@@ -46,22 +50,47 @@ def train(
     changes: Overrides = [],  # noqa: B006
     allow_failures: AllowFailures = 0,
     allow_modules: AllowModules = [],  # noqa: B006
+    dry_run: DryRun = False,
 ) -> None:
     """Train a segmentation on real tumors, on synthetic ones drawn anew in every epoch, or on both."""
     from synthoma.extras import need
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.learning.models import MODEL
-    from synthoma.training.segmentation import read_train_recipe
+    from synthoma.training.segmentation import plan_training, read_train_recipe
     from synthoma.training.segmentation import train as train_segmentation
 
+    settings = read_train_recipe(recipe, changes)
+    if dry_run:
+        _preview_training(
+            plan_training(
+                settings, data, out, seed=seed, splits=splits, fold=fold, cache=cache, start=start,
+                allow_failures=allow_failures, allow_modules=allow_modules,
+            ), out, device, workers,
+        )  # fmt: skip
     model = train_segmentation(
-        read_train_recipe(recipe, changes), data, out, seed=seed, splits=splits, fold=fold, cache=cache,
+        settings, data, out, seed=seed, splits=splits, fold=fold, cache=cache,
         start=start, device=device, workers=workers, allow_failures=allow_failures, allow_modules=allow_modules,
     )  # fmt: skip
     for line in _closing(model.record):
         typer.echo(line)
     typer.echo(f"model: {out / MODEL}")
+
+
+def _preview_training(planned: Planned, out: Path, device: str, workers: int) -> None:
+    """Tell what a training would read and write and how long it would take, from some steps; ends the command."""
+    cases = [*planned.data.cases, *planned.data.validation]
+    trial = try_training(planned.recipe, planned.data.cases, device, workers)
+    cached, steps = len(cases) * trial.cache_bytes, planned.recipe.steps
+    typer.echo(
+        f"{len(cases)} cases would be prepared in {planned.data.cache}, those excepted that are there already:"
+        f" about {amount(cached)}, in about {duration(len(cases) * trial.cache_s / max(workers, 1))}."
+    )
+    typer.echo(
+        f"Then {steps} steps on {len(planned.data.cases)} of them in about {duration(steps * trial.step_s)}, validation"
+        f" not counted; the model of about {amount(trial.model_bytes)} would be in {out}."
+    )
+    say_end(out, cached + trial.model_bytes)
 
 
 def _closing(record: dict[str, Any]) -> list[str]:
@@ -98,6 +127,7 @@ def segment(
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
     allow_modules: AllowModules = [],  # noqa: B006
+    dry_run: DryRun = False,
 ) -> None:
     """Segment organs and tumors, on exactly the scans' grids."""
     from functools import partial
@@ -118,10 +148,11 @@ def segment(
     if dataset.cases:
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)
-    done = commands.segment(
-        path, dataset, out, recipe=settings, probabilities=probabilities, device=device, workers=workers,
-        cluster=cluster, timeout_s=timeout,
-    )  # fmt: skip
+    work = partial(commands.segment, path, recipe=settings, probabilities=probabilities, device=device,
+                   timeout_s=timeout)  # fmt: skip
+    if dry_run:
+        preview(one_by_one(dataset, work), out, workers=workers, elsewhere=cluster is not None)
+    done = work(dataset, out, workers=workers, cluster=cluster)
     say_once((record.case, note) for record in done.records for note in record.result.get("notes", ()))
     finish(done.records, out, done.faults, allow_failures)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,11 @@ from synthoma.cli.app import (
     app,
     finish,
 )
+from synthoma.cli.preview import DryRun, amount, duration, say_end, try_training
+
+if TYPE_CHECKING:
+    from synthoma.datasets.layouts.opening import Dataset
+    from synthoma.scaling.recipe import StudyRecipe
 
 
 @app.command()
@@ -34,6 +39,7 @@ def scale(
     cluster: Cluster = None,
     allow_failures: AllowFailures = 0,
     allow_modules: AllowModules = [],  # noqa: B006
+    dry_run: DryRun = False,
 ) -> None:
     """Train with and without synthetic tumors on growing numbers of real cases: how many did they replace?"""
     from synthoma.commands import studies
@@ -42,14 +48,41 @@ def scale(
     from synthoma.scaling.outputs import REPORT
     from synthoma.scaling.recipe import StudyRecipe
 
+    settings = read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes)
+    dataset = open_dataset(data, allow_modules=allow_modules)
+    if dry_run:
+        _preview_study(settings, dataset, out, splits, device, loaders, workers)
     done = studies.scale(
-        read_recipe(StudyRecipe, find_recipe(recipe, "scale"), changes),
-        open_dataset(data, allow_modules=allow_modules), out, splits=splits, device=device, loaders=loaders,
+        settings, dataset, out, splits=splits, device=device, loaders=loaders,
         workers=workers, cluster=cluster, allow_failures=allow_failures,
     )  # fmt: skip
     typer.echo(done.summary.get("answer", "No point is done, so there is no answer."))
     typer.echo(f"report: {out / REPORT}")
     finish(done.records, out, done.faults, allow_failures)
+
+
+def _preview_study(
+    recipe: StudyRecipe, dataset: Dataset, out: Path, splits: Path | None, device: str, loaders: int, workers: int
+) -> None:
+    """Tell how many trainings a study is and what they would take, from some steps of one; ends the command."""
+    from synthoma.recipe import make_recipe
+    from synthoma.scaling.point import arm_training, complete_training
+    from synthoma.scaling.subsets import find_sides
+    from synthoma.segmentation.recipe import TrainRecipe
+
+    table = complete_training(recipe.train, recipe.arms())
+    sides, points = find_sides(dataset, recipe, splits), list(recipe.points())
+    wanted = [*sides.annotated, *sides.healthy]
+    training = make_recipe(TrainRecipe, arm_training(table, points[-1].arm), "train")
+    trial = try_training(training, [case for case in dataset if case.id in wanted], device, loaders)
+    cached, models = len(wanted) * trial.cache_bytes, len(points) * trial.model_bytes
+    steps_s = len(points) * training.steps * trial.step_s
+    typer.echo(
+        f"{len(points)} trainings of {training.steps} steps would be done on up to {len(wanted)} cases:"
+        f" about {duration((len(wanted) * trial.cache_s + steps_s) / max(workers, 1))}, tests not counted."
+    )
+    typer.echo(f"{out} would hold about {amount(cached)} of prepared cases and {amount(models)} of models.")
+    say_end(out, cached + models)
 
 
 @app.command()

@@ -25,8 +25,10 @@ from synthoma.cli.app import (
     table,
 )
 from synthoma.cli.learning import Device
+from synthoma.cli.preview import DryRun, attempt_case, one_by_one, preview
 
 if TYPE_CHECKING:
+    from synthoma.cases import Case
     from synthoma.commands.outcome import Outcome
 
 
@@ -52,8 +54,11 @@ def synthesize(
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
     allow_modules: AllowModules = [],  # noqa: B006
+    dry_run: DryRun = False,
 ) -> None:
     """Put tumors into the cases of a data set; the manifest can replay every one of them."""
+    from functools import partial
+
     from synthoma.commands import tumors
     from synthoma.errors import LayoutError
     from synthoma.reading import open_dataset
@@ -66,11 +71,12 @@ def synthesize(
             found=f"--masks with --write {write}",
             fix="write it full, or join them first with synthoma convert --masks",
         )
-    done = tumors.synthesize(
-        read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes),
-        open_dataset(data, allow_modules=allow_modules, masks=masks), out, seed=seed, write=write, copies=copies,
-        maps=maps, device=device, workers=workers, cluster=cluster, timeout_s=timeout,
-    )  # fmt: skip
+    settings = read_recipe(SynthesisRecipe, find_recipe(recipe, "synthesis"), changes)
+    dataset = open_dataset(data, allow_modules=allow_modules, masks=masks)
+    work = partial(tumors.synthesize, settings, seed=seed, write=write, maps=maps, device=device, timeout_s=timeout)
+    if dry_run:
+        preview(one_by_one(dataset, work), out, copies=copies, workers=workers, elsewhere=cluster is not None)
+    done = work(dataset, out, copies=copies, workers=workers, cluster=cluster)
     tell(done)
     finish(done.records, out, done.faults, allow_failures)
 
@@ -90,15 +96,28 @@ def replay(
     cluster: Cluster = None,
     timeout: Timeout = None,
     allow_failures: AllowFailures = 0,
+    dry_run: DryRun = False,
 ) -> None:
     """Write the same tumors again, bit for bit; a tumor that comes out otherwise is a failed case."""
+    from functools import partial
+
     from synthoma.commands import tumors
     from synthoma.reading import open_dataset
+    from synthoma.synthesis.store.manifest import read_manifest
+    from synthoma.synthesis.store.outputs import replay_case
 
-    done = tumors.replay(
-        manifest, open_dataset(data, allow_modules=allow_modules), out, write=write, maps=maps,
-        allow_modules=allow_modules, generator=generator, workers=workers, cluster=cluster, timeout_s=timeout,
-    )  # fmt: skip
+    dataset = open_dataset(data, allow_modules=allow_modules)
+    work = partial(tumors.replay, manifest, write=write, maps=maps, allow_modules=allow_modules, generator=generator,
+                   timeout_s=timeout)  # fmt: skip
+    if dry_run:
+        table = read_manifest(manifest)
+
+        def one(case: Case, folder: Path) -> None:
+            replay_case(case, table, folder, write, maps, allow_modules, generator)
+
+        tries = {case.id: partial(attempt_case, one, case) for case in table.cases_in(dataset)}
+        preview(tries, out, workers=workers, elsewhere=cluster is not None)
+    done = work(dataset, out, workers=workers, cluster=cluster)
     finish(done.records, out, done.faults, allow_failures)
 
 

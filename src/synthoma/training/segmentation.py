@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +57,54 @@ def train(
     """
     need("torch", extra="train")
     from synthoma.learning.loop import open_team
-    from synthoma.learning.models import find_model, load_model
-    from synthoma.segmentation.preparation import check_request
     from synthoma.segmentation.train import train as run_training
 
-    settings, dataset, out = read_train_recipe(recipe), _opened(data, allow_modules), Path(out).absolute()
+    out = Path(out).absolute()
+    planned = plan_training(
+        recipe, data, out, seed=seed, splits=splits, fold=fold, cache=cache, start=start,
+        allow_failures=allow_failures, allow_modules=allow_modules,
+    )  # fmt: skip
+    settings, material = planned.recipe, planned.data
+    with (
+        open_team(device) as team,
+        open_run(out, KIND, settings, seed, planned.facts, growing="steps") if team.is_rank_0 else nullcontext() as run,
+    ):
+        if run:
+            require_unchanged(run, [*material.cases, *material.validation], Case.reads)
+        model = run_training(settings, material, run, team, seed=seed, workers=workers, title="train")
+        if run:
+            run.note(**model.record["figures"], steps=model.record["steps"], left_out=model.record["data"]["left_out"])
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A training that is known to be possible. facts: what its run's record says of what it reads."""
+
+    recipe: TrainRecipe
+    data: TrainingData
+    facts: dict[str, str]
+
+
+def plan_training(
+    recipe: TrainRecipe | Path | str,
+    data: Dataset | Path | str | Sequence[Path | str],
+    out: Path,
+    *,
+    seed: int = 0,
+    splits: Path | str | None = None,
+    fold: int = 0,
+    cache: Path | str | None = None,
+    start: Path | str | None = None,
+    allow_failures: int = 0,
+    allow_modules: Sequence[str] = (),
+) -> Planned:
+    """Opens the data and refuses what cannot be trained; writes nothing. The arguments are those of `train`."""
+    need("torch", extra="train")
+    from synthoma.learning.models import find_model, load_model
+    from synthoma.segmentation.preparation import check_request
+
+    settings, dataset = read_train_recipe(recipe), _opened(data, allow_modules)
     training, validation, failed = sides(dataset, settings, Path(splits) if splits else None, fold, seed)
     refuse_synthetic_hosts(_folders(data), training, settings)
     origin = find_model(start) if start else None
@@ -74,16 +117,7 @@ def train(
         material, start=load_model(origin) if origin else None, failed=failed, allow_failures=allow_failures
     )
     check_request(settings, material)
-    with (
-        open_team(device) as team,
-        open_run(out, KIND, settings, seed, facts, growing="steps") if team.is_rank_0 else nullcontext() as run,
-    ):
-        if run:
-            require_unchanged(run, [*training, *validation], Case.reads)
-        model = run_training(settings, material, run, team, seed=seed, workers=workers, title="train")
-        if run:
-            run.note(**model.record["figures"], steps=model.record["steps"], left_out=model.record["data"]["left_out"])
-    return model
+    return Planned(settings, material, facts)
 
 
 def read_train_recipe(recipe: TrainRecipe | Path | str, changes: Sequence[str] = ()) -> TrainRecipe:
