@@ -26,7 +26,7 @@ FLOORS = {
     "synthesis": 9, "segmentation": 9, "evaluation": 9, "measurement": 9,
     "reading": 10,
     "training": 11, "followup": 11,
-    "scaling": 12, "review": 12, "realism": 12,
+    "scaling": 12, "review": 12, "realism": 12, "trials": 12,
     "commands": 13,
     "cli": 14, "__main__": 15,
 }  # fmt: skip

@@ -33,6 +33,7 @@ from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
 from synthoma.training.generators import read_generator_recipe
 from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
+from synthoma.trials.recipe import ReportRecipe, TrialRecipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -46,6 +47,8 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (ClusterRecipe, "engine.md"),
     (EvaluateRecipe, "evaluation.md"),
     (RealismRecipe, "realism.md"),
+    (TrialRecipe, "trials.md"),
+    (ReportRecipe, "trials.md"),
     (PatchRecipe, "learning.md"),
     (AugmentationRecipe, "learning.md"),
     (NetworkRecipe, "learning.md"),
@@ -104,6 +107,7 @@ def test_every_recipe_key_is_a_row_of_the_recipes_table(kind: type[Recipe], page
         ("train", TrainRecipe),
         ("scale", StudyRecipe),
         ("follow", FollowRecipe),
+        ("trial", TrialRecipe),
     ],
 )
 def test_every_recipe_file_is_valid(folder: str, kind: type[Recipe]) -> None:

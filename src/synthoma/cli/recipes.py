@@ -20,6 +20,7 @@ FOLDERS = {
     "synthesis": ("synthesize", "synthoma.synthesis.recipe:SynthesisRecipe"),
     "train": ("train", "synthoma.segmentation.recipe:TrainRecipe"),
     "scale": ("scale", "synthoma.scaling.recipe:StudyRecipe"),
+    "trial": ("trial", "synthoma.trials.recipe:TrialRecipe"),
     "cohort": ("cohort", "synthoma.phantom.cohort:CohortRecipe"),
     "generator": ("train-generator", "synthoma.training.recipe:{kind}Recipe"),
     "cluster": ("--cluster", "synthoma.engine.clusters:ClusterRecipe"),

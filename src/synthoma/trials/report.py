@@ -1,0 +1,222 @@
+"""The page of a trial: the verdict, curves, thresholds, pairs of attributes, two models, and what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from synthoma.reports.page import fact_table, number, page, plot_figures, table, verdict
+from synthoma.reports.plots import Plot
+from synthoma.statistics.intervals import Interval
+from synthoma.tables import Row
+from synthoma.trials.curves import Curve, from_axis
+from synthoma.trials.design import Design
+from synthoma.trials.findings import UNITS, Gap, Result, Varied, plain_name, said_level
+from synthoma.trials.plots import label
+
+
+def sentences(design: Design, results: Sequence[Result], gaps: Sequence[Gap]) -> list[str]:
+    """What the trial found, in plain sentences; the page and the command begin with them."""
+    found = []
+    for result in results:
+        name = f"{result.scores.name}: " if len(results) > 1 else ""
+        said = [_half_sentence(design, varied) for varied in result.varied if varied.curve is not None]
+        false = f"{_with_interval(result.false)} false lesions on an untouched scan ({_count(result.scores.untouched)})"
+        found.append(f"{name}{' '.join(each + '.' for each in said)} {false}.".replace("  ", " "))
+    if gaps:
+        found.append(_gap_sentence(results, gaps[0]))
+    hosts = len(design.hosts)
+    patients = "in-silico patients" if design.in_silico else "patients"
+    counts = list(dict.fromkeys(len(result.scores.lesions) for result in results))
+    scored = " and ".join(map(str, counts))
+    kind = f"The hosts are {hosts} scans of {len(set(design.hosts.values()))} {patients}; the lesions are synthetic"
+    found.append(f"{kind} ({scored} of {len(design.lesions)} were scored).")
+    if design.left_out:
+        count = len(design.left_out)
+        were = (
+            "lesion had no room or was rejected and is"
+            if count == 1
+            else "lesions had no room or were rejected and are"
+        )
+        found.append(f"{count} planned {were} left out.")
+    for result in results:
+        if result.scores.missing:
+            missing = result.scores.missing
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            found.append(
+                f"{len(missing)} of {len(design.cases)} scans have no prediction of {result.scores.name} and are left"
+                f" out: {', '.join(missing[:3])}{more}."
+            )
+    return found
+
+
+def _half_sentence(design: Design, varied: Varied) -> str:
+    """Half of the lesions are found from 11.3 mm on (95 % interval 9.6 to 14.0), at contrast -40 HU."""
+    curve = varied.curve
+    assert curve is not None
+    base = said_base(design, varied.attribute)
+    unit = UNITS[varied.attribute]
+    of = "" if varied.attribute == "diameter_mm" else f" of {plain_name(varied.attribute)}"
+    low, high = _ends(curve)
+    count = f"{varied.at_base} lesions in {curve.half.n} patients"
+    if not np.isfinite(curve.half.value):
+        everywhere = curve.share(curve.levels).min() > 0.5
+        what = "More" if everywhere else "Fewer"
+        tried = f"at every {plain_name(varied.attribute)} tried ({low:g} to {high:g} {unit})".replace(" )", ")")
+        return f"{what} than half of the lesions are found {tried}{base} ({count})"
+    where = f"from {curve.half.value:.3g} {unit}{of} on" if curve.rising else (
+        f"up to {curve.half.value:.3g} {unit}{of}"
+    )  # fmt: skip
+    where = " ".join(where.split())
+    interval = said_threshold_interval(curve)
+    return f"Half of the lesions are found {where} ({f'95 % interval {interval}; ' if interval else ''}{count}){base}"
+
+
+def said_base(design: Design, *varied: str) -> str:
+    """What the other attributes were, in words: ", at contrast -40 HU"; empty if there are none."""
+    others = [said_level(name, value) for name, value in design.recipe.base_cell.items() if name not in varied]
+    return f", at {', '.join(others)}" if others else ""
+
+
+def said_threshold_interval(curve: Curve) -> str:
+    """The interval of a threshold; an end beyond all levels is said to be so. Empty without an interval."""
+    low, high = _ends(curve)
+    if np.isnan(curve.half.low):
+        return ""
+    first = f"below {low:g}" if np.isneginf(curve.half.low) else f"{curve.half.low:.3g}"
+    last = f"above {high:g}" if np.isposinf(curve.half.high) else f"{curve.half.high:.3g}"
+    if np.isposinf(curve.half.low):
+        first = f"above {high:g}"
+    if np.isneginf(curve.half.high):
+        last = f"below {low:g}"
+    return first if first == last else f"{first} to {last}"
+
+
+def said_threshold(curve: Curve) -> str:
+    """A threshold with its unit, or on which side of all levels it lies."""
+    unit = UNITS[curve.attribute]
+    if np.isfinite(curve.half.value):
+        text = f"{curve.half.value:.3g} {unit}"
+    else:
+        text = f"{'more' if curve.share(curve.levels).min() > 0.5 else 'less'} than half at every level"
+    return text.strip()
+
+
+def _ends(curve: Curve) -> tuple[float, float]:
+    """The lowest and the highest level, as the threshold is told: contrast without its sign."""
+    levels = np.abs(curve.levels) if curve.attribute == "contrast_hu" else from_axis("", curve.levels)
+    return float(levels.min()), float(levels.max())
+
+
+def _gap_sentence(results: Sequence[Result], gap: Gap) -> str:
+    first, second = (result.scores.name for result in results)
+    if np.isnan(gap.gap.value):
+        return f"{first} and {second} have no scored lesion in common."
+    points = 100 * gap.gap.value
+    shown = gap.holm < 0.05
+    interval = "" if np.isnan(gap.gap.low) else f", 95 % interval {100 * gap.gap.low:.0f} to {100 * gap.gap.high:.0f}"
+    figures = f"{points:+.0f} points{interval}; p = {gap.holm:.3f} after Holm's correction"
+    if not shown:
+        return f"No difference between {first} and {second} is shown in the share of lesions found ({figures})."
+    better = "more" if points > 0 else "fewer"
+    return f"{second} finds {better} lesions than {first} ({figures})."
+
+
+def trial_page(
+    title: str, design: Design, results: Sequence[Result], gaps: Sequence[Gap], told: Sequence[str],
+    plots: Sequence[Plot], heats: Sequence[Plot], halves: Sequence[tuple[str, str, str, Sequence[Row]]],
+    facts: Mapping[str, Any],
+) -> str:  # fmt: skip
+    """The whole page. told: of `sentences`; halves: model, attribute, the other attribute and its thresholds."""
+    parts = [verdict(told), "<h2>Found, level by level</h2>"]
+    parts.append(
+        "<p>The curve is logistic (in the logarithm of the diameter). The open mark is the level at which it is"
+        " one half. Intervals are of a bootstrap by patient.</p>"
+    )
+    parts.append(plot_figures(plots))
+    parts += [_level_table(result, len(results) > 1) for result in results]
+    if heats:
+        parts += ["<h2>Two attributes at a time</h2>", plot_figures(heats)]
+        parts += [_half_table(*each, several=len(results) > 1) for each in halves]
+    if gaps:
+        parts += [f"<h2>{escape(results[0].scores.name)} against {escape(results[1].scores.name)}</h2>"]
+        parts.append(
+            "<p>The same lesions, paired by patient: the second model less the first. p is of a permutation test that"
+            " swaps the models patient by patient, corrected (Holm) within all lesions and false alarms, and within the"
+            " levels.</p>"
+        )
+        parts.append(_gap_table(results, gaps))
+    if design.left_out:
+        parts += ["<h2>Left out</h2>", _left_out_table(design)]
+    return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
+
+
+def _level_table(result: Result, several: bool) -> str:
+    rows = []
+    for varied in result.varied:
+        for place, level in enumerate(varied.counts.levels):
+            rows.append([
+                escape(label(varied.attribute)), f"{level:g}", str(int(varied.counts.total[:, place].sum())),
+                _percent(varied.shares[place]), _percent(varied.pooled[place]), _with_interval(varied.dsc[place]),
+            ])  # fmt: skip
+    head = ["attribute", "level", "lesions", "found, others at base (95 %)", "found, all lesions (95 %)",
+            "DSC of the found (95 %)"]  # fmt: skip
+    return (f"<h3>{escape(result.scores.name)}</h3>" if several else "") + table(head, rows, (1, 2, 3, 4, 5))
+
+
+def _half_table(name: str, of: str, by: str, rows: Sequence[Row], several: bool) -> str:
+    title = f"<h3>{escape(name)}: half found, by {escape(plain_name(by))}</h3>" if several else (
+        f"<h3>Half found, by {escape(plain_name(by))}</h3>"
+    )  # fmt: skip
+    cells = [
+        [f"{row[by]:g} {UNITS[by]}", str(row["lesions"]), said_threshold(row["curve"]),
+         said_threshold_interval(row["curve"]) or "–"]
+        for row in rows
+    ]  # fmt: skip
+    return title + table([plain_name(by), "lesions", f"half found, {label(of)}", "95 % interval"], cells, (1, 2, 3))
+
+
+def _gap_table(results: Sequence[Result], gaps: Sequence[Gap]) -> str:
+    names = [escape(result.scores.name) for result in results]
+    rows = []
+    for gap in gaps:
+        interval = "–" if np.isnan(gap.gap.low) else f"{gap.gap.low:+.3g} to {gap.gap.high:+.3g}"
+        p = "–" if np.isnan(gap.holm) else f"{gap.holm:.3f}"
+        value = "–" if np.isnan(gap.gap.value) else f"{gap.gap.value:+.3g}"
+        rows.append([escape(gap.what), number(gap.first), number(gap.second), value, interval, p, escape(gap.gap.note)])
+    return table(["", *names, "difference", "95 % interval", "p (Holm)", "note"], rows, (1, 2, 3, 4, 5))
+
+
+def _left_out_table(design: Design) -> str:
+    """How many lesions of each diameter were left out, in how many hosts, and the commonest reason."""
+    sizes: dict[float, list[Row]] = {}
+    for row in design.left_out:
+        sizes.setdefault(float(row["diameter_mm"]), []).append(row)
+    rows = []
+    for diameter_mm, some in sorted(sizes.items()):
+        reason, count = Counter(str(row["reason"]) for row in some).most_common(1)[0]
+        hosts = sorted({str(row["host"]) for row in some})
+        named = ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
+        rows.append([f"{diameter_mm:g} mm", str(len(some)), escape(named), f"{escape(reason)} ({count})"])
+    return table(["diameter", "lesions", "hosts", "commonest reason"], rows, (1,))
+
+
+def _percent(interval: Interval) -> str:
+    if np.isnan(interval.value):
+        return "–"
+    ends = "" if np.isnan(interval.low) else f" ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    return f"{100 * interval.value:.0f} %{ends}"
+
+
+def _with_interval(interval: Interval) -> str:
+    if np.isnan(interval.low):
+        return number(interval.value, 2)
+    return f"{number(interval.value, 2)} ({number(interval.low, 2)} to {number(interval.high, 2)})"
+
+
+def _count(untouched: Sequence[Row]) -> str:
+    return f"{len(untouched)} scan{'s' * (len(untouched) != 1)}"
