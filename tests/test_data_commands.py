@@ -103,3 +103,36 @@ def test_validate_says_that_there_are_no_masks(tmp_path: Path) -> None:
     files.write_volume(patient(GRID).image, tmp_path / "scans" / "a.nii.gz")
     result = RUN.invoke(app, ["validate", str(tmp_path / "scans"), "--out", str(tmp_path / "report")])
     assert "no_masks: segment the organs first" in result.output
+
+
+def test_places_on_the_machine_are_in_run_json_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (folders[0] / "s2/segmentations/Spleen.nii.gz").write_bytes(b"no mask")
+    (folders[0] / "s3/ct.nii.gz").write_bytes(b"no scan")
+    runs = {
+        "valid": ["validate", str(folders[0])],
+        "converted": ["convert", str(folders[0]), "--to", "abdomenatlas"],
+        "scored": ["evaluate", str(folders[1]), str(folders[1])],
+    }
+    for name, words in runs.items():
+        RUN.invoke(app, [*words, "--out", str(tmp_path / name)])
+        told = {path.name: path.read_text(errors="replace") for path in (tmp_path / name).iterdir() if path.is_file()}
+        assert "records.jsonl" in told
+        for place in (str(tmp_path), str(Path(__file__).parents[1])):
+            holding = [file for file, text in told.items() if place in text]
+            assert holding == (["run.json"] if place == str(tmp_path) else []), name
+    assert "s3/ct.nii.gz" in (tmp_path / "valid/report.json").read_text()
+    assert "s3/ct.nii.gz" in (tmp_path / "converted/records.jsonl").read_text()
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "msd", "abdomenatlas"])
+def test_a_case_that_is_done_again_and_fails_leaves_no_old_files(
+    folders: tuple[Path, Path], tmp_path: Path, layout: str
+) -> None:
+    out = tmp_path / "out"
+    words = ["convert", str(folders[0]), "--to", layout, "--out", str(out)]
+    assert RUN.invoke(app, words).exit_code == 0
+    assert any("s2" in path.name for path in out.rglob("*") if path.suffix == ".gz" or path.is_dir())
+    (folders[0] / "s2/ct.nii.gz").write_bytes(b"no scan")
+    assert RUN.invoke(app, words).exit_code == 1
+    assert not [path for path in out.rglob("*") if ("s2" in path.name and path.suffix == ".gz") or path.name == "s2"]
+    assert {case.id for case in open_dataset(out)} == {"s1", "s3"}

@@ -118,6 +118,15 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         raise
 
 
+def remove_folder(path: Path) -> None:
+    """Take away a folder that an earlier start of this run wrote; nothing if there is none, `FileError` if it stays."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def _put(part: Path, path: Path) -> None:
     """Rename a folder into its place, instead of one that another process may just have put there."""
     for _ in range(_TRIES):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -81,6 +82,14 @@ class FailedCasesError(SynthomaError):
 
 class MissingExtraError(SynthomaError):
     """An optional dependency that is not installed; the message is the install line."""
+
+
+def without_folders(text: str, folders: Iterable[Path | str]) -> str:
+    """The text with every file below these folders named from there, so that it tells nothing of the machine."""
+    for folder in sorted({str(folder).rstrip("/") for folder in folders}, key=len, reverse=True):
+        if folder:
+            text = text.replace(f"{folder}/", "")
+    return text
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -17,7 +17,7 @@ from synthoma.cases import Case
 from synthoma.datasets.layouts.opening import open_dataset
 from synthoma.datasets.writing import write_case
 from synthoma.engine import mapping
-from synthoma.errors import CaseError, RunError, SynthomaError
+from synthoma.errors import CaseError, FileError, RunError, SynthomaError
 from synthoma.evaluation.pairing import pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.learning.models import Model, save_model
@@ -59,6 +59,18 @@ def test_masks_scores_and_record_of_a_case_are_read_back(truth: Path, tmp_path: 
     np.testing.assert_array_equal(scores.data >= 0.5, found.read_mask("liver_lesion").data)
     chance = files.read_image(out / "sick/probabilities/liver.nii.gz")
     np.testing.assert_array_equal(chance.data >= 0.5, found.read_mask("liver").data)
+
+
+def test_a_case_that_is_segmented_again_and_fails_leaves_no_old_masks(truth: Path, tmp_path: Path) -> None:
+    case, out = open_dataset(truth)["sick"], tmp_path / "out"
+    segment_case(case, threshold_model(), SegmentRecipe(), "cpu", out)
+    (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(FileError):
+        segment_case(replace(case, image=tmp_path / "broken.nii.gz"), threshold_model(), SegmentRecipe(), "cpu", out)
+    assert not (out / "sick").exists()
+    with pytest.raises(CaseError, match="would lie in the data"):
+        segment_case(case, threshold_model(), SegmentRecipe(), "cpu", truth)
+    assert open_dataset(truth)["sick"].masks
 
 
 def test_the_same_case_gives_the_same_bytes(truth: Path, tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def validate(
     folder = out or Path(f"validation-{dataset.name}")
     with runs.open_run(folder, "validate", settings, inputs=input_facts(dataset)) as run:
         records = mapping.map_cases(
-            partial(check_case, recipe=settings, base=folder.absolute()), dataset.cases, run=run, workers=workers,
-            cluster=cluster, timeout_s=timeout, title="validate", reads=Case.reads,
+            partial(check_case, recipe=settings, base=folder.absolute(), root=dataset.root), dataset.cases, run=run,
+            workers=workers, cluster=cluster, timeout_s=timeout, title="validate", reads=Case.reads,
         )  # fmt: skip
         with show_progress("compare scans", len(records)) as compared:
 
@@ -110,7 +110,7 @@ def validate(
                 for _ in range(cases):
                     compared(False)
 
-            report = summarise(records, settings, dataset.faults, advance)
+            report = summarise(records, settings, dataset.faults, advance, dataset.root)
         disk.write_json(folder / "report.json", report.as_dict())
         write_catalog(report.rows, folder / "catalog.parquet")
     table(report.table(), ("case", "severity", "code", "found", "expected"))

@@ -99,6 +99,22 @@ def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0
     )
 
 
+def _remove_earlier(case: Case, conversion: Conversion) -> None:
+    """Take away what an earlier start wrote of a case: if it fails now, old files would pass for new ones."""
+    name = file_name(case.id)
+    if conversion.layout == "abdomenatlas":
+        disk.remove_folder(conversion.out / name)
+        return
+    for tail in ("Tr", "Ts"):
+        for file in (f"images{tail}/{name}{_channel(conversion)}", f"labels{tail}/{name}"):
+            (conversion.out / f"{file}.nii.gz").unlink(missing_ok=True)
+
+
+def _channel(conversion: Conversion) -> str:
+    """What the name of a scan ends with."""
+    return "_0000" if conversion.layout == "nnunet" else ""
+
+
 def _lacking(case: Case, conversion: Conversion) -> list[str]:
     """The structures of the label map that nobody looked for in a case."""
     return [name for name in conversion.values if name != anatomy.IGNORE and not annotated(case, name)]
@@ -112,6 +128,7 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     and this case lacks, unless told to call it absent; `LayoutError` for label values that mean nothing here;
     `GeometryError` for a mask on another grid.
     """
+    _remove_earlier(case, conversion)
     _refuse_unknown_values(case)
     if conversion.layout == "abdomenatlas":
         names = [name for name in conversion.values if name in case.masks]
@@ -198,7 +215,7 @@ def _write_pair(case: Case, conversion: Conversion, structures: list[str]) -> di
     """Image and label map on one grid, named as the layout asks."""
     split = "test" if not case.masks or case.attributes.get("split") == "test" else "train"
     tail = "Ts" if split == "test" else "Tr"
-    channel = "_0000" if conversion.layout == "nnunet" else ""
+    channel = _channel(conversion)
     scan = case.read_image()
     written = [conversion.out / f"images{tail}" / f"{file_name(case.id)}{channel}.nii.gz"]
     files.write_volume(scan, written[0])

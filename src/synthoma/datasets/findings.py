@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from synthoma import anatomy
@@ -13,7 +14,7 @@ from synthoma.datasets.catalog import Row
 from synthoma.datasets.duplicates import Duplicate, find_duplicates, find_repeats
 from synthoma.datasets.validation import CODES, Fault, Severity, ValidateRecipe, fault
 from synthoma.engine.records import CaseRecord
-from synthoma.errors import SynthomaError
+from synthoma.errors import SynthomaError, without_folders
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ def summarise(
     recipe: ValidateRecipe | None = None,
     layout_faults: Iterable[SynthomaError] = (),
     advance: Callable[[int], None] | None = None,
+    root: Path | None = None,
 ) -> ValidationReport:
     """The records of `check_case` over a data set, and what only shows when cases are compared.
 
     layout_faults: what the layout could not make a case of. A failed record is a fault of its case. advance: called
-    with numbers of cases whose scans have been compared with all others.
+    with numbers of cases whose scans have been compared with all others. root: of the data set, from which files are
+    named.
     """
     recipe = recipe or ValidateRecipe()
     rows: dict[str, Row] = {}
@@ -73,7 +76,7 @@ def summarise(
     broken: set[str] = set()
     for error in layout_faults:
         broken.add(error.case or "")
-        text = str(error).removeprefix(f"{error.case}: ")
+        text = without_folders(str(error).removeprefix(f"{error.case}: "), [] if root is None else [root])
         findings.append((error.case or "", fault("layout", "", text, fix=error.fix)))
     for record in records:
         if record.status == "failed":

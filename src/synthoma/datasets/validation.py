@@ -7,7 +7,7 @@ makes results wrong or a program stop; a *warning* is something to look at, whic
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from synthoma.datasets import fingerprint
 from synthoma.datasets.catalog import row_of
 from synthoma.datasets.inspection import Inspection, Scan, Structure, inspect_case
 from synthoma.datasets.layouts.joining import SEGMENT_FIRST
-from synthoma.errors import GeometryError
+from synthoma.errors import GeometryError, without_folders
 from synthoma.recipe import Recipe
 from synthoma.volume import Array
 
@@ -158,15 +158,22 @@ class Fault:
     fix: str
 
 
-def check_case(case: Case, recipe: ValidateRecipe | None = None, base: Path | None = None) -> dict[str, Any]:
+def check_case(
+    case: Case, recipe: ValidateRecipe | None = None, base: Path | None = None, root: Path | None = None
+) -> dict[str, Any]:
     """`{"faults": [...], "row": {...}}`, JSON data: all that is wrong with a case, and its catalog row.
 
-    base: the folder that the row's paths are noted from. One read of the scan and of each mask. A file that cannot be
-    read is a fault like any other.
+    base: the folder that the row's paths are noted from; root: the data set's, from which faults name files. One
+    read of the scan and of each mask. A file that cannot be read is a fault like any other.
     """
     recipe = recipe or ValidateRecipe()
     found = inspect_case(case)
-    faults = [one for one in _faults(found, recipe) if one.code not in recipe.ignore]
+    places = [] if root is None else [root]
+    faults = [
+        replace(one, found=without_folders(one.found, places))
+        for one in _faults(found, recipe)
+        if one.code not in recipe.ignore
+    ]
     return {
         "faults": [asdict(one) for one in faults],
         "row": row_of(found, (one.code for one in faults), base),

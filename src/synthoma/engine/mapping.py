@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import pickle
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +21,7 @@ from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
 from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
-from synthoma.errors import DiskFullError, FileError, RunError, listed
+from synthoma.errors import DiskFullError, FileError, RunError, listed, without_folders
 from synthoma.inputs import Reads
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import Run
@@ -72,10 +74,15 @@ def map_cases(
         refuse_strangers(written, before, pairs)
         records, todo = sort_out(pairs, before, stamps, reads)
     mark = run.folder / BEGUN if run else None
+    places = [*sys.path, *(place for place in run.record.inputs.values() if os.path.isabs(place))] if run else []
     outcomes = _start(partial(attempt, function, reads), todo, workers, cluster, timeout_s, mark)
     with closing(outcomes), show_progress(title, len(pairs), len(records)) as advance:
         for _, (line, stamp) in outcomes:
             record = CaseRecord(**json.loads(line))
+            if record.status == "failed":
+                told, traced = (without_folders(text, places) for text in (record.error, record.traceback))
+                record = replace(record, error=told, traceback=traced)
+                line = record.line()
             _stop_if_full(record)
             if written and record != before.get(record.case):
                 written.append(line)

@@ -16,7 +16,7 @@ from synthoma.datasets.layouts.images import scan_ids
 from synthoma.datasets.layouts.listing import case_id, image_stem, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
-from synthoma.errors import LayoutError, RunError
+from synthoma.errors import CaseError, LayoutError, RunError
 from synthoma.learning.loop import choose_device
 from synthoma.learning.models import BOX, Model, find_model, load_model
 from synthoma.names import file_name
@@ -68,6 +68,9 @@ def segment_case(
     """
     known = model if isinstance(model, Model) else loaded(str(model), device)
     folder = Path(out) / file_name(case.id)
+    if isinstance(case.image, Path) and case.image.resolve().is_relative_to(folder.resolve()):
+        raise CaseError("the result would lie in the data it is made from", case=case.id, fix="choose another --out")
+    disk.remove_folder(folder)  # of an earlier start: if the case fails now, old masks would pass for new ones
     with case.named():
         if recipe.memory_gb is not None:
             _refuse_large(known, case.read_geometry(), recipe.memory_gb, recipe, device)
