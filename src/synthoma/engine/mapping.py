@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import pickle
-import sys
+import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -27,6 +27,9 @@ from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import Run
 
 BEGUN = ".begun"  # in the run folder: the case that this process works on
+
+# Where this program and Python's own lie: tracebacks name files from there.
+INSTALLED = (str(Path(__file__).parents[2]), *(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")))
 
 # A record as a line of JSON, and the stamp of the files that it was made from.
 Outcome = tuple[str, str]
@@ -74,7 +77,8 @@ def map_cases(
         refuse_strangers(written, before, pairs)
         records, todo = sort_out(pairs, before, stamps, reads)
     mark = run.folder / BEGUN if run else None
-    places = [*sys.path, *(place for place in run.record.inputs.values() if os.path.isabs(place))] if run else []
+    read = run.record.inputs.values() if run else ()
+    places = [*INSTALLED, *(place for place in read if os.path.isabs(place))]
     outcomes = _start(partial(attempt, function, reads), todo, workers, cluster, timeout_s, mark)
     with closing(outcomes), show_progress(title, len(pairs), len(records)) as advance:
         for _, (line, stamp) in outcomes:
