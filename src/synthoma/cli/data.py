@@ -41,7 +41,7 @@ def info(
     from synthoma import __version__, anatomy
     from synthoma.datasets.layouts.opening import LAYOUTS
     from synthoma.extras import present_extras
-    from synthoma.synthesis.generators.loading import GENERATORS
+    from synthoma.synthesis.generators.loading import GENERATORS, generators_in_the_box
 
     if data is not None:
         from synthoma.reading import open_dataset
@@ -55,7 +55,7 @@ def info(
         "extras": present_extras(),
         "organs": list(anatomy.ORGANS),
         "layouts": list(LAYOUTS),
-        "generators": list(GENERATORS),
+        "generators": [*GENERATORS, *generators_in_the_box()],
     }
     _say_facts(facts, as_json)
 

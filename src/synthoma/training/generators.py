@@ -67,7 +67,12 @@ def train_generator(
             model = train_diffusion(recipe, crops, learned, run, team, seed, workers)
         else:
             model = _adversarial(recipe, crops, learned, dataset.cases, place, run, team, seed, workers, critic)
-        record = {"recipe": recipe.as_dict(), "data": _described(crops, chosen, held, dataset.cases), "seed": seed}
+        record: dict[str, object] = {
+            "recipe": recipe.as_dict(),
+            "data": _described(crops, chosen, held, dataset.cases),
+            "seed": seed,
+        }
+        record["steps"] = recipe.steps
         model = dataclasses.replace(model, record=record)
         save_generator(out / GENERATOR, model)
         run.note(steps=recipe.steps, lesions=len(chosen))
