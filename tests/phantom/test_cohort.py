@@ -256,7 +256,7 @@ def test_the_case_carries_what_writing_a_data_set_needs() -> None:
     recipe = CohortRecipe(name="demo", spacing_mm=8, cases=3, sex="female")
     case = cohort_case(recipe, 2)
     assert (case.id, case.patient, case.dataset) == ("demo_0002", "demo_0002", "demo")
-    assert case.attributes == {"sex": "female", "phase": "portal", "healthy": True}
+    assert case.attributes == {"sex": "female", "phase": "portal", "healthy": True, "in_silico": True}
     assert list(case.masks) == list(ANNOTATED)
     assert case.read_organ("kidney").data.any()
     again = pickle.loads(pickle.dumps(case))
