@@ -87,9 +87,21 @@ def _preview_study(
 
 @app.command()
 def plan(
-    run: Annotated[Path, typer.Argument(help="Output folder of scale, finished or not.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="Output folder of scale, finished or not, or of trial-report.", metavar="RUN")
+    ],
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Of a trial-report: the synthesis recipe (TOML) to write.")
+    ] = None,
 ) -> None:
-    """What a study says to do next: annotate, synthesize, or stop."""
+    """What to do next: annotate, synthesize or stop, by a study; which tumors to draw, by a trial's report."""
+    from synthoma.commands.trials import is_report, plan_tumors
+    from synthoma.errors import RecipeError
     from synthoma.scaling.outputs import plan_study
 
+    if is_report(run):
+        typer.echo(plan_tumors(run, recipe).text)
+        return
+    if recipe is not None:
+        raise RecipeError("a study says how many tumors, not which", fix="give the folder of a trial-report")
     typer.echo(plan_study(run)["text"])

@@ -17,6 +17,7 @@ from synthoma.engine.clusters import ClusterRecipe
 from synthoma.errors import RecipeError
 from synthoma.evaluation.pairing import Pair, score_pair
 from synthoma.synthesis.store.outputs import finish_synthesis
+from synthoma.trials.aim import Aim, aim_recipe, write_aim
 from synthoma.trials.design import Design, read_design, require_scans, write_design
 from synthoma.trials.outputs import KIND, finish_report
 from synthoma.trials.planning import plan_host, trial_id
@@ -134,6 +135,22 @@ def trial_report(
         run.note(verdict=made["verdict"])
     faults = list(dict.fromkeys(fault for pairs, _ in paired for fault in pairs.faults))
     return Outcome(out, records, faults, made)
+
+
+def plan_tumors(report: Path | str, recipe: Path | str | None = None) -> Aim:
+    """A synthesis recipe that draws more of the sizes that a report's first model missed; written to `recipe` if given.
+
+    Raises `CaseError` if no diameters were varied, or nothing was missed.
+    """
+    aim = aim_recipe(Path(report))
+    if recipe is not None:
+        write_aim(aim, Path(recipe))
+    return aim
+
+
+def is_report(folder: Path | str) -> bool:
+    """Whether this is the run folder of a trial's report."""
+    return (Path(folder) / "run.json").is_file() and runs.read_run(folder).kind == KIND
 
 
 JOURNALS = ("records", "records_second")

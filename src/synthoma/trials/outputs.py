@@ -118,6 +118,13 @@ def _summary(
                 for varied in result.varied
                 if varied.curve is not None
             },
+            "levels": {
+                varied.attribute: [
+                    {"level": float(level), **_flat("found", share)}
+                    for level, share in zip(varied.counts.levels, varied.shares, strict=True)
+                ]
+                for varied in result.varied
+            },
             "lesions": len(result.scores.lesions),
             "missing": list(result.scores.missing),
         }
@@ -125,5 +132,6 @@ def _summary(
     }
     return {
         "verdict": " ".join(told), "models": models, "hosts": len(design.hosts), "left_out": len(design.left_out),
+        "organ": design.recipe.organ,
         "in_silico": design.in_silico, "differences": [_gap_row(gap) for gap in gaps],
     }  # fmt: skip
