@@ -114,3 +114,11 @@ def test_a_look_is_chosen_near_what_is_wanted() -> None:
     assert sum(look.diameter_mm == 40 for look in picks) > 40
     with pytest.raises(ValueError, match="no looks"):
         choose_look([], "liver", "portal", 10.0, None, rng)
+
+
+def test_a_look_with_gas_in_it_is_hardly_ever_chosen() -> None:
+    plain = Look("colon", "portal", 30.0, 20.0, 0.0, 0.0, histogram(np.linspace(-20, 20, 40)))
+    gassy = dataclasses.replace(plain, histogram=(0.2, *plain.histogram[1:-1], 0.0))
+    rng = np.random.default_rng(0)
+    picks = [choose_look([plain, gassy, gassy], "colon", "portal", 30.0, 20.0, rng) for _ in range(100)]
+    assert sum(look is plain for look in picks) > 95

@@ -21,7 +21,8 @@ HOMES = (*anatomy.ORGANS, OTHER)
 BINS, BIN_HU = 16, 10.0  # of the histogram around the lesion's mean: from -80 to 80 HU, the outer ones open
 TISSUE_MM = 1.5  # SD of the filter that takes a scan's noise away and leaves the tissue
 _RIM, _CORE = 0.25, 0.6  # of the largest depth: where the rim ends, and where the core begins
-_RARE, _FAR_HU = 0.005, 200.0  # shares of a histogram that are no part of its range; where open bins end
+_OPEN = 0.05  # share of an outer bin from which a lesion is more than tissue
+_RARE, _FAR_HU = 0.005, 120.0  # shares of a histogram that are no part of its range; where open bins end
 _LEAST = 0.05  # weight of voxels on the border, which are partly something else
 CONDITION = len(HOMES) + len(anatomy.PHASES) + 4 + BINS  # numbers in a condition
 _SHELL_HU, _CONTRAST_HU, _SIZE_MM = 20.0, 50.0, 20.0
@@ -102,6 +103,8 @@ def choose_look(
         if contrast_hu is not None:
             weight *= np.exp(-0.5 * ((look.contrast_hu - contrast_hu) / _LIKE_HU) ** 2) + 1e-6
         weight *= 1.0 if look.phase == phase else _OTHER_PHASE
+        if max(look.histogram[0], look.histogram[-1]) > _OPEN:
+            weight *= _OTHER_ORGAN  # its mask holds gas or bone: no tissue to imitate
         weights.append(weight * (1.0 if look.organ == organ else _OTHER_ORGAN))
     shares = np.asarray(weights, np.float64)
     return looks[int(rng.choice(len(shares), p=shares / shares.sum()))]

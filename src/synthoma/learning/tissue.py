@@ -60,7 +60,7 @@ class GeneratorSpec(Recipe):
     """What must be known to use a generator's network.
 
     spacing_mm: of its voxels. size: sides of the crops it learned from. steps: of diffusion, when it is used.
-    limit_hu: how far from a lesion's mean an adversarial network can go. organs: those whose lesions it learned from.
+    limit_hu: how far from a lesion's mean a network can go. organs: those whose lesions it learned from.
     """
 
     kind: Kind
@@ -134,7 +134,10 @@ def tissue_field(
         return made
 
     if spec.kind == "diffusion":
-        return TISSUE_HU * follow(lambda at, times: velocity(ask(at, times), at, times), noise, spec.steps)
+        most = spec.limit_hu / TISSUE_HU  # a guess beyond it would drive the next one further out
+        return TISSUE_HU * follow(
+            lambda at, times: velocity(ask(at, times).clamp(-most, most), at, times), noise, spec.steps
+        )
     grain = smoothed(noise, _GRAIN_MM / spec.spacing_mm)
     made = ask(grain / grain.std((1, 2, 3, 4), keepdim=True), torch.zeros(len(noise), device=noise.device))
     # tissue is what a mean over `TISSUE_MM` leaves; a discriminator does not see every pattern finer than that

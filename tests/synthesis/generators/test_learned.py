@@ -154,3 +154,12 @@ def test_tissue_stays_within_what_the_look_knows(tmp_path: Path) -> None:
     spread = tumor.hu[tumor.alpha > 0.5]
     assert np.ptp(spread) > 20
     assert np.ptp(spread) <= 50
+
+
+def test_a_diffusion_network_gone_wild_stays_within_its_limit() -> None:
+    model = tiny_model("diffusion")
+    torch.nn.init.normal_(model.net.unet.out[-1].conv.weight, std=50.0)
+    noise, condition = torch.randn(2, 1, 16, 16, 16), torch.from_numpy(np.stack([look.condition() for look in LOOKS]))
+    with torch.inference_mode():
+        field = tissue_field(model.net, model.spec, noise, torch.ones_like(noise), torch.zeros_like(noise), condition)
+    assert float(field.abs().max()) <= model.spec.limit_hu + 1e-3
