@@ -104,7 +104,7 @@ def validate(
             partial(check_case, recipe=settings, base=folder.absolute(), root=dataset.root), dataset.cases, run=run,
             workers=workers, cluster=cluster, timeout_s=timeout, title="validate", reads=Case.reads,
         )  # fmt: skip
-        with show_progress("compare scans", len(records)) as compared:
+        with show_progress("compare scans" * (len(records) > 1), len(records)) as compared:
 
             def advance(cases: int) -> None:
                 for _ in range(cases):
