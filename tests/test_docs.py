@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from synthoma import files
 from synthoma.cli.main import app
 from synthoma.datasets.conversion import ConvertRecipe
 from synthoma.datasets.splits import SplitRecipe
@@ -34,6 +36,7 @@ from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
 from synthoma.training.generators import read_generator_recipe
 from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 from synthoma.trials.recipe import ReportRecipe, TrialRecipe
+from synthoma.volume import Geometry, Volume
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -172,10 +175,32 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cohort_case(0, recipe, folder / "demo/patient")
     # a file of this name is taken for the recipe of this name: the same commands, in seconds
     (folder / "unet").write_text(TINY)
+    write_files_of_a_scan(folder)
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "datasets.md", "learning.md", "segmentation.md", "synthesis.md"])
+def write_files_of_a_scan(folder: Path) -> None:
+    """A scan and its liver in the files that docs/files.md names."""
+    grid = Geometry.of((64, 64, 40), (5.0, 5.0, 5.0))
+    hu = np.full(grid.shape, 50, np.int16, order="F")
+    for name in ("scan.nii.gz", "scan.nii", "ct.nrrd"):
+        files.write_volume(Volume(hu, grid), folder / name)
+    liver = Volume((hu > 0).astype(np.uint8), grid)
+    for name in ("liver.nii.gz", "case.seg.nrrd"):
+        files.write_volume(liver, folder / name)
+    path = folder / "case.seg.nrrd"
+    header, _, voxels = path.read_bytes().partition(b"\n\n")
+    words = b"\nSegment0_ID:=s\nSegment0_Name:=liver\nSegment0_Layer:=0\nSegment0_LabelValue:=1"
+    path.write_bytes(header + words + b"\n\n" + voxels)
+
+
+# pages whose examples are trainings, trials and comparisons of whole data sets: their own tests run those functions
+LONG = ("realism.md", "scaling.md", "trials.md")
+
+
+@pytest.mark.parametrize(
+    "page", sorted(name for name, text in PAGES.items() if "```python" in text and name not in LONG)
+)
 def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)

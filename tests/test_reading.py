@@ -151,6 +151,26 @@ def test_a_gallery_has_every_tumor_or_some_of_each_organ_and_size(outputs: Path,
         assert (before.data[mask.data] != after.data[mask.data]).any()
 
 
+def test_a_gallery_of_written_files_renders_nothing_and_shows_the_same(outputs: Path, monkeypatch: Any) -> None:
+    rendered_items = find_gallery(outputs / "plans", 100).items
+    monkeypatch.setattr(rendered, "replay_rows", None)
+    for (title, *made), (same, *again) in zip(find_gallery(outputs / "full", 100).items, rendered_items, strict=True):
+        assert title == same
+        for one, other in zip(made[:2], again[:2], strict=True):
+            points = one.geometry.points_mm()[made[2].data]
+            place = tuple(np.rint(other.geometry.to_ijk(points)).astype(int).T)
+            assert np.array_equal(one.data[made[2].data], other.data[place])
+        assert made[2].data.sum() >= again[2].data.sum()
+
+
+def test_a_case_with_several_tumors_is_rendered_once(outputs: Path, monkeypatch: Any) -> None:
+    calls: list[str] = []
+    original = rendered.replay_rows
+    monkeypatch.setattr(rendered, "replay_rows", lambda case, *rows: calls.append(case.id) or original(case, *rows))
+    assert len(find_gallery(outputs / "plans", 100).items) > len(calls)
+    assert len(calls) == len(set(calls))
+
+
 def test_a_synthesis_without_tumors_has_nothing_to_show(tmp_path: Path) -> None:
     write_patients(tmp_path / "data", "plain")
     synthesize_all(tmp_path / "data", tmp_path / "out", recipe=RECIPE.with_changes(probability=0.0))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthoma import disk
+import numpy as np
+
+from synthoma import anatomy, disk
 from synthoma.cases import Case
 from synthoma.datasets.catalog import read_catalog
 from synthoma.datasets.duplicates import Duplicate, find_duplicates
@@ -18,12 +20,15 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import file_name, name_of_file
 from synthoma.synthesis.store.copies import as_copy
-from synthoma.synthesis.store.manifest import MANIFEST, Listed, read_manifest, versions
+from synthoma.synthesis.store.manifest import MANIFEST, Listed, accepted, read_manifest, versions
 from synthoma.synthesis.store.outputs import FORMAT, RECORD, WRITES
 from synthoma.synthesis.store.overlay import OVERLAY
 from synthoma.synthesis.store.rendered import Rendering
+from synthoma.synthesis.tumor import TumorPlan
 from synthoma.synthesis.view import TumorView
-from synthoma.volume import Volume
+from synthoma.volume import Box, Volume
+
+VIEW_MM, NEAR_MM = 40.0, 5.0  # around a tumor: what a picture shows, and where voxels of its organ's tumors are its own
 
 
 def is_synthesis(folder: Path | str) -> bool:
@@ -132,14 +137,44 @@ def find_gallery(
     if not tumors:
         raise CaseError(f"{folder} holds no tumor to show", found=f"{len(manifest)} cases without one")
     chosen = _evenly(tumors, most)
-    views: dict[Listed, TumorView] = {}
-    for tumor in sorted(chosen, key=lambda tumor: tumor.case):  # a case after the other: each is rendered once
-        views[tumor] = read_lesion(folder / file_name(tumor.case), tumor.number, data, allow_modules)
-    items = []
-    for tumor in chosen:
-        title = f"{tumor.organ}, {tumor.equivalent_diameter_mm:.0f} mm"
-        items.append((title, views[tumor].before, views[tumor].after, views[tumor].mask))
+    views: dict[Listed, tuple[Volume, Volume, Volume]] = {}
+    for case in dict.fromkeys(tumor.case for tumor in chosen):
+        views |= _views([tumor for tumor in chosen if tumor.case == case], folder, data, allow_modules)
+    items = [(f"{one.organ}, {one.equivalent_diameter_mm:.0f} mm", *views[one]) for one in chosen]
     return Gallery(items, len(tumors), len(manifest))
+
+
+def _views(
+    tumors: Sequence[Listed], folder: Path, data: Path | str | None, allow_modules: Sequence[str]
+) -> dict[Listed, tuple[Volume, Volume, Volume]]:
+    """Before, after and mask around tumors of one case: from the files where the case was written in full.
+
+    Otherwise the case is rendered, once for all of them.
+    """
+    rendering = _rendering(folder, tumors[0].case, data, allow_modules)
+    if _record(folder)["write"] != "full":
+        synthesis = rendering.synthesis()
+        seen = {tumor: synthesis.view(tumor.number) for tumor in tumors}
+        return {tumor: (view.before, view.after, view.mask) for tumor, view in seen.items()}
+    made = opening.read_case(folder / file_name(tumors[0].case))
+    plans = [TumorPlan.from_dict(row["plan"]) for row in accepted(rendering.rows)]
+    return {tumor: _written_view(rendering.healthy, made, plans[tumor.number - 1]) for tumor in tumors}
+
+
+def _written_view(healthy: Case, made: Case, plan: TumorPlan) -> tuple[Volume, Volume, Volume]:
+    """Before, after and the tumor's mask in the box around a plan, as the files hold them, along RAS axes."""
+    geometry = made.read_geometry()
+    reach_mm = max(plan.axes_mm) + VIEW_MM
+    center = geometry.to_ijk(np.asarray(plan.center_mm))
+    half = np.ceil(reach_mm / np.asarray(geometry.spacing_mm))
+    lower, upper = (np.rint(center - half).astype(int).tolist(), np.rint(center + half).astype(int).tolist())
+    box = Box(tuple(lower), tuple(upper)).clip(geometry.shape)
+    after = made.read_image(box)
+    lesion = made.read_mask(anatomy.organ(plan.organ).lesion, box)
+    near = np.linalg.norm(after.geometry.points_mm() - plan.center_mm, axis=-1) < max(plan.axes_mm) + NEAR_MM
+    mask = Volume(lesion.data & near, after.geometry)
+    before = healthy.read_image(box)
+    return before.reorient("RAS"), after.reorient("RAS"), mask.reorient("RAS")
 
 
 def _evenly(tumors: Sequence[Listed], most: int) -> list[Listed]:
