@@ -148,6 +148,9 @@ def test_from_hosts_to_the_page(tmp_path: Path) -> None:
     assert (model["lesions"], model["found"]["value"], model["missing"]) == (6, 0.5, [])
     assert model["false_per_untouched_scan"]["value"] == 1
     assert 8 < model["half"]["diameter_mm"]["value"] < 14
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3  # the small one of each host
+    assert "diameter 8 mm, contrast -60 HU" in page
 
     shutil.rmtree(pred / "h1_trial001")
     shutil.rmtree(pred / "h2")

@@ -23,6 +23,7 @@ from synthoma.trials.outputs import KIND, finish_report
 from synthoma.trials.planning import plan_host, trial_id
 from synthoma.trials.recipe import ReportRecipe, TrialRecipe
 from synthoma.trials.scores import join_scores, pair_trial
+from synthoma.trials.worst import missed_pictures
 
 WRITES = ("overlay", "plans")
 
@@ -119,7 +120,7 @@ def trial_report(
     paired = [pair_trial(design, truth, model, settings) for model in models]
     facts = reading.input_facts(truth, predictions=" ".join(map(str, models)))
     with runs.open_run(out, KIND, settings, seed, facts) as run:
-        records, scores = [], []
+        records, scores, pictures = [], [], {}
         for number, (name, (pairs, asked)) in enumerate(zip(_names(models), paired, strict=True)):
             task = partial(score_pair, structures=pairs.structures, recipe=asked)
             done = mapping.map_cases(
@@ -130,8 +131,9 @@ def trial_report(
             scores.append(
                 join_scores(name, design, {each.case: each.result for each in done if each.status != "failed"})
             )
+            pictures[name] = missed_pictures(design, scores[-1], pairs.pairs, asked)
         told = {"trial": str(folder), "predictions": dict(zip(_names(models), map(str, models), strict=True))}
-        made = finish_report(design, scores, out, settings, seed, told)
+        made = finish_report(design, scores, out, settings, seed, told, pictures)
         run.note(verdict=made["verdict"])
     faults = list(dict.fromkeys(fault for pairs, _ in paired for fault in pairs.faults))
     return Outcome(out, records, faults, made)

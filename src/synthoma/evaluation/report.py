@@ -11,7 +11,7 @@ from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
 from synthoma.evaluation.verdicts import comparison_sentences, evaluation_sentences, interval_words, tumors_first
-from synthoma.reports.page import fact_table, number, page, plot_figures, table, verdict
+from synthoma.reports.page import fact_table, number, page, picture_figures, plot_figures, table, verdict
 from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.statistics.intervals import Interval
@@ -170,14 +170,8 @@ def _population(summary: Summary) -> str:
 def _pictures(pictures: Sequence[Picture]) -> str:
     if not pictures:
         return ""
-    figures = [
-        "<figure>"
-        + (f'<img alt="axial slice of {escape(one.case)}" src="data:image/png;base64,{one.png}">' if one.png else "")
-        + f"<figcaption><b>{escape(one.case)}</b>: {escape(one.caption)}</figcaption></figure>"
-        for one in pictures
-    ]
     head = (
         "<h3>The scans with the lowest DSC</h3><p class=muted>Truth blue, prediction orange; at the largest missed or "
         "false lesion, else the largest of all, or through an organ's middle.</p>"
     )
-    return f'{head}<div class="plots worst">{"".join(figures)}</div>'
+    return head + picture_figures(pictures)

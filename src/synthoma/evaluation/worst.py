@@ -42,20 +42,33 @@ def _picture(row: Row, pair: Pair, lesions: Sequence[Row], recipe: EvaluateRecip
     caption = f"DSC {row['dsc']:.2f}, {row['truth_ml']:.1f} ml true, {row['predicted_ml']:.1f} ml predicted"
     if row.get("lesions") is not None:
         caption += f"; {row['found']} of {row['lesions']} lesions found, {row['false']} false"
+    half_mm = None if row.get("lesions") is None else HALF_MM
+    own = [entry for entry in lesions if entry["case"] == row["case"]]
+    return pair_picture(pair, row["structure"], caption, recipe, _center_mm(own), half_mm)
+
+
+def pair_picture(
+    pair: Pair, structure: str, caption: str, recipe: EvaluateRecipe, center_mm: Array | None, half_mm: float | None
+) -> Picture:
+    """A scan with the true and the predicted outline of a structure; a case that cannot be read is its caption alone.
+
+    center_mm: what the slice goes through; None for the middle of the mask. half_mm: as in `slice_png`.
+    """
     try:
         grid = pair.truth.read_geometry()
         sides = {"truth": (pair.truth, TRUTH_COLOR), "predicted": (pair.predicted, PREDICTED_COLOR)}
         outlines = [
             Outline(name, mask, color, 1.2)
             for name, (case, color) in sides.items()
-            if case is not None and (mask := _mask(case, row["structure"], grid, recipe)) is not None
+            if case is not None and (mask := _mask(case, structure, grid, recipe)) is not None
         ]
-        center_mm = _center_mm(row, lesions, outlines)
+        if center_mm is None:
+            mask = outlines[0].mask
+            center_mm = mask.geometry.to_mm((np.asarray(mask.data.shape) - 1) / 2)
         image = pair.truth.read_image(_slice_at(grid, center_mm))
     except SynthomaError as error:  # a report without a picture is still a report
-        return Picture(row["case"], f"{caption}; no picture: {error}", "")
-    half_mm = None if row.get("lesions") is None else HALF_MM
-    return Picture(row["case"], caption, slice_png(image, outlines, center_mm, half_mm))
+        return Picture(pair.id, f"{caption}; no picture: {error}", "")
+    return Picture(pair.id, caption, slice_png(image, outlines, center_mm, half_mm))
 
 
 def _mask(case: Case, structure: str, grid: Geometry, recipe: EvaluateRecipe) -> Volume | None:
@@ -81,11 +94,7 @@ def _slice_at(grid: Geometry, center_mm: Array) -> Box:
     return Box(triple(lower), triple(upper))
 
 
-def _center_mm(row: Row, lesions: Sequence[Row], outlines: Sequence[Outline]) -> Array:
-    """The largest lesion that went wrong, else the largest at all, else the middle of the true mask."""
-    own = [entry for entry in lesions if entry["case"] == row["case"]]
+def _center_mm(own: Sequence[Row]) -> Array | None:
+    """The largest lesion of a case that went wrong, else the largest at all; None without any."""
     wrong = [entry for entry in own if entry["fate"] in ("missed", "merged", "false")] or own
-    if wrong:
-        return np.asarray(max(wrong, key=lambda entry: entry["volume_ml"])["center_mm"])
-    mask = outlines[0].mask
-    return mask.geometry.to_mm((np.asarray(mask.data.shape) - 1) / 2)
+    return np.asarray(max(wrong, key=lambda entry: entry["volume_ml"])["center_mm"]) if wrong else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 
 STYLE = """
@@ -51,6 +52,17 @@ def plot_figures(plots: Sequence[Plot]) -> str:
         for plot in plots
     ]
     return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
+
+
+def picture_figures(pictures: Sequence[Picture]) -> str:
+    """Pictures beside each other with their captions."""
+    figures = [
+        "<figure>"
+        + (f'<img alt="axial slice of {escape(one.case)}" src="data:image/png;base64,{one.png}">' if one.png else "")
+        + f"<figcaption><b>{escape(one.case)}</b>: {escape(one.caption)}</figcaption></figure>"
+        for one in pictures
+    ]
+    return f'<div class="plots worst">{"".join(figures)}</div>'
 
 
 def fact_table(facts: Mapping[str, Any]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from synthoma import disk
 from synthoma.errors import CaseError
 from synthoma.names import file_name
+from synthoma.reports.pictures import Picture
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row, plain, write_table
 from synthoma.trials import plots
@@ -25,11 +27,18 @@ LEFT_OUT, SUMMARY, REPORT = "left_out.csv", "summary.json", "report.html"
 
 
 def finish_report(
-    design: Design, scores: Sequence[Scores], out: Path, recipe: ReportRecipe, seed: int, facts: Mapping[str, Any]
+    design: Design,
+    scores: Sequence[Scores],
+    out: Path,
+    recipe: ReportRecipe,
+    seed: int,
+    facts: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[Picture]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Writes tables, plots and page; the verdict and its figures for the run's record.
 
-    scores: of one model, or of two to be compared. Raises `CaseError` if a model has no scored lesion.
+    scores: of one model, or of two to be compared. pictures: of lesions that each missed. Raises `CaseError` if a
+    model has no scored lesion.
     """
     for each in scores:
         if not each.lesions:
@@ -62,7 +71,7 @@ def finish_report(
     summary = _summary(design, results, gaps, told)
     disk.write_json(out / SUMMARY, summary)
     more = {**facts, "trial": design.recipe.as_dict(), "report": recipe.as_dict(), "seed": seed, "found": _FOUND}
-    page = trial_page(f"Trial {out.name}", design, results, gaps, told, drawn, heats, halves, more)
+    page = trial_page(f"Trial {out.name}", design, results, gaps, told, drawn, heats, halves, pictures, more)
     disk.write_text(out / REPORT, page)
     return summary
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.reports.page import fact_table, number, page, plot_figures, table, verdict
+from synthoma.reports.page import fact_table, number, page, picture_figures, plot_figures, table, verdict
+from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row
@@ -25,7 +26,8 @@ def sentences(design: Design, results: Sequence[Result], gaps: Sequence[Gap]) ->
     for result in results:
         name = f"{result.scores.name}: " if len(results) > 1 else ""
         said = [_half_sentence(design, varied) for varied in result.varied if varied.curve is not None]
-        false = f"{_with_interval(result.false)} false lesions on an untouched scan ({_count(result.scores.untouched)})"
+        false = f"{_with_interval(result.false, '95 % interval ')} false lesions on an untouched scan"
+        false = f"{false} ({_count(result.scores.untouched)})"
         found.append(f"{name}{' '.join(each + '.' for each in said)} {false}.".replace("  ", " "))
     if gaps:
         found.append(_gap_sentence(results, gaps[0]))
@@ -129,9 +131,12 @@ def _gap_sentence(results: Sequence[Result], gap: Gap) -> str:
 def trial_page(
     title: str, design: Design, results: Sequence[Result], gaps: Sequence[Gap], told: Sequence[str],
     plots: Sequence[Plot], heats: Sequence[Plot], halves: Sequence[tuple[str, str, str, Sequence[Row]]],
-    facts: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[Picture]], facts: Mapping[str, Any],
 ) -> str:  # fmt: skip
-    """The whole page. told: of `sentences`; halves: model, attribute, the other attribute and its thresholds."""
+    """The whole page. told: of `sentences`; halves: model, attribute, the other attribute and its thresholds.
+
+    pictures: model -> lesions that it missed.
+    """
     parts = [verdict(told), "<h2>Found, level by level</h2>"]
     parts.append(
         "<p>The curve is logistic (in the logarithm of the diameter). The open mark is the level at which it is"
@@ -150,6 +155,14 @@ def trial_page(
             " levels.</p>"
         )
         parts.append(_gap_table(results, gaps))
+    for name, some in pictures.items():
+        if some:
+            parts.append(f"<h2>Missed by {escape(name)}</h2>")
+            parts.append(
+                "<p>The missed lesions with the most diameter times contrast, one a place. Truth blue, prediction"
+                " orange.</p>"
+            )
+            parts.append(picture_figures(some))
     if design.left_out:
         parts += ["<h2>Left out</h2>", _left_out_table(design)]
     return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
@@ -212,10 +225,10 @@ def _percent(interval: Interval) -> str:
     return f"{100 * interval.value:.0f} %{ends}"
 
 
-def _with_interval(interval: Interval) -> str:
+def _with_interval(interval: Interval, words: str = "") -> str:
     if np.isnan(interval.low):
         return number(interval.value, 2)
-    return f"{number(interval.value, 2)} ({number(interval.low, 2)} to {number(interval.high, 2)})"
+    return f"{number(interval.value, 2)} ({words}{number(interval.low, 2)} to {number(interval.high, 2)})"
 
 
 def _count(untouched: Sequence[Row]) -> str:
