@@ -13,7 +13,7 @@ from hosts import detect, write_hosts
 from synthoma.commands.trials import trial, trial_report
 from synthoma.errors import CaseError, FileError
 from synthoma.trials.curves import Counts, fit_curve, threshold_gap
-from synthoma.trials.design import Design
+from synthoma.trials.design import Design, read_design, write_design
 from synthoma.trials.outputs import finish_report
 from synthoma.trials.recipe import ReportRecipe, TrialRecipe
 from synthoma.trials.scores import Scores
@@ -169,5 +169,11 @@ def test_a_folder_that_is_no_trial_and_a_design_that_was_changed_are_sentences(t
     (tmp_path / "design.json").write_text('{"format": 1, "recipe": {}}')
     with pytest.raises(FileError, match="damaged, or was changed by hand"):
         trial_report(tmp_path, tmp_path, tmp_path / "report")
+    lesion = {name: value for name, value in rows(10)[0].items() if name != "contrast_hu"}
+    write_design(design([{**lesion, "contrast_hu": -60}]), tmp_path)
+    assert read_design(tmp_path).recipe == RECIPE
+    write_design(design([lesion]), tmp_path)
+    with pytest.raises(FileError, match=r"lesions without .*contrast_hu"):
+        read_design(tmp_path)
     with pytest.raises(CaseError, match="no lesion of the trial could be scored for A"):
         finish_report(design(rows(10)), [scores("A", [])], tmp_path, ReportRecipe(), 0, {})

@@ -73,7 +73,7 @@ def read_design(folder: Path) -> Design:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         recipe = make_recipe(TrialRecipe, data["recipe"], str(path))
-        needed = {*_LESION, *recipe.levels}
+        needed = {*_LESION, *recipe.base_cell}
         if data["format"] != FORMAT or any(not needed <= row.keys() for row in data["lesions"]):
             raise ValueError(f"format {data['format']}, or lesions without {', '.join(sorted(needed))}")
         return Design(recipe, data["hosts"], data["lesions"], data["left_out"], bool(data["in_silico"]))
