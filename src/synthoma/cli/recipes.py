@@ -66,7 +66,7 @@ def recipes(
         disk.write_text(out, text)
         typer.echo(f"{meant[0]}: {out}")
     if len(meant) > 1:
-        typer.echo(f"{' and '.join(meant[1:])} has the same name", err=True)
+        typer.echo(f"the same name is also that of {' and '.join(meant[1:])}", err=True)
 
 
 def _explained(folder: str, name: str) -> str:
