@@ -89,7 +89,7 @@ def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0
         return
     lacked = {name for names in lacking.values() for name in names}
     common = [name for name in conversion.values if name not in lacked and name != anatomy.IGNORE]
-    examples = [f"{case} has no {', no '.join(names)}" for case, names in lacking.items()]
+    examples = [f"{case} has no {listed(names, 3)}" for case, names in lacking.items()]
     shown = json.dumps(common, ensure_ascii=False, separators=(",", ":"))
     some = f"write what all cases have with --set 'structures={shown}', or" if common else "no structure is in all:"
     raise CaseError(

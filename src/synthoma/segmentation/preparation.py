@@ -9,7 +9,7 @@ from typing import Any
 
 from synthoma import anatomy
 from synthoma.cases import Case
-from synthoma.errors import CaseError, RecipeError
+from synthoma.errors import CaseError, RecipeError, listed
 from synthoma.learning.cache import build_cache, refuse_failures
 from synthoma.learning.entry import Entry, annotates
 from synthoma.learning.loop import Team
@@ -138,10 +138,10 @@ def _require_something_to_learn(
             organ = not anatomy.is_lesion(name)
             raise RecipeError(
                 f"no case of {len(known)} says where the {name} is",
-                found=f"masks of {', '.join(sorted({each for masks, _ in known for each in masks}))}",
+                found=f"masks of {listed(sorted({each for masks, _ in known for each in masks}), 8)}",
                 fix="leave the organ out of organs"
                 if organ
-                else "name data sets without tumors in healthy, or leave the organ out",
+                else "if a data set has no tumors, say so: --set healthy=FOLDER_NAME, or "*" for all",
             )
     if augment is None and not ill:
         raise CaseError(
