@@ -141,7 +141,7 @@ def _require_something_to_learn(
                 found=f"masks of {listed(sorted({each for masks, _ in known for each in masks}), 8)}",
                 fix="leave the organ out of organs"
                 if organ
-                else "if a data set has no tumors, say so: --set healthy=FOLDER_NAME, or " * " for all",
+                else "say which data sets have no tumors: --set healthy=FOLDER_NAME, or healthy=* for all",
             )
     if augment is None and not ill:
         raise CaseError(
