@@ -164,6 +164,8 @@ residual_units = 0
 size = [16, 16, 16]
 spacing_mm = 6.0
 per_epoch = 10
+[synthesis]
+diameter_mm = [20.0, 30.0]
 """
 
 
@@ -175,6 +177,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cohort_case(0, recipe, folder / "demo/patient")
     # a file of this name is taken for the recipe of this name: the same commands, in seconds
     (folder / "unet").write_text(TINY)
+    (folder / "DIR").symlink_to("demo/patient")
     write_files_of_a_scan(folder)
     return folder
 
