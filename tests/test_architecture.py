@@ -199,3 +199,8 @@ def test_natural_and_synthetic_tumors_share_no_code() -> None:
     for path in (PACKAGE / "phantom").rglob("*.py"):
         taken = {name for name in imports_of(path) if name.startswith("synthoma.anatomy.")}
         assert taken <= {f"synthoma.anatomy.{name}" for name in ("STRUCTURES", "PHASES", "ORGANS")}, path.name
+
+
+def test_no_two_tests_have_one_name() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert sorted({name for name in names if names.count(name) > 1} - {"conftest.py"}) == []  # pytest imports by name

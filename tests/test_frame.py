@@ -53,8 +53,9 @@ def test_ctrl_c_at_any_moment_is_one_line(tmp_path: Path, moment: str) -> None:
     command = [sys.executable, "-X", "importtime", *SYNTHOMA[1:], "cohort", "demo", "--out", "made", "--workers", "2"]
     command += ["--set", "spacing_mm=8"]
     running = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+    )  # fmt: skip
     assert running.stderr is not None
     said = []
     while moment == "importing" and "synthoma.errors" not in (said or [""])[-1]:

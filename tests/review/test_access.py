@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from review.studies import ORIGIN, Client, annotation
+from review.review_studies import ORIGIN, Client, annotation
 from synthoma.errors import RunError
 from synthoma.review.access import MOST_BYTES, Doorkeeper
 from synthoma.review.annotation import AnnotationKind

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from review.studies import SHAPE, Client, annotation, balls, grid, write_data
+from review.review_studies import SHAPE, Client, annotation, balls, grid, write_data
 from synthoma import files
 from synthoma.errors import CaseError, GeometryError, RecipeError
 from synthoma.evaluation.pairing import open_predictions

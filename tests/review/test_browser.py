@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from review.studies import SHAPE, balls, write_data
+from review.review_studies import SHAPE, balls, write_data
 from synthoma import files
 from synthoma.reading import open_dataset
 from synthoma.review.annotation import AnnotationKind

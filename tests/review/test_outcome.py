@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from review.studies import SHAPE, Client, annotation, balls, write_data
+from review.review_studies import SHAPE, Client, annotation, balls, write_data
 from review.test_annotation import judged
 from synthoma.cli.main import app
 from synthoma.evaluation.pairing import open_predictions

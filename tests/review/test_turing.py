@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from review.studies import Client
+from review.review_studies import Client
 from synthoma import files
 from synthoma.errors import CaseError, RecipeError
 from synthoma.reading import open_dataset

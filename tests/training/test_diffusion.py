@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import wasserstein_distance
 from small_cases import patient
 
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, RecipeError
 from synthoma.learning.crops import build_crops
 from synthoma.learning.flow import LEVELS, follow, path
-from synthoma.learning.looks import histogram
 from synthoma.learning.tissue import TISSUE_HU, TissueNetwork, surroundings, tissue_field
 from synthoma.reading import open_dataset
 from synthoma.recipe import make_recipe
@@ -121,5 +121,7 @@ def test_overfitting_on_one_lesion_reproduces_its_histogram(data: Path, tmp_path
         noise = noise_like(batch["alpha"], 5)
         made = tissue_field(net.eval(), recipe.spec(("liver",)), noise, batch["alpha"], around, batch["condition"])
     inside = batch["mask"]
-    found, wanted = (np.array(histogram(field[inside])) for field in (made, TISSUE_HU * batch["tissue"]))
-    assert np.abs(found - wanted).sum() / 2 < 0.25  # of the voxels that would have to change their bin
+    found, wanted = (np.asarray(field[inside]) for field in (made, TISSUE_HU * batch["tissue"]))
+    # how far HU would have to move on average to have that histogram: a single mean is nearly TISSUE_HU away, and this
+    # tiny network goes a fifth too far, since its guesses feed the next ones
+    assert wasserstein_distance(found, wanted) < 0.3 * TISSUE_HU

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_report import design, rows, scores
+from test_trial_report import design, rows, scores
 
 from synthoma.errors import CaseError, FileError
 from synthoma.recipe import read_recipe
