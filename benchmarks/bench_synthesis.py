@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from clock import seconds
 from synthoma.cases import Case
-from synthoma.synthesis.bodies import shape
+from synthoma.synthesis.bodies import surface
 from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, insert_tumors, open_scene, replay_plans
 from synthoma.synthesis.plan import draw_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -121,7 +121,7 @@ def replay_and_flatness(case: Case) -> None:
 
 def main() -> None:
     start = time.process_time()
-    shape._harmonics(shape._MAP)
+    surface._harmonics(surface._MAP)
     print(f"start-up: {time.process_time() - start:.3f} s (published: 164 s and 3.2 GB)")
     case = phantom()
     published_comparison(case)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from small_training import tiny_training
 from synthesis.patients import RECIPE, write_patients
 from synthoma import synthesize
 from synthoma.cli.main import run
@@ -15,22 +16,7 @@ from synthoma.volume import Volume
 
 MODULE = f"{__name__}:Told"
 RENDERED: list[str] = []
-TINY = """
-organs = ["liver"]
-healthy = ["*"]
-steps = 1
-batch = 1
-validation = 0
-[network]
-name = "unet"
-width = 4
-depth = 3
-residual_units = 0
-[patches]
-size = [16, 16, 16]
-spacing_mm = 4.0
-per_epoch = 2
-"""
+TINY = tiny_training(steps=1, spacing_mm=4.0, per_epoch=2)
 
 
 class Told(Rules):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room's floor; imports go down only. What is not listed is a fault: say where a new room belongs.
 FLOORS = {
     "errors": 0, "seeds": 0, "extras": 0, "disk": 0, "names": 0, "recipe": 0, "resampling": 0, "volume": 0,
+    "components": 0,
     "orientation": 0, "hounsfield": 0,
     "recipe_text": 0,
     "formats": 1, "anatomy": 1, "tables": 1,
@@ -204,3 +206,17 @@ def test_natural_and_synthetic_tumors_share_no_code() -> None:
 def test_no_two_tests_have_one_name() -> None:
     names = [path.name for path in (ROOT / "tests").rglob("*.py")]
     assert sorted({name for name in names if names.count(name) > 1} - {"conftest.py"}) == []  # pytest imports by name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_what_there_is(path: Path) -> None:
+    known = {name_of(module): module for module in MODULES}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("synthoma")):
+            continue
+        module = (node.module or "").removeprefix("synthoma").removeprefix(".")
+        assert module in known, f"{path.name}: {node.module}"
+        text = known[module].read_text(encoding="utf-8")
+        for alias in node.names:
+            inside = f"{module}.{alias.name}".removeprefix(".") in known or re.search(rf"\b{alias.name}\b", text)
+            assert inside, f"{path.name}: {node.module}.{alias.name}"

@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-from synthoma.cases import connected_components, find_lesions, longest_axial_mm
+from synthoma.cases import find_lesions, longest_axial_mm
+from synthoma.components import connected_components
 from synthoma.volume import Geometry, Volume
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from small_training import tiny_training
 from synthoma import files
 from synthoma.cli.main import app
 from synthoma.datasets.conversion import ConvertRecipe
@@ -150,23 +151,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert there <= named, there - named
 
 
-TINY = """
-organs = ["liver"]
-steps = 2
-batch = 1
-validation = 0
-[network]
-name = "unet"
-width = 4
-depth = 3
-residual_units = 0
-[patches]
-size = [16, 16, 16]
-spacing_mm = 6.0
-per_epoch = 10
-[synthesis]
-diameter_mm = [20.0, 30.0]
-"""
+TINY = tiny_training() + "[synthesis]\ndiameter_mm = [20.0, 30.0]\n"
 
 
 @pytest.fixture(scope="module")

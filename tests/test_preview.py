@@ -8,27 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from small_training import tiny_training
 from synthesis.patients import RECIPE, write_patients
 from synthoma import synthesize
 from synthoma.cli.main import run
 from synthoma.cli.preview import amount, duration
 
-TRAIN = """
-organs = ["liver"]
-steps = 600
-batch = 1
-validation = 0
-healthy = ["*"]
-[network]
-name = "unet"
-width = 4
-depth = 3
-residual_units = 0
-[patches]
-size = [16, 16, 16]
-spacing_mm = 6.0
-per_epoch = 4
-"""
+TRAIN = tiny_training(steps=600)
 STUDY = "counts = [1]\nseeds = 2\nshares = [0.5]\n[train]\n" + TRAIN.replace("[network]", "[train.network]").replace(
     "[patches]", "[train.patches]"
 )

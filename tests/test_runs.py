@@ -84,6 +84,18 @@ def test_another_run_is_refused_naming_what_differs(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_run_that_differs_in_much_is_named_by_a_few_differences(tmp_path: Path) -> None:
+    with open_run(tmp_path, "synthesize", Plan()):
+        pass
+    many = Plan(organs=tuple(f"organ_{n}" for n in range(40)))
+    with (
+        pytest.raises(RunError, match=r"organs\.0: .* and 35 more; choose") as refusal,
+        open_run(tmp_path, "synthesize", many),
+    ):
+        pass
+    assert len(str(refusal.value)) < 600 + 3 * len(str(tmp_path))
+
+
 def test_a_folder_of_other_files_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("six years")
     with pytest.raises(RunError, match=r"thesis\.docx"), open_run(tmp_path, "synthesize", Plan()):

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from synthoma import anatomy, files, names
+from synthoma.components import Parts, parts_of
 from synthoma.errors import CaseError, SynthomaError
 from synthoma.formats.segments import Segment
 from synthoma.inputs import Reads
@@ -285,49 +286,25 @@ def label_lesions(mask: Volume, organ: str, case: str = "", lengths: bool = True
 
     lengths: whether `longest_axial_mm` is wanted, which costs most where there are many.
     """
-    lesions, labels, order, box = _components(mask, organ, case, lengths=lengths)
-    ranks = np.zeros(len(order) + 1, labels.dtype)
-    ranks[order] = np.arange(1, len(order) + 1)
-    return lesions, ranks[labels], box
-
-
-def connected_components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> Array:
-    """Labels 1, 2, ... of the connected parts of a mask (I, J, K), 0 outside it; uint16, or uint32 for many parts.
-
-    A view of an array that is one voxel larger on every side: without that margin cc3d 4.1 fails on thin arrays
-    ("maximum length exception").
-    """
-    import cc3d
-
-    labels: Array = cc3d.connected_components(np.pad(mask != 0, 1), connectivity=connectivity)
-    return labels[1:-1, 1:-1, 1:-1]
+    lesions, parts = _components(mask, organ, case, lengths=lengths)
+    return lesions, parts.ranked, parts.box
 
 
 def _components(
     mask: Volume, organ: str, case: str, synthetic: bool = False, lengths: bool = True
-) -> tuple[list[Lesion], Array, Array, Box]:
-    """Lesions, largest first; the components as labeled, on their box; the label of each lesion."""
-    import cc3d
-
-    whole = Box.around(mask.data)
-    if whole is None:
-        return [], np.zeros((0, 0, 0), np.uint16), np.zeros(0, np.int64), Box((0, 0, 0), (0, 0, 0))
-    labels = np.ascontiguousarray(connected_components(mask.data[whole.slices]))
-    table = cc3d.statistics(labels)
-    order = np.argsort(-table["voxel_counts"][1:].astype(np.int64), kind="stable") + 1
-    centers_mm = mask.geometry.to_mm(table["centroids"] + np.asarray(whole.lower))
-    length_mm = _length_of(mask.geometry) if lengths else lambda shape: math.nan
+) -> tuple[list[Lesion], Parts]:
+    """Lesions, largest first, and the parts that they are."""
+    parts = parts_of(mask)
+    length_mm = _length_of(mask.geometry)
     lesions = []
-    for index, label in enumerate(order.tolist(), start=1):
-        voxels = int(table["voxel_counts"][label])
+    numbered = zip(parts.order.tolist(), parts.sizes.tolist(), parts.centers_mm.tolist(), parts.boxes, strict=True)
+    for index, (label, voxels, (x, y, z), place) in enumerate(numbered, start=1):
         mm3 = voxels * mask.geometry.voxel_mm3
-        part: tuple[slice, slice, slice] = table["bounding_boxes"][label]
-        x, y, z = centers_mm[label].tolist()
-        box = Box(triple([s.start for s in part]), triple([s.stop for s in part])).shift(whole.lower)
+        box = Box(triple([s.start for s in place]), triple([s.stop for s in place])).shift(parts.box.lower)
         sizes = mm3 / 1000, equivalent_diameter_mm(mm3)
-        longest_mm = length_mm(labels[part] == label)
+        longest_mm = length_mm(parts.labels[place] == label) if lengths else math.nan
         lesions.append(Lesion(case, organ, index, voxels, *sizes, (x, y, z), box, synthetic, longest_mm))
-    return lesions, labels, order, whole
+    return lesions, parts
 
 
 def _length_of(geometry: Geometry) -> Callable[[Array], float]:

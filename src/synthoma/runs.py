@@ -34,6 +34,7 @@ PACKAGES = (
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
+_SHOWN = 5  # differences from another run that an error names
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _begin(folder: Path, asked: RunRecord, growing: str) -> RunRecord:
             found, differing = asked, []
         if differing:
             raise RunError(
-                f"{folder} holds another run, {before.id}: " + " | ".join(differing),
+                f"{folder} holds another run, {before.id}: {' | '.join(differing[:_SHOWN])}{_more(differing)}",
                 fix=f"choose another --out, or ask for that run again (its recipe: {folder / RECIPE})",
             )
         for change in _compare(found.versions, asked.versions):
@@ -257,6 +258,10 @@ def _grown(found: RunRecord, asked: RunRecord, growing: str) -> RunRecord:
     if before is None or now is None or now <= before:
         return found
     return replace(found, id=asked.id, digest=asked.digest, recipe={**found.recipe, growing: now})
+
+
+def _more(differing: list[str]) -> str:
+    return f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
 
 
 def _differences(found: RunRecord, asked: RunRecord) -> Iterator[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from masks import FLAT, balls, box, turned
 
 from synthoma.cases import find_lesions
-from synthoma.evaluation.lesion import Components, Matching, match_lesions
+from synthoma.evaluation.lesion import Components, Matching, count_found, match_lesions
 from synthoma.evaluation.planes import region_of
 from synthoma.volume import Geometry, Volume
 
@@ -40,6 +40,18 @@ def test_a_found_a_missed_and_a_false_lesion(geometry: Geometry) -> None:
     assert matching.truth[0].iou == pytest.approx(shared / (sizes + other - shared))
     assert (matching.truth[0].partner, matching.predicted[0].partner) == (1, 1)
     assert (matching.truth[1].partner, matching.truth[1].dsc) == (0, 0.0)
+
+
+@pytest.mark.parametrize("rule", ["iou", "overlap", "center"])
+def test_counting_gives_the_counts_of_matching(rule: str) -> None:
+    rng = np.random.default_rng(3)
+    for share in (0.02, 0.1, 0.25):
+        truth, predicted = (Volume(rng.random(turned().shape) < share, turned()) for _ in range(2))
+        sides = region_of(truth), region_of(predicted)
+        full = match_lesions(*sides, "liver", rule)  # type: ignore[arg-type]
+        counted = count_found(*(Components.counted(side) for side in sides), rule)  # type: ignore[arg-type]
+        assert counted == (full.count("found"), full.count("false"))
+        assert share > 0.2 or min(counted) > 0
 
 
 @GRIDS

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from synthesis.phantoms import ellipsoid_case, fine, plan_of
-from synthoma.cases import Case, connected_components
+from synthoma.cases import Case
 from synthoma.commands.following import follow
+from synthoma.components import connected_components
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, FileError, RecipeError
 from synthoma.followup.history import draw_courses

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from formats.series import Edit, edit
 from grids import ANISOTROPIC, centers_mm, geometries, hu, oblique, value_at
 from synthoma import files
 from synthoma.errors import FileError, GeometryError, SynthomaError
@@ -16,24 +17,6 @@ from synthoma.formats import dicom, dicom_series, dicom_write
 from synthoma.volume import PADDING_HU, Box, Geometry, Volume
 
 pydicom = pytest.importorskip("pydicom")
-
-Edit = Callable[[pydicom.Dataset], None]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A series of five slices, 9 x 7 pixels, 3 mm apart."""
-    dicom_write.write_series(hu(ANISOTROPIC), tmp_path / "series", "P1")
-    return tmp_path / "series"
-
-
-def edit(folder: Path, change: Edit, *names: str) -> None:
-    """Changes these slices, or all."""
-    for path in sorted(folder.iterdir()):
-        if not names or path.name in names:
-            image = pydicom.dcmread(path)
-            change(image)
-            image.save_as(path)
 
 
 def setting(**values: object) -> Edit:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from formats.series import edit
 from grids import ANISOTROPIC, hu
 from synthoma import files
 from synthoma.errors import FileError, GeometryError
@@ -25,24 +26,6 @@ from pydicom.uid import (  # noqa: E402
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-
-Edit = Callable[[Dataset], None]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A series of five slices, 9 x 7 pixels, 3 mm apart."""
-    dicom_write.write_series(hu(ANISOTROPIC), tmp_path / "series", "P1")
-    return tmp_path / "series"
-
-
-def edit(folder: Path, change: Edit, *names: str) -> None:
-    """Changes these slices, or all."""
-    for path in sorted(folder.iterdir()):
-        if not names or path.name in names:
-            image = pydicom.dcmread(path)
-            change(image)
-            image.save_as(path)
 
 
 def beside(folder: Path, name: str, **values: object) -> None:

@@ -90,6 +90,16 @@ def test_a_classifier_tells_what_differs_and_nothing_where_nothing_does() -> Non
     assert "8 and 8 lesions of 4 and 4 patients are too few" in few.note
 
 
+def test_a_patient_whose_lesions_are_alike_teaches_nothing_about_itself() -> None:
+    sides = []
+    for seed in (1, 2):
+        one_each = lesions(15, each=1, seed=seed)
+        sides.append([{**row, "index": index} for row in one_each for index in range(4)])
+    told = classify(*sides, resamples=300)
+    assert told.auc.low < 0.5 < told.auc.high
+    assert told.auc.value < 0.75  # folds that part a patient's lesions would reach 1
+
+
 def test_auc_is_the_share_of_pairs() -> None:
     negative, positive = np.array([0.1, 0.4, 0.4]), np.array([0.4, 0.8])
     value = auc(negative, positive, np.ones((1, 3)), np.ones((1, 2)))[0]

@@ -75,4 +75,7 @@ def _synthetic(dataset: Dataset) -> list[Side]:
 
 def _word(dataset: Dataset) -> str:
     """What the real side is called: in-silico patients have natural tumors, not real ones."""
-    return "natural in-silico" if all(case.attributes.get("in_silico") for case in dataset) else "real"
+    drawn = sum(bool(case.attributes.get("in_silico")) for case in dataset)
+    if drawn == len(dataset):
+        return "natural in-silico"
+    return "real and natural in-silico" if drawn else "real"

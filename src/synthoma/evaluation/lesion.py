@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from synthoma.cases import Lesion, label_lesions
+from synthoma.components import parts_of
 from synthoma.evaluation.regions import Boxes, Region
 from synthoma.volume import Array, Box, Geometry, Volume
 
@@ -56,25 +57,9 @@ def match_lesions(truth: Region, predicted: Region, organ: str, rule: Rule = "io
 
 def match_components(ours: Components, theirs: Components, rule: Rule = "iou", least_iou: float = 0.1) -> Matching:
     """`match_lesions` of lesions that were found before."""
-    n, m = len(ours.lesions), len(theirs.lesions)
-    shared = shared_voxels(ours, theirs)
-    sizes = [np.array([lesion.voxels for lesion in side.lesions], float) for side in (ours, theirs)]
-    iou = shared.voxels / np.maximum(sizes[0][shared.first] + sizes[1][shared.second] - shared.voxels, 1)
-    if rule == "center":
-        allowed = _centers_inside(ours, theirs)
-        values = dict(zip(zip(shared.first.tolist(), shared.second.tolist(), strict=True), iou.tolist(), strict=True))
-        pairs = _assign(
-            allowed[0], allowed[1], np.array([values.get(pair, 0.0) for pair in zip(*allowed, strict=True)])
-        )
-    else:
-        kept = iou > least_iou if rule == "iou" else np.ones(len(iou), bool)
-        pairs = _assign(shared.first[kept], shared.second[kept], iou[kept])
+    pairs, shared, merged, split = _fates(ours, theirs, rule, least_iou)
     partner, back = dict(pairs), {p: t for t, p in pairs}
-    scores = _pair_scores(pairs, shared, sizes)
-    merged, split = np.zeros(n, bool), np.zeros(m, bool)
-    taken = np.isin(shared.second, list(back)) & (shared.voxels >= MOST * sizes[0][shared.first])
-    merged[shared.first[taken]] = True
-    split = np.bincount(shared.second, shared.voxels, m) >= MOST * sizes[1]
+    scores = _pair_scores(pairs, shared, [ours.sizes, theirs.sizes])
     true_side = [
         _entry(lesion, "found", partner[t] + 1, scores[t, partner[t]])
         if t in partner
@@ -90,34 +75,89 @@ def match_components(ours: Components, theirs: Components, rule: Rule = "iou", l
     return Matching(tuple(true_side), tuple(predicted_side))
 
 
+def count_found(ours: Components, theirs: Components, rule: Rule = "iou", least_iou: float = 0.1) -> tuple[int, int]:
+    """How many true lesions `match_components` finds, and how many predicted ones are false."""
+    pairs, _, _, split = _fates(ours, theirs, rule, least_iou)
+    split[[p for _, p in pairs]] = False
+    return len(pairs), len(theirs.sizes) - len(pairs) - int(split.sum())
+
+
+def _fates(
+    ours: Components, theirs: Components, rule: Rule, least_iou: float
+) -> tuple[list[tuple[int, int]], Shared, Array, Array]:
+    """Matched pairs; shared voxels; which true lesions lie in a matched one, which predicted ones in true lesions."""
+    n, m = len(ours.sizes), len(theirs.sizes)
+    shared, sizes = shared_voxels(ours, theirs), [ours.sizes, theirs.sizes]
+    iou = shared.voxels / np.maximum(sizes[0][shared.first] + sizes[1][shared.second] - shared.voxels, 1)
+    if rule == "center":
+        allowed = _centers_inside(ours, theirs)
+        values = dict(zip(zip(shared.first.tolist(), shared.second.tolist(), strict=True), iou.tolist(), strict=True))
+        pairs = _assign(
+            allowed[0], allowed[1], np.array([values.get(pair, 0.0) for pair in zip(*allowed, strict=True)])
+        )
+    else:
+        kept = iou > least_iou if rule == "iou" else np.ones(len(iou), bool)
+        pairs = _assign(shared.first[kept], shared.second[kept], iou[kept])
+    merged = np.zeros(n, bool)
+    taken = np.isin(shared.second, [p for _, p in pairs]) & (shared.voxels >= MOST * sizes[0][shared.first])
+    merged[shared.first[taken]] = True
+    split = np.bincount(shared.second, shared.voxels, m) >= MOST * sizes[1]
+    return pairs, shared, merged, split
+
+
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The lesions of a region, largest first, and where they lie: boxes with each lesion's index in its voxels."""
+    """The lesions of a region, largest first, and where they lie: boxes with each lesion's index in its voxels.
+
+    sizes: voxels of each, float; centers_mm (n, 3). lesions: as objects; () where they were only counted.
+    """
 
     geometry: Geometry
-    lesions: tuple[Lesion, ...]
+    sizes: Array
+    centers_mm: Array
     labels: tuple[tuple[Box, Array], ...]
+    lesions: tuple[Lesion, ...] = ()
 
     @classmethod
-    def of(cls, region: Region, organ: str, lengths: bool = True) -> Components:
-        """Labels every block by itself: no lesion spans two. lengths: whether `longest_axial_mm` is wanted."""
-        found: list[tuple[Lesion, int, Box]] = []
-        labels = []
-        for number, block in enumerate(region.blocks):
-            mask = Volume(block.mask, region.geometry.crop(block.box))
-            lesions, marked, box = label_lesions(mask, organ, lengths=lengths)
-            corner = block.box.lower
-            labels.append((box.shift(corner), marked))
-            found += [(lesion, number, lesion.box.shift(corner)) for lesion in lesions]
-        order = sorted(range(len(found)), key=lambda n: -found[n][0].voxels)
-        ranks = [np.zeros(int(marked.max(initial=0)) + 1, np.int32) for _, marked in labels]
-        ranked = []
-        for rank, n in enumerate(order, start=1):
-            lesion, number, place = found[n]
-            ranks[number][lesion.index] = rank
-            ranked.append(replace(lesion, index=rank, box=place))
-        tables = ((box, table[marked]) for (box, marked), table in zip(labels, ranks, strict=True))
-        return cls(region.geometry, tuple(ranked), tuple(tables))
+    def of(cls, region: Region, organ: str) -> Components:
+        """Labels every block by itself: no lesion spans two."""
+        blocks = [label_lesions(Volume(block.mask, region.geometry.crop(block.box)), organ) for block in region.blocks]
+        lesions = [
+            replace(lesion, box=lesion.box.shift(block.box.lower))
+            for block, (found, _, _) in zip(region.blocks, blocks, strict=True)
+            for lesion in found
+        ]
+        sizes = [np.array([lesion.voxels for lesion in found], np.int64) for found, _, _ in blocks]
+        marked = [(labels, box) for _, labels, box in blocks]
+        centers = np.array([lesion.center_mm for lesion in lesions]).reshape(-1, 3)
+        ranked, order = cls._ranked(region, sizes, centers, marked)
+        return replace(
+            ranked, lesions=tuple(replace(lesions[n], index=rank) for rank, n in enumerate(order.tolist(), start=1))
+        )
+
+    @classmethod
+    def counted(cls, region: Region) -> Components:
+        """The same without the lesions as objects."""
+        parts = [parts_of(Volume(block.mask, region.geometry.crop(block.box))) for block in region.blocks]
+        centers = np.concatenate([np.zeros((0, 3)), *(each.centers_mm for each in parts)])
+        marked = [(each.ranked, each.box) for each in parts]
+        return cls._ranked(region, [each.sizes for each in parts], centers, marked)[0]
+
+    @classmethod
+    def _ranked(
+        cls, region: Region, sizes: list[Array], centers_mm: Array, marked: list[tuple[Array, Box]]
+    ) -> tuple[Components, Array]:
+        """Lesions of all blocks by falling size, and the order that makes them so. marked: 1, 2, ... in each block."""
+        voxels = np.concatenate([np.zeros(0, np.int64), *sizes])
+        order = np.argsort(-voxels, kind="stable")
+        ranks = np.zeros(len(voxels), np.int32)
+        ranks[order] = np.arange(1, len(voxels) + 1)
+        starts = np.cumsum([0, *(len(each) for each in sizes)])
+        labels = tuple(
+            (box.shift(block.box.lower), np.append(np.int32(0), ranks[start:end])[numbers])
+            for block, (numbers, box), start, end in zip(region.blocks, marked, starts[:-1], starts[1:], strict=True)
+        )
+        return cls(region.geometry, voxels[order].astype(float), centers_mm[order], labels), order
 
 
 class Shared(NamedTuple):
@@ -131,7 +171,7 @@ class Shared(NamedTuple):
 def shared_voxels(first: Components, second: Components) -> Shared:
     """How many voxels each lesion of the one shares with each of the other; pairs by number, those without left out."""
     places = Boxes([box for box, _ in second.labels])
-    width = len(second.lesions) + 1
+    width = len(second.sizes) + 1
     codes, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for box, labels in first.labels:
         for number in places.meeting(box):
@@ -162,7 +202,7 @@ def _pair_scores(
 
 def _centers_inside(truth: Components, predicted: Components) -> tuple[list[int], list[int]]:
     """Pairs, from 0, of a true lesion and a predicted one whose center falls into a voxel of it."""
-    centers = truth.geometry.to_ijk(np.array([lesion.center_mm for lesion in predicted.lesions]).reshape(-1, 3))
+    centers = truth.geometry.to_ijk(predicted.centers_mm)
     places = np.rint(np.round(centers, 6)).astype(int)  # halfway between two voxels the last bits must not decide
     pairs: list[tuple[int, int]] = []
     for box, labels in truth.labels:

@@ -16,7 +16,7 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.evaluation.fractions import Fractions, gather_fractions
 from synthoma.evaluation.grids import on_grid
-from synthoma.evaluation.lesion import Components, MatchedLesion, Matching, match_components
+from synthoma.evaluation.lesion import Components, MatchedLesion, Matching, count_found, match_components
 from synthoma.evaluation.masks import read_masks
 from synthoma.evaluation.planes import Planes, gather_regions, planes_of, region_of
 from synthoma.evaluation.regions import Region, grown
@@ -272,12 +272,12 @@ class _Pair:
 
     def _curve(self, truth: Components, matching: Matching, recipe: EvaluateRecipe) -> list[list[float]]:
         """Threshold, lesions found and false ones, for every threshold; masks have one."""
-        points = {recipe.threshold: matching}
+        points = {recipe.threshold: (matching.count("found"), matching.count("false"))}
         if self.fractions is not None:
-            for threshold in recipe.curve:
-                predicted = Components.of(self.fractions.above(threshold), "", lengths=False)
-                points.setdefault(threshold, match_components(truth, predicted, recipe.rule, recipe.least_iou))
-        return [[threshold, found.count("found"), found.count("false")] for threshold, found in sorted(points.items())]
+            for threshold in sorted(set(recipe.curve) - set(points)):
+                predicted = Components.counted(self.fractions.above(threshold))
+                points[threshold] = count_found(truth, predicted, recipe.rule, recipe.least_iou)
+        return [[threshold, *counts] for threshold, counts in sorted(points.items())]
 
     def _strongest(self, matching: Matching) -> float:
         """The highest probability; of a mask, the volume of its largest lesion in ml."""

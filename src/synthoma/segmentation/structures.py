@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from synthoma import resampling
-from synthoma.cases import Lesion, connected_components, label_lesions
+from synthoma.cases import Lesion, label_lesions
+from synthoma.components import connected_components
 from synthoma.volume import Array, Box, Geometry, Volume
 
 FULL, HALF = 255, 128

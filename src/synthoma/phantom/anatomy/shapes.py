@@ -106,10 +106,6 @@ class Curve:
         steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
         return np.concatenate([[0.0], np.cumsum(steps)])
 
-    def with_radii(self, radii: Array) -> Curve:
-        """The same line, thicker or thinner."""
-        return Curve(self.points, np.asarray(radii, float))
-
 
 def spline(knots: Array, step_mm: float) -> Curve:
     """A smooth curve through knots (N, 4) of x, y, z and radius, sampled about every `step_mm`."""

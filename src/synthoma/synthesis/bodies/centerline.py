@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthoma.cases import connected_components
+from synthoma.components import connected_components
 from synthoma.synthesis.bodies.tube import RAYS, ROW_MM, Tube, positions, value_at
 from synthoma.volume import Array, Geometry, Volume
 

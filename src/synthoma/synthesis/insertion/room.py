@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthoma.cases import connected_components
+from synthoma.components import connected_components
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Box, Geometry, Volume
