@@ -12,6 +12,7 @@ import torch
 from monai.networks.schedulers import RFlowScheduler
 
 LEVELS = 1000  # discrete times; a network is told t * LEVELS
+LEAST = 0.25  # of the way
 
 # x_t (B, C, ...) and times (B,) -> velocity like x_t
 Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -22,14 +23,26 @@ def path(data: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[
     return _scheduler().add_noise(data, noise, times), data - noise
 
 
-def velocity(guess: torch.Tensor, at: torch.Tensor, times: torch.Tensor, least: float = 1e-3) -> torch.Tensor:
-    """The velocity at points of paths that a network's guess of the data means: (x_0 - x_t) / t, t at least `least`.
+def velocity(guess: torch.Tensor, at: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """The velocity at points of paths that a network's guess means: (guess - x_t) / t, with t at least `LEAST`.
 
-    Guessing the data is the easier task where data are smooth and noise is not (Li and He, "Back to Basics: Let
-    Denoising Generative Models Denoise", 2025).
+    The guess is of the data; nearer to them than `LEAST` it is of the point that lies so far on, since the division by
+    a small t would let errors there drown all others. Guessing the data is the easier task where data are smooth and
+    noise is not (Li and He, "Back to Basics: Let Denoising Generative Models Denoise", 2025).
     """
-    share = (times.to(at.dtype) / LEVELS).clamp(min=least).view(-1, *[1] * (at.ndim - 1))
-    return (guess - at) / share
+    return (guess - at) / _share(at, times).clamp(min=LEAST)
+
+
+def bounded_velocity(guess: torch.Tensor, at: torch.Tensor, times: torch.Tensor, most: float) -> torch.Tensor:
+    """The same, toward data of at most `most` on either side of 0. times: above 0."""
+    share = _share(at, times)
+    data = at + share * velocity(guess, at, times)
+    return (data.clamp(-most, most) - at) / share
+
+
+def _share(at: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+    """t of Eq. 1, to be multiplied with images."""
+    return (times.to(at.dtype) / LEVELS).view(-1, *[1] * (at.ndim - 1))
 
 
 def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:

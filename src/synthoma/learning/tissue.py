@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from synthoma import disk
 from synthoma.errors import FileError, RecipeError
-from synthoma.learning.flow import LEVELS, follow, velocity
+from synthoma.learning.flow import LEVELS, bounded_velocity, follow
 from synthoma.learning.looks import CONDITION, TISSUE_MM, Look
 from synthoma.learning.loop import read_tensors, write_tensors
 from synthoma.learning.models import distinct_tensors
@@ -136,7 +136,7 @@ def tissue_field(
     if spec.kind == "diffusion":
         most = spec.limit_hu / TISSUE_HU  # a guess beyond it would drive the next one further out
         return TISSUE_HU * follow(
-            lambda at, times: velocity(ask(at, times).clamp(-most, most), at, times), noise, spec.steps
+            lambda at, times: bounded_velocity(ask(at, times), at, times, most), noise, spec.steps
         )
     grain = smoothed(noise, _GRAIN_MM / spec.spacing_mm)
     made = ask(grain / grain.std((1, 2, 3, 4), keepdim=True), torch.zeros(len(noise), device=noise.device))

@@ -27,7 +27,6 @@ from synthoma.training.progress import PICTURES, require_finite, show_lesions
 from synthoma.training.recipe import DiffusionRecipe
 
 CHECKPOINT = "checkpoint.safetensors"
-_LEAST = 0.25  # of the way, up to which errors of the guess weigh as much as there: nearer they would drown the others
 
 
 def train_diffusion(
@@ -98,7 +97,7 @@ def flow_loss(net: torch.nn.Module, batch: Batch, device: torch.device, seed: in
     at, wanted = path(data, noise_like(alpha, seed, "noise", step), times)
     around = surroundings(batch["hu"].to(device), alpha, batch["base"].to(device))
     guess = net(torch.cat([at * support, alpha, around], 1), times, batch["condition"].to(device))
-    error = velocity(guess, at, times, _LEAST) - wanted
+    error = velocity(guess, at, times) - wanted
     # a voxel that is mostly something else says little about the lesion
     weight = alpha.clamp(0, 1)
     errors = (weight * error.square()).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4)).clamp(min=1e-3)

@@ -153,7 +153,7 @@ def test_tissue_stays_within_what_the_look_knows(tmp_path: Path) -> None:
     tumor = generator.render(case.read_image(), case.read_mask("liver"), plan)
     spread = tumor.hu[tumor.alpha > 0.5]
     assert np.ptp(spread) > 20
-    assert np.ptp(spread) <= 50
+    assert np.ptp(spread) <= 50 + 1e-3
 
 
 def test_a_diffusion_network_gone_wild_stays_within_its_limit() -> None:

@@ -1,0 +1,1 @@
+"""Synthetic tumors inside other people's training pipelines: nnU-Net, MONAI, TorchIO."""
