@@ -28,14 +28,17 @@ FLOORS = {
     "synthesis": 9, "segmentation": 9, "evaluation": 9, "measurement": 9,
     "reading": 10,
     "training": 11, "followup": 11,
-    "scaling": 12, "review": 12, "realism": 12, "trials": 12,
+    "scaling": 12, "review": 12, "realism": 12, "trials": 12, "integrations": 12,
     "commands": 13,
     "cli": 14, "__main__": 15,
 }  # fmt: skip
 GROUND = 0  # its rooms may use each other, without cycles
 ROOMS = {
-    "torch": ("learning", "segmentation", "synthesis.generators", "training"),
-    "monai": ("learning", "segmentation", "synthesis.generators"),
+    "torch": ("learning", "segmentation", "synthesis.generators", "training", "integrations"),
+    "monai": ("learning", "segmentation", "synthesis.generators", "integrations"),
+    "torchio": ("integrations",),
+    "nnunetv2": ("integrations",),
+    "batchgenerators": ("integrations",),
     "dask": ("engine.clusters",),
     "distributed": ("engine.clusters",),
     "starlette": ("review",),

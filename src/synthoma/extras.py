@@ -15,8 +15,12 @@ EXTRAS = {
     "cluster": "distributed",
     "kubernetes": "dask_kubernetes",
     "train": "torch",
+    "resenc": "dynamic_network_architectures",
     "export": "onnx",
     "review": "starlette",
+    "realism": "sklearn",
+    "nnunet": "nnunetv2",
+    "torchio": "torchio",
 }
 
 

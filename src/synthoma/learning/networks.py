@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 
 from synthoma.errors import RecipeError
+from synthoma.extras import need
 from synthoma.recipe import Recipe
 
 INSTANCE_NORM = ["instance", {"affine": True}]  # batches of two 3-D patches are too few for batch norm
@@ -248,6 +249,7 @@ def build_network(recipe: NetworkRecipe, channels: int) -> nn.Module:
     requires a gradient gets one. Nothing is downloaded.
     """
     target, arguments = (parts := architecture(recipe, channels)).pop("_target_"), parts
+    need(target.partition(".")[0], "train" if target.startswith("monai") else "resenc")
     net: nn.Module = pydoc.locate(target)(**{key: _object(value) for key, value in arguments.items()})  # type: ignore[operator]
     if recipe.name == "resencm":
         net.apply(type(net).initialize)
