@@ -237,6 +237,21 @@ def test_real_tumors_keep_their_voxels_and_their_label() -> None:
         assert (labels == anatomy.STRUCTURES["liver_lesion"]).sum() > real.sum()
 
 
+def test_what_nobody_annotated_stays_marked_and_untouched_in_patches_with_tumors() -> None:
+    online = Online(CROWDED, 1.0)
+    entry = Cached(healthy(), online)
+    unknown = np.zeros(UPRIGHT.shape, bool)
+    unknown[:25] = True
+    entry.labels[unknown] = 255
+    voxels = 0
+    for epoch in range(4):
+        hu, labels = online.render(entry, WHOLE, online.draw(entry, epoch))
+        voxels += int((labels == anatomy.STRUCTURES["liver_lesion"]).sum())
+        assert np.array_equal(labels == 255, unknown)
+        assert np.array_equal(hu[unknown], entry.hu[unknown])
+    assert voxels
+
+
 def test_tumors_of_hollow_organs_are_the_same_in_every_patch() -> None:
     geometry = grid((1.5, 1.5, 1.5), (96, 96, 120))
     radius = np.hypot(*geometry.to_mm(np.moveaxis(np.indices(geometry.shape), 0, -1))[..., :2].transpose(3, 0, 1, 2))

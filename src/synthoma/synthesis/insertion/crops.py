@@ -169,8 +169,13 @@ def render(voxels: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array
         done.append(tumor)
         _paste(tumor, box, hu, labels)
     if done:
-        labels &= _BULGE - 1
+        _take_bulges_off(labels)
     return hu, labels
+
+
+def _take_bulges_off(labels: NDArray[np.uint8]) -> None:
+    """Labels as they are outside of this module, in place; what nobody annotated (255) stays as it is."""
+    np.bitwise_and(labels, _BULGE - 1, out=labels, where=labels < 2 * _BULGE)
 
 
 def _needed(drawn: Sequence[DrawnTumor], box: Box) -> list[DrawnTumor]:
@@ -220,7 +225,7 @@ def _make(
     """Put a tumor into the voxels that it depends on; if it is accepted, `tumor.made` is what it changed."""
     crop, organ = tumor.read, tumor.organ
     masks = {organ: organ_of_labels(labels, organ)}
-    labels &= _BULGE - 1
+    _take_bulges_off(labels)
     scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks)
     attempt = insert(scene, tumor.plan, tumor._maker, tumor.index, number, judge, critic, tumor.noise)
     if isinstance(attempt, Inserted):
