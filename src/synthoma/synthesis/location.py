@@ -306,6 +306,8 @@ def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: floa
     import edt
 
     depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
+    if inside.all():  # a part of a scan that shows no surface: deeper than the part is wide
+        depth = np.full_like(depth, np.linalg.norm(np.multiply(grid.spacing_mm, grid.shape)))
     if outside_mm:
         depth = depth - edt.edt(~inside, anisotropy=grid.spacing_mm, black_border=False)
     # distances run from center to center; the surface of a ball on a lattice lies about a quarter of a voxel nearer
