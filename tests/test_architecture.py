@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,38 +66,47 @@ def room_of(module: str) -> str:
     return module.split(".")[0]
 
 
-def imports_of(path: Path, everywhere: bool = True) -> set[str]:
-    """Dotted names imported; everywhere: inside functions too, but not under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Dotted names imported, inside functions too, but not under TYPE_CHECKING."""
+    tree = tree_of(path)
     skipped = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
-    found = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+    found: set[str] = set()
+    for node in ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
-def ours(path: Path) -> set[str]:
+KNOWN = {name_of(module): module for module in MODULES}
+
+
+@cache
+def ours(path: Path) -> frozenset[str]:
     """Modules of ours that a module imports."""
-    known = {name_of(module) for module in MODULES}
     found = set()
     for name in imports_of(path):
         if name.split(".")[0] == "synthoma":
             inner = name.removeprefix("synthoma").removeprefix(".")
-            while inner and inner not in known:
+            while inner and inner not in KNOWN:
                 inner = inner.rpartition(".")[0]
             if inner:
                 found.add(inner)
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -130,16 +140,15 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+    assert ast.get_docstring(tree_of(path)), path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_every_public_function_and_class_says_what_it_gives(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.ClassDef)
     silent = [
         node.name
-        for node in tree.body
+        for node in tree_of(path).body
         if isinstance(node, kinds) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]
     assert not silent, f"{path}: {silent}"
@@ -149,7 +158,7 @@ def test_every_public_function_and_class_says_what_it_gives(path: Path) -> None:
 def test_modules_are_short_and_their_functions_fit_a_screen(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert path.name in TABLES or len(lines) <= LONGEST, f"{path.name} has {len(lines)} lines"
-    for node in ast.walk(ast.parse("\n".join(lines))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             docstring = len((ast.get_docstring(node) or "").splitlines())
@@ -168,7 +177,7 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
     "path", [path for path in MODULES if path.name == "__init__.py" and path.parent != PACKAGE], ids=name_of
 )
 def test_folders_hold_no_code_of_their_own(path: Path) -> None:
-    assert len(ast.parse(path.read_text(encoding="utf-8")).body) == 1
+    assert len(tree_of(path).body) == 1
 
 
 def test_importing_synthoma_is_cheap() -> None:
@@ -213,13 +222,12 @@ def test_no_two_tests_have_one_name() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_benchmarks_import_what_there_is(path: Path) -> None:
-    known = {name_of(module): module for module in MODULES}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("synthoma")):
             continue
         module = (node.module or "").removeprefix("synthoma").removeprefix(".")
-        assert module in known, f"{path.name}: {node.module}"
-        text = known[module].read_text(encoding="utf-8")
+        assert module in KNOWN, f"{path.name}: {node.module}"
+        text = KNOWN[module].read_text(encoding="utf-8")
         for alias in node.names:
-            inside = f"{module}.{alias.name}".removeprefix(".") in known or re.search(rf"\b{alias.name}\b", text)
+            inside = f"{module}.{alias.name}".removeprefix(".") in KNOWN or re.search(rf"\b{alias.name}\b", text)
             assert inside, f"{path.name}: {node.module}.{alias.name}"
