@@ -317,12 +317,16 @@ class TissuePrior:
     """What an organ's tumors look like inside. Ranges are uniform; shares are probabilities.
 
     edge_mm: SD of the tumor's own border: 10-90 % widths of 1.8-4.2 mm less the scanner's 1.7-2.2 (docs/priors.md).
+    drift_hu: the middle less the border, both without noise, where the organ is enhanced; drift_share: of the radius,
+    how deep the HU drift. Liver: 2-13 HU from the outer to the inner core (docs/priors.md), which begins 2 mm inside.
     core_from_mm: cores appear in tumors larger than this.
     """
 
     edge_mm: tuple[float, float] = (0.2, 1.4)
     texture_hu: tuple[float, float] = (2.0, 7.0)
     texture_mm: tuple[float, float] = (2.5, 8.0)
+    drift_hu: tuple[float, float] = (0.0, 0.0)
+    drift_share: tuple[float, float] = (0.5, 1.0)
     rim_share: float = 0.1
     rim_hu: tuple[float, float] = (15.0, 45.0)
     core_share: float = 0.3
@@ -331,11 +335,15 @@ class TissuePrior:
     speck_share: float = 0.05
 
 
+# The drift is measured in the liver only; pancreas, kidney and uterus are assumed, after the liver's. Of walls, which
+# are thin, nothing is known: they stay even.
 TISSUES = {
-    "liver": TissuePrior(rim_share=0.15, core_share=0.35),
-    "pancreas": TissuePrior(rim_share=0.03, core_share=0.2),
-    "kidney": TissuePrior(rim_share=0.05, core_share=0.45, texture_hu=(4.0, 14.0), speck_share=0.08),
+    "liver": TissuePrior(rim_share=0.15, core_share=0.35, drift_hu=(-20.0, -3.0)),
+    "pancreas": TissuePrior(rim_share=0.03, core_share=0.2, drift_hu=(-20.0, -3.0)),
+    "kidney": TissuePrior(
+        rim_share=0.05, core_share=0.45, texture_hu=(4.0, 14.0), speck_share=0.08, drift_hu=(-20.0, -3.0)
+    ),
     "colon": TissuePrior(rim_share=0.0, core_share=0.1, speck_share=0.02),
     "esophagus": TissuePrior(rim_share=0.0, core_share=0.1, speck_share=0.0),
-    "uterus": TissuePrior(rim_share=0.05, core_share=0.25, speck_share=0.1),
+    "uterus": TissuePrior(rim_share=0.05, core_share=0.25, speck_share=0.1, drift_hu=(-20.0, -3.0)),
 }

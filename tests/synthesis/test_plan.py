@@ -132,6 +132,20 @@ def test_recipes_rule_over_priors(liver: OrganModel) -> None:
     assert np.mean(some) == pytest.approx(0.3, abs=0.09)
 
 
+def test_hu_of_masses_drift_as_in_real_ones_unless_told_and_nothing_else_depends_on_it(liver: OrganModel) -> None:
+    low, high = anatomy.TISSUES["liver"].drift_hu
+    for index in range(20):
+        plan = draw_plan(liver, SynthesisRecipe(), 0, index, 0, 24.0)
+        assert low <= plan.details["drift_hu"] <= high < 0
+        assert 0.5 * 12 <= plan.details["drift_mm"] <= 12
+        even = draw_plan(liver, SynthesisRecipe(drift_hu=(0, 0)), 0, index, 0, 24.0)
+        plain = {name: value for name, value in plan.details.items() if not name.startswith("drift")}
+        assert even == replace(plan, details=plain)
+    assert 30 <= draw_plan(liver, SynthesisRecipe(drift_hu=(40, 30)), 0, 0, 0, 24.0).details["drift_hu"] <= 40
+    unenhanced = replace(liver, phase="unenhanced")
+    assert "drift_hu" not in draw_plan(unenhanced, SynthesisRecipe(phase="unenhanced"), 0, 0, 0, 24.0).details
+
+
 def test_mass_effect_reaches_no_other_tumor_and_stays_fold_free(liver: OrganModel) -> None:
     displaced = 0
     for seed in range(12):

@@ -61,7 +61,8 @@ class SynthesisRecipe(Recipe):
 
     probability: that a case gets tumors in an organ at all. lesions: fewest and most per organ and case.
     sizes: weights of the size classes. diameter_mm: the range of diameters, instead. contrast_hu: the range of
-    contrast to the organ. phase: instead of the scan's own. gap_mm: between the borders of two tumors.
+    contrast to the organ. drift_hu: the range of the middle less the border of a mass by rules; [0, 0] for even ones.
+    phase: instead of the scan's own. gap_mm: between the borders of two tumors.
     vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
     neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, a model file, or
     `module:Class`. as_learned: contrast as that of the lesions that a learned generator learned from, instead of the
@@ -75,6 +76,7 @@ class SynthesisRecipe(Recipe):
     sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
     diameter_mm: tuple[Annotated[float, Field(ge=2, le=200)], Annotated[float, Field(ge=2, le=200)]] | None = None
     contrast_hu: tuple[Contrast, Contrast] | None = None
+    drift_hu: tuple[Contrast, Contrast] | None = None
     phase: Literal["unenhanced", "arterial", "portal"] | None = None
     gap_mm: Millimeters = 3.0
     vessel_veto: bool = False

@@ -24,7 +24,16 @@ VARIANTS = {
     "texture": {"texture_hu": 8.0},
     "rim": {"rim_hu": 40.0, "rim_mm": 3.0},
     "core": {"core_hu": -30.0, "core_share": 0.6},
-    "all": {"texture_hu": 10.0, "rim_hu": 30.0, "rim_mm": 4.0, "core_hu": -30.0, "core_share": 0.5},
+    "drift": {"drift_hu": -18.0, "drift_mm": 8.0},
+    "all": {
+        "texture_hu": 10.0,
+        "drift_hu": -12.0,
+        "drift_mm": 6.0,
+        "rim_hu": 30.0,
+        "rim_mm": 4.0,
+        "core_hu": -30.0,
+        "core_share": 0.5,
+    },
 }
 
 
@@ -82,6 +91,19 @@ def test_a_rim_is_brighter_than_the_middle_and_a_core_darker() -> None:
     assert hu[body.radius < 0.25].mean() == pytest.approx(
         hu[(body.radius > 0.8) & (body.radius < 1)].mean() - 30, abs=3
     )
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_hu_drift_from_the_border_down_to_the_planned_depth_and_no_further(grid: str) -> None:
+    body, hu = tissue_of(plan_of(40.0, (1, 0.9, 0.8), drift_hu=-20.0, drift_mm=9.0), GRIDS[grid](60))
+    inside = body.alpha > 0.95
+    level = hu[inside & (body.depth_mm >= 9)]
+    assert level.size > 50
+    assert np.ptp(level) == pytest.approx(0, abs=1e-3)
+    for depth_mm in (0.5, 3.0, 6.0):
+        near = inside & (np.abs(body.depth_mm - depth_mm) < 0.5)
+        if near.sum() > 20:
+            assert hu[near].mean() - level.mean() == pytest.approx(20 * (1 - depth_mm / 9) ** 2, abs=1.0)
 
 
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.7])

@@ -29,13 +29,16 @@ class Calcification(NamedTuple):
 class Tissue:
     """What is inside a tumor.
 
-    texture_hu, texture_mm: SD and correlation length of its heterogeneity. rim_hu, rim_mm: an enhancing rim, added to
+    texture_hu, texture_mm: SD and correlation length of its heterogeneity. drift_hu, drift_mm: the middle less the
+    border, and the depth down to which the HU drift; 0 for none. rim_hu, rim_mm: an enhancing rim, added to
     the contrast over that thickness; 0 for none. core_hu, core_share: a necrotic core, added to the contrast inside
     that share of the radius; 0 for none. calcifications: position, radius in mm and HU of each speck.
     """
 
     texture_hu: Annotated[float, Field(ge=0, le=1000)] = 0.0
     texture_mm: Annotated[float, Field(ge=0.1, le=300)] = 5.0
+    drift_hu: HU = 0.0
+    drift_mm: Length = 0.0
     rim_hu: HU = 0.0
     rim_mm: Length = 0.0
     core_hu: HU = 0.0
@@ -50,7 +53,7 @@ class Tissue:
     @property
     def needs_inside(self) -> bool:
         """Whether it varies with the depth below the surface."""
-        return self.rim_hu != 0 or self.core_hu != 0
+        return self.rim_hu != 0 or self.core_hu != 0 or self.drift_hu != 0
 
 
 def read_first_format(data: Mapping[str, Any]) -> TumorPlan:

@@ -46,6 +46,7 @@ class Rules(BodyGenerator):
         displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
         if specks := _draw_specks(diameter_mm, prior.speck_share, rng):
             details["calcifications"] = [[list(speck.position), speck.radius_mm, speck.hu] for speck in specks]
+        details |= _draw_drift(organ, request, rng)
         axes = rounded(placed.axes_mm, 3)
         w, *xyz = placed.orientation
         return drawing.common_plan(
@@ -71,6 +72,16 @@ class Rules(BodyGenerator):
         hu = tissue(plan, ct.geometry, body)
         tumor = Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure)
         return tumor.within(ct.data.shape)
+
+
+def _draw_drift(organ: OrganModel, request: Request, rng: np.random.Generator) -> dict[str, float]:
+    """Details of the drift of HU from border to middle, the recipe's, else the prior's (0 if unenhanced)."""
+    prior = anatomy.TISSUES[organ.organ]
+    limits = request.recipe.drift_hu or (prior.drift_hu if organ.phase != "unenhanced" else (0.0, 0.0))
+    drift_hu, share = round(uniform(limits, rng), 1), uniform(prior.drift_share, rng)
+    if not drift_hu or anatomy.SITES[organ.organ].form == "wall":
+        return {}
+    return {"drift_hu": drift_hu, "drift_mm": round(share * request.diameter_mm / 2, 1)}
 
 
 def _draw_specks(diameter_mm: float, share: float, rng: np.random.Generator) -> list[Calcification]:

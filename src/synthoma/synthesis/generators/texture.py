@@ -1,4 +1,4 @@
-"""The tissue inside a tumor: correlated heterogeneity, enhancing rim, necrotic core, calcified specks."""
+"""The tissue inside a tumor: heterogeneity, drift from border to middle, enhancing rim, necrotic core, specks."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     if inside.texture_hu > 0:
         spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box)
         field += np.float32(inside.texture_hu) * spread
+    if inside.drift_hu != 0:
+        # steep below the border, level at drift_mm: blood reaches a tumor from outside
+        left = np.clip(1 - body.depth_mm / np.float32(max(inside.drift_mm, 0.1)), 0, 1).astype(np.float32)
+        field += np.float32(inside.drift_hu) * (1 - left * left)
     if inside.rim_hu != 0:
         field += np.float32(inside.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(inside.rim_mm))
     if inside.core_hu != 0:
