@@ -6,7 +6,7 @@ EXTRAS := dev
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo docs test check format bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ demo: .venv/ready ## what synthetic tumors are worth: in-silico hospitals, 18 tr
 	$(BIN)/synthoma plan demo/study
 	@echo "Open demo/study/report.html; demo/gallery.png shows a tumor in each of six organs."
 
+docs: .venv/ready ## the site, in site/; a warning is an error. Look at it: python -m http.server -d site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 test: .venv/ready ## all tests
 	$(BIN)/python -m pytest -n 2
 
@@ -43,5 +46,5 @@ format: .venv/ready ## put the code into its standard form
 bench: .venv/ready ## every figure, beside what it is compared with
 	$(BIN)/python benchmarks/run.py
 
-clean:           ## remove .venv and what demo made
-	rm -rf .venv demo
+clean:           ## remove .venv and what demo and docs made
+	rm -rf .venv demo site

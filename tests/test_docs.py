@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+import typer
 
-from small_training import tiny_training
-from synthoma import files
+from documented import PAGES as EVERY_PAGE
+from documented import blocks, said_in_full
 from synthoma.cli.main import app
+from synthoma.cli.recipes import FOLDERS
 from synthoma.datasets.conversion import ConvertRecipe
 from synthoma.datasets.splits import SplitRecipe
 from synthoma.datasets.validation import CODES, ValidateRecipe
 from synthoma.engine.clusters import ClusterRecipe
+from synthoma.errors import RecipeError
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.followup.recipe import FollowRecipe, RescanRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
@@ -24,10 +29,10 @@ from synthoma.learning.losses import LossRecipe
 from synthoma.learning.networks import NetworkRecipe
 from synthoma.learning.patches import PatchRecipe
 from synthoma.learning.tissue import TissueNetworkRecipe
-from synthoma.phantom.cohort import CohortRecipe, write_cohort_case
+from synthoma.phantom.cohort import CohortRecipe
 from synthoma.phantom.hospitals import Hospital
 from synthoma.realism.recipe import RealismRecipe
-from synthoma.recipe import Recipe, read_recipe, recipe_names
+from synthoma.recipe import Recipe, find_recipe, make_recipe, read_recipe, recipe_names
 from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.results import FitRecipe
@@ -36,10 +41,13 @@ from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
 from synthoma.training.generators import read_generator_recipe
 from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
+from synthoma.training.segmentation import read_train_recipe
 from synthoma.trials.recipe import ReportRecipe, TrialRecipe
-from synthoma.volume import Geometry, Volume
 
 ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS_OF_PACKAGE = set(PROJECT["optional-dependencies"])
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
 RECIPES: list[tuple[type[Recipe], str]] = [
     (SynthesisRecipe, "synthesis.md"),
@@ -137,10 +145,10 @@ def test_every_validation_code_is_documented() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for name, text in PAGES.items():
-        folder = ROOT if name == "README.md" else ROOT / "docs"
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert (folder / target).exists(), f"{name}: {target}"
+    for name, text in EVERY_PAGE.items():
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if not target.startswith("https://"):
+                assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
 
 
 def test_the_tree_of_the_readme_is_the_tree() -> None:
@@ -151,48 +159,69 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert there <= named, there - named
 
 
-TINY = tiny_training() + "[synthesis]\ndiameter_mm = [20.0, 30.0]\n"
+SET = {  # what --set changes, of commands without a named recipe
+    "convert": ConvertRecipe,
+    "evaluate": EvaluateRecipe,
+    "realism": RealismRecipe,
+    "segment": SegmentRecipe,
+    "split": SplitRecipe,
+    "trial-report": ReportRecipe,
+    "validate": ValidateRecipe,
+}
+NAMED = {command: (folder, kind) for folder, (command, kind) in FOLDERS.items()}
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `demo/patient` holds the embedded case, at 5 mm."""
-    folder = tmp_path_factory.mktemp("readme")
-    recipe = read_recipe(CohortRecipe, ROOT / "src/synthoma/recipes/cohort/one.toml", ["spacing_mm=5"])
-    write_cohort_case(0, recipe, folder / "demo/patient")
-    # a file of this name is taken for the recipe of this name: the same commands, in seconds
-    (folder / "unet").write_text(TINY)
-    (folder / "DIR").symlink_to("demo/patient")
-    write_files_of_a_scan(folder)
-    return folder
+@pytest.mark.parametrize("page", [page for page in EVERY_PAGE if any(block.is_commands for block in blocks(page))])
+def test_commands_on_pages_exist_with_their_options_and_keys(page: str) -> None:
+    """Those of blocks that no test runs as well."""
+    lines = [line for block in blocks(page) if block.is_commands for line in block.commands()]
+    for line in lines:
+        words = said_in_full(line)
+        if "synthoma" in words[:8] and words[0] in ("synthoma", "torchrun", "srun", "python"):
+            check_command(words[words.index("synthoma") + 1 :])
+        for extras in re.findall(r"synthoma\[([\w,]+)\]", line):
+            assert set(extras.split(",")) <= EXTRAS_OF_PACKAGE, line
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE), line
 
 
-def write_files_of_a_scan(folder: Path) -> None:
-    """A scan and its liver in the files that docs/files.md names."""
-    grid = Geometry.of((64, 64, 40), (5.0, 5.0, 5.0))
-    hu = np.full(grid.shape, 50, np.int16, order="F")
-    for name in ("scan.nii.gz", "scan.nii", "ct.nrrd"):
-        files.write_volume(Volume(hu, grid), folder / name)
-    liver = Volume((hu > 0).astype(np.uint8), grid)
-    for name in ("liver.nii.gz", "case.seg.nrrd"):
-        files.write_volume(liver, folder / name)
-    path = folder / "case.seg.nrrd"
-    header, _, voxels = path.read_bytes().partition(b"\n\n")
-    words = b"\nSegment0_ID:=s\nSegment0_Name:=liver\nSegment0_Layer:=0\nSegment0_LabelValue:=1"
-    path.write_bytes(header + words + b"\n\n" + voxels)
+def check_command(words: list[str]) -> None:
+    """Refuses a command, an option or a recipe key that does not exist."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        assert words[0] in command.commands, f"no command {words[0]}"
+        command, name, words = command.commands[words[0]], words[0], words[1:]
+    flags = {"-h", "--help", "--verbose", "--quiet", *(flag for one in command.params for flag in one.opts)}
+    unknown = [word for word in words if word.startswith("-") and word not in flags]
+    assert unknown == [], f"synthoma {name} has no {unknown}"
+    changes = [value for flag, value in zip(words, words[1:], strict=False) if flag == "--set"]
+    if not changes:
+        return
+    if name in SET:
+        read_recipe(SET[name], None, changes)
+    elif name == "train":
+        read_train_recipe(words[0], changes)
+    else:
+        folder, place = NAMED[name]
+        path = find_recipe(words[0], folder)
+        module, _, kind = place.partition(":")
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = getattr(importlib.import_module(module), kind.format(kind=str(settings.get("kind", "")).title()))
+        read_recipe(recipe, path, changes)
 
 
-# pages whose examples are trainings, trials and comparisons of whole data sets: their own tests run those functions
-LONG = ("realism.md", "scaling.md", "trials.md")
+def test_recipes_on_pages_are_valid() -> None:
+    """Blocks of TOML: a cluster recipe or that of an annotation, whichever takes all of its keys."""
+    for page in EVERY_PAGE:
+        for block in blocks(page):
+            if block.language == "toml":
+                kinds = [kind for kind, _ in RECIPES if set(tomllib.loads(block.text)) <= set(kind.model_fields)]
+                assert any(_is_valid(kind, block.text) for kind in kinds), f"{page}: {block.text}"
 
 
-@pytest.mark.parametrize(
-    "page", sorted(name for name, text in PAGES.items() if "```python" in text and name not in LONG)
-)
-def test_python_examples_run(page: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(demo)
-    blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
-    assert blocks
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
+def _is_valid(kind: type[Recipe], text: str) -> bool:
+    try:
+        make_recipe(kind, tomllib.loads(text))
+    except RecipeError:
+        return False
+    return True

@@ -20,6 +20,7 @@ FOLDERS = {
     "synthesis": ("synthesize", "synthoma.synthesis.recipe:SynthesisRecipe"),
     "train": ("train", "synthoma.segmentation.recipe:TrainRecipe"),
     "scale": ("scale", "synthoma.scaling.recipe:StudyRecipe"),
+    "follow": ("follow", "synthoma.followup.recipe:FollowRecipe"),
     "trial": ("trial", "synthoma.trials.recipe:TrialRecipe"),
     "cohort": ("cohort", "synthoma.phantom.cohort:CohortRecipe"),
     "generator": ("train-generator", "synthoma.training.recipe:{kind}Recipe"),
@@ -57,7 +58,7 @@ def recipes(
     meant = [place for place, (_, own) in known.items() if name in (place, own)]
     if not meant:
         raise RecipeError(f"no recipe {name}", expected=f"one of {', '.join(known)}")
-    text = _explained(*known[meant[0]])
+    text = explained(*known[meant[0]])
     if out is None:
         typer.echo(text, nl=False)
     elif out.exists():
@@ -69,7 +70,7 @@ def recipes(
         typer.echo(f"the same name is also that of {' and '.join(meant[1:])}", err=True)
 
 
-def _explained(folder: str, name: str) -> str:
+def explained(folder: str, name: str) -> str:
     """The text of a recipe with all its keys."""
     from synthoma.recipe import RECIPES
     from synthoma.recipe_text import commented, headline
