@@ -30,12 +30,22 @@ def geometry_of(shape: Sequence[int], affine: Any, case: str = "") -> Geometry:
     if affine is None or np.array_equal(np.asarray(affine, float), np.eye(4)):
         found = "no affine" if affine is None else "the identity, which arrays without a header get"
         raise GeometryError("the voxels' size in mm is not known", case=case or None, found=found, fix=fix)
-    if len(shape) != 3:
+    if len(shape) != 3 or min(shape) < 2:
         raise GeometryError(
             "tumors are put into 3-D scans", case=case or None, found=f"an array of {tuple(shape)}",
-            expected="three axes, beside one of channels",
+            expected="three axes of two voxels or more, beside one of channels",
         )  # fmt: skip
     return Geometry(triple(shape), np.asarray(affine, float))
+
+
+def one_channel(data: Array, what: str, case: str = "") -> Array:
+    """The voxels (I, J, K) of a channel-first array (1, I, J, K); `CaseError` for other shapes."""
+    if data.ndim != 4 or data.shape[0] != 1:
+        raise CaseError(
+            f"{what} is not one channel of a 3-D scan", case=case or None, found=f"an array of {data.shape}",
+            expected="(1, I, J, K)", fix="add the channel with EnsureChannelFirstd; split label maps later",
+        )  # fmt: skip
+    return np.asarray(data[0])
 
 
 def as_hu(image: Array, case: str = "") -> NDArray[Any]:

@@ -44,8 +44,16 @@ class LabelScheme:
     def read(self, labels: Array, case: str = "") -> NDArray[Any]:
         """The label map as uint8 or uint16, of any whole-numbered type, also float as MONAI loads it.
 
-        Raises `CaseError` for values that have no meaning, among them fractions, which interpolation leaves.
+        Raises `CaseError` for values that have no meaning, among them fractions, which interpolation leaves, and for a
+        type that cannot hold the value of a new tumor.
         """
+        kind = labels.dtype
+        most = 1 if kind.kind == "b" else np.iinfo(kind).max if kind.kind in "iu" else _LARGEST
+        if any(value > most for value in self.tumors.values()):
+            raise CaseError(
+                "the label map's type cannot hold a tumor's value", case=case or None, found=str(kind),
+                expected=f"one that holds {max(self.tumors.values())}",
+            )  # fmt: skip
         whole = labels
         if labels.dtype.kind != "u":
             with np.errstate(invalid="ignore"):
@@ -83,7 +91,8 @@ class LabelScheme:
                 case=case or None,
                 found=listed([f"{value:g}" for value in strange]),
                 expected="whole numbers",
-                fix="resample label maps with mode nearest",
+                fix="resample label maps with mode nearest; lazy MONAI pipelines want it a second time: "
+                'Compose(..., overrides={"label": {"mode": "nearest"}})',
             )
         raise CaseError(
             "the label map holds values that the label scheme does not know",

@@ -1,4 +1,4 @@
-"""Where a transform's tumors come from: a recipe that draws new ones, or the manifest of a synthesis."""
+"""Where a transform's tumors come from: a recipe that draws new ones, the manifest of a synthesis, or given plans."""
 
 from __future__ import annotations
 
@@ -47,12 +47,18 @@ class Bank:
         return self.manifest.plans(copy), self.manifest.rows(copy)[0]["scan_digest"]
 
 
-Source = SynthesisRecipe | Bank
+@dataclass(frozen=True)
+class Plans:
+    """Tumors that were drawn before. allow_modules: generators `module:Class` that they may name."""
+
+    plans: tuple[TumorPlan, ...]
+    allow_modules: tuple[str, ...] = ()
 
 
-def open_source(
-    tumors: Source | Mapping[str, Any] | Path | str, allow_modules: Collection[str] = ()
-) -> SynthesisRecipe | Bank:
+Source = SynthesisRecipe | Bank | Plans
+
+
+def open_source(tumors: Source | Mapping[str, Any] | Path | str, allow_modules: Collection[str] = ()) -> Source:
     """What tumors are made from.
 
     tumors: a recipe, the keys of one, a recipe's TOML file or its name (`liver`, as `synthoma recipes` lists them); or
@@ -60,7 +66,7 @@ def open_source(
     name. Raises `RecipeError` for what is none of them, and for a recipe with a critic, which judges when tumors are
     stored; `FileError` for a broken manifest.
     """
-    if isinstance(tumors, Bank):
+    if isinstance(tumors, Bank | Plans):
         return tumors
     if isinstance(tumors, Path | str) and (Path(tumors).is_dir() or Path(tumors).suffix == ".parquet"):
         path = Path(tumors).resolve()
@@ -83,7 +89,7 @@ def open_source(
 
 
 def fitted(source: Source, schemes: Iterable[LabelScheme]) -> Source:
-    """The source with the organs that label maps show; a manifest stays as it is.
+    """The source with the organs that label maps show; plans, and those of a manifest, stay as they are.
 
     Raises `RecipeError` if they show none of the recipe's organs, have no value for the tumors of one, or if neither
     the recipe tells the contrast phase nor an organ shows it.
@@ -92,7 +98,7 @@ def fitted(source: Source, schemes: Iterable[LabelScheme]) -> Source:
     shown = {organ for scheme in schemes for organ in scheme.organs}
     labelled = {organ for scheme in schemes for organ in scheme.tumors}
     told = "; ".join(map(str, schemes))
-    if isinstance(source, Bank):
+    if not isinstance(source, SynthesisRecipe):
         if not shown & labelled:
             raise RecipeError("the labels show no organ together with its tumors", found=told, expected=_BOTH)
         return source
@@ -114,6 +120,11 @@ def fitted(source: Source, schemes: Iterable[LabelScheme]) -> Source:
             fix=f"set phase in the recipe: {', '.join(anatomy.PHASES)}",
         )
     return source.with_changes(organs=organs)
+
+
+def modules_of(source: Source) -> tuple[str, ...]:
+    """The generators of the form `module:Class` that the plans of a source may name."""
+    return (source.generator,) if isinstance(source, SynthesisRecipe) else source.allow_modules
 
 
 _BOTH = 'an organ and its tumors, as {"liver": 1, "liver_tumor": 2}'

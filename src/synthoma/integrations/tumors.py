@@ -18,7 +18,7 @@ from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import mass_effect
 from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.insertion.scene import FRAME
-from synthoma.synthesis.pipeline import Synthesis, insert_tumors, open_scene
+from synthoma.synthesis.pipeline import Synthesis, insert_tumors, open_scene, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.overlay import require_scan
 from synthoma.synthesis.tumor import TumorPlan
@@ -78,13 +78,15 @@ def add_tumors(
     hu = as_hu(image, case)
     require_hu(hu, masks, case)
     known = Case(case, Volume(np.asfortranarray(hu), geometry), masks)
-    if isinstance(source, Bank):
-        made = _of_bank(known, source, seed, [organ for organ in present if _is_labelled(organ, schemes)])
-    else:
+    if isinstance(source, SynthesisRecipe):
         try:
             made = insert_tumors(known, source.with_changes(organs=present), seed)
         except CaseError as error:  # no room for what was drawn; what is wrong with image or labels was said before
             return WithTumors(image, labels, (), (str(error),))
+    elif isinstance(source, Bank):
+        made = _of_bank(known, source, seed, [organ for organ in present if _is_labelled(organ, schemes)])
+    else:
+        made = replay_plans(known, source.plans, allow_modules=source.allow_modules)
     return _painted(image, labels, schemes, made)
 
 
