@@ -66,7 +66,7 @@ def add_tumors(
     HU, and for a case that a manifest does not fit.
     """
     geometry = geometry_of(image.shape, affine, case)
-    maps = {name: schemes[name].read(data, case) for name, data in labels.items()}
+    maps = {name: np.asfortranarray(schemes[name].read(data, case)) for name, data in labels.items()}
     for name, data in maps.items():
         if data.shape != geometry.shape:
             raise CaseError(f"{name} is not the image's shape", case=case, found=data.shape, expected=geometry.shape)
@@ -115,14 +115,14 @@ def _of_bank(case: Case, bank: Bank, seed: int, organs: Sequence[str]) -> Synthe
     frame = _frame(scan, digest, case.id)
     plans = [plan for plan in plans if plan.organ in organs]
     scene = open_scene(case, organs, frame or FRAME)
+    if frame is None:
+        _require_fit(case, scan, plans)
+        plans = [_with_noise_inside(plan, scene.geometry) for plan in plans]
     inserted, notes = [], []
     for index, plan in enumerate(plans):
         generator = open_generator(plan.generator, allowed=bank.allow_modules)
         if 0 in generator.box(plan, scene.geometry).clip(scene.geometry.shape).shape:
             continue
-        if frame is None:
-            _require_fit(case, scan, plan)
-            plan = _with_noise_inside(plan, scene.geometry)
         try:
             done = insert(scene, plan, generator, index, 0)
         except CaseError as error:
@@ -139,24 +139,28 @@ def _frame(scan: Volume, digest: str, case: str) -> str | None:
     """The axes that a manifest's tumors count voxels along; None for a scan that was resampled or cropped since."""
     for kind in (scan.data.dtype, np.dtype(np.float32)):
         try:
-            return require_scan(Volume(scan.data.astype(kind), scan.geometry), digest, case)
+            return require_scan(Volume(scan.data.astype(kind, copy=False), scan.geometry), digest, case)
         except CaseError:
             continue
     return None
 
 
-def _require_fit(case: Case, scan: Volume, plan: TumorPlan) -> None:
-    """`CaseError` if a scan cannot be the one, resampled or cropped, that a plan was made on."""
-    organ, geometry = case.read_organ(plan.organ), scan.geometry
-    center = np.rint(geometry.to_ijk(plan.center_mm))
-    inside = bool(((center >= 0) & (center < geometry.shape)).all())
-    near = geometry.box_around(plan.center_mm, plan.radius_mm + _NEAR_MM)
-    if inside and not organ.data[near.slices].any():
-        _refuse(case.id, f"no {plan.organ} around {plan.center_mm} mm", f"the {plan.organ} that a tumor was planned in")
-    if anatomy.SITES[plan.organ].form == "mass" and organ.data.any():
-        median = float(np.median(scan.data[organ.data]))
-        if abs(median - plan.base_hu) > _ALIKE_HU:
-            _refuse(case.id, f"a {plan.organ} of {median:.0f} HU", f"about {plan.base_hu:.0f} HU")
+def _require_fit(case: Case, scan: Volume, plans: Sequence[TumorPlan]) -> None:
+    """`CaseError` if a scan cannot be the one, resampled or cropped, that plans were made on."""
+    geometry = scan.geometry
+    for name in dict.fromkeys(plan.organ for plan in plans):
+        own = [plan for plan in plans if plan.organ == name]
+        organ = case.read_organ(name).data
+        for plan in own:
+            center = np.rint(geometry.to_ijk(plan.center_mm))
+            inside = bool(((center >= 0) & (center < geometry.shape)).all())
+            near = geometry.box_around(plan.center_mm, plan.radius_mm + _NEAR_MM)
+            if inside and not organ[near.slices].any():
+                _refuse(case.id, f"no {name} around {plan.center_mm} mm", f"the {name} that a tumor was planned in")
+        if anatomy.SITES[name].form == "mass":
+            median = float(np.median(scan.data[organ]))
+            if abs(median - own[0].base_hu) > _ALIKE_HU:
+                _refuse(case.id, f"a {name} of {median:.0f} HU", f"about {own[0].base_hu:.0f} HU")
 
 
 def _refuse(case: str, found: str, expected: str) -> None:
