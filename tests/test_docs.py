@@ -39,6 +39,7 @@ from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
+from synthoma.training.calibration import CalibrateRecipe
 from synthoma.training.generators import read_generator_recipe
 from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
 from synthoma.training.segmentation import read_train_recipe
@@ -68,6 +69,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (OptimizerRecipe, "learning.md"),
     (TrainRecipe, "segmentation.md"),
     (SegmentRecipe, "segmentation.md"),
+    (CalibrateRecipe, "segmentation.md"),
     (StudyRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),
     (Hospital, "phantom.md"),

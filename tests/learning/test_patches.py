@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from learning.small_cases import GRIDS, LIVER, Balls, ball, cached, patient
+from learning.small_cases import GRIDS, LIVER, Balls, BallTumor, ball, cached, patient
 from synthoma.anatomy import IGNORE
 from synthoma.cases import Lesion
-from synthoma.errors import CaseError, RecipeError, RunError
+from synthoma.errors import CaseError, FileError, RecipeError, RunError
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.entry import Entry
 from synthoma.learning.loader import collate, loader, steps_per_epoch
+from synthoma.learning.negatives import Negative, read_negatives, write_negatives
 from synthoma.learning.patches import Patch, Patches, PatchRecipe
 from synthoma.learning.sampling import size_class, turn_of
+from synthoma.seeds import rng_for
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.volume import Box, Geometry, Volume
@@ -283,6 +285,81 @@ def test_organs_are_balanced_whatever_their_size(tmp_path: Path) -> None:
     source = Patches([entry], recipe, CLASSES)
     shown = sum(bool(source.draw(0, index).target[2].any()) for index in range(200)) / 200
     assert shown == pytest.approx(0.5, abs=0.1)
+
+
+@dataclass(frozen=True)
+class LiverOrSpot(Balls):
+    """A ball in the liver of every host; one host has a tumor of its pancreas as well."""
+
+    has_spot: str = "rare"
+
+    def draw(self, entry: Entry, epoch: int) -> Sequence[BallTumor]:
+        spot = (BallTumor("pancreas", (30.0, -20.0, 0.0), 6.0),) if entry.case == self.has_spot else ()
+        return (*super().draw(entry, epoch), *spot)
+
+
+def test_an_organ_that_is_rare_in_a_cohort_is_still_seen_in_its_share(tmp_path: Path) -> None:
+    """One case of twelve shows a pancreas; it has the half of the organs' patches, and of the synthetic tumors'."""
+    rare = patient("rare")
+    spot = Volume(np.asfortranarray(ball(GRIDS["upright"], (30, -20, 0), 8)), GRIDS["upright"])
+    none = Volume(np.zeros(GRIDS["upright"].shape, bool, order="F"), GRIDS["upright"])
+    rare = replace(rare, masks={**rare.masks, "pancreas": spot, "pancreas_lesion": none})
+    entries = cached(tmp_path / "cache", rare, *(patient(f"case_{n}") for n in range(11)), augment=LiverOrSpot())
+    classes = ("liver", "liver_lesion", "pancreas", "pancreas_lesion")
+    for shares in ({"lesion_share": 1, "organ_share": 0}, {"lesion_share": 0, "organ_share": 1}):
+        source = Patches(entries, STILL.with_changes(size=(8, 8, 8), **shares), classes, augment=LiverOrSpot())
+        on_spot = 0
+        for index in range(200):
+            middle = np.add(*source.draw(0, index).box) / 2
+            at_mm = entries[0].geometry.to_mm(middle - 0.5)
+            on_spot += bool(np.linalg.norm(at_mm - (30, -20, 0)) < 14)
+        assert on_spot / 200 == pytest.approx(0.5, abs=0.11), shares
+
+
+def alarm(case: str, at_mm: tuple[float, float, float], organ: str = "liver") -> Negative:
+    return Negative(case=case, organ=organ, center_mm=at_mm, score=0.8, volume_ml=0.5)
+
+
+def test_false_alarms_have_their_share_of_patches_in_their_case_as_it_is(
+    entries: dict[str, Entry], tmp_path: Path
+) -> None:
+    file = tmp_path / "negatives.json"
+    write_negatives(file, [alarm("well", (20.0, 20.0, 20.0)), alarm("elsewhere", (0.0, 0.0, 0.0))])
+    assert read_negatives(file)[0] == alarm("well", (20.0, 20.0, 20.0))
+    recipe = STILL.with_changes(size=(8, 8, 8), lesion_share=0.5, organ_share=0.2, negative_share=0.25)
+    with_them, without = (
+        Patches([entries["ill"], entries["well"]], recipe.with_changes(negatives=name), CLASSES, augment=Balls())
+        for name in (str(file), None)
+    )
+    on_alarm = []
+    for index in range(200):
+        patch = with_them.draw(0, index)
+        at_mm = entries["well"].geometry.to_mm(np.add(*patch.box) / 2 - 0.5)
+        if patch.case == "well" and np.linalg.norm(at_mm - (20, 20, 20)) < 9:
+            on_alarm.append(patch)
+        elif turn_of(index, float(rng_for(0, "turn", 0).random())) < 0.7:  # what is no negative stays as it was
+            assert np.array_equal(patch.image, without.draw(0, index).image)
+    assert len(on_alarm) / 200 == pytest.approx(0.25, abs=0.03)
+    assert not any(patch.synthetic for patch in on_alarm)
+
+
+def test_files_of_false_alarms_that_teach_nothing_are_refused(entries: dict[str, Entry], tmp_path: Path) -> None:
+    file = tmp_path / "negatives.json"
+    recipe = STILL.with_changes(negatives=str(file))
+    write_negatives(file, [alarm("elsewhere", (0.0, 0.0, 0.0))])
+    with pytest.raises(CaseError, match="none of the false alarms"):
+        patches(entries, recipe=recipe)
+    write_negatives(file, [])
+    with pytest.raises(FileError, match="no false alarm in it"):
+        patches(entries, recipe=recipe)
+    file.write_text('{"format": "synthoma negatives 1", "places": [{"case": "well"}]}')
+    with pytest.raises(FileError, match="damaged"):
+        patches(entries, recipe=recipe)
+    file.write_text("[]")
+    with pytest.raises(FileError, match="no file of false alarms"):
+        patches(entries, recipe=recipe)
+    with pytest.raises(ValueError, match="more than 1 together"):
+        STILL.with_changes(lesion_share=0.6, organ_share=0.4, negatives=str(file))
 
 
 def test_cases_are_chosen_by_their_weights(entries: dict[str, Entry]) -> None:

@@ -1,4 +1,4 @@
-"""Natural tumors: exact labels, the size asked for, growth along tissue, HU by phase."""
+"""Natural tumors: exact labels, the size asked for, growth along tissue, HU by phase as others measured them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import pytest
 from livers import block, middle_mm, site_of, with_half
 from scipy import ndimage
 
+from synthoma.anatomy import PHASES
 from synthoma.phantom.anatomy.abdomen import Abdomen
+from synthoma.phantom.anatomy.organs import pancreas
+from synthoma.phantom.anatomy.patient import draw_patient
+from synthoma.phantom.anatomy.shapes import points_of
 from synthoma.phantom.anatomy.tissues import TISSUE_ID, TISSUES
+from synthoma.phantom.disease.distractors import draw_duct
 from synthoma.phantom.disease.kinds import HOMES, KINDS
 from synthoma.phantom.disease.natural import Seedling, grow
 from synthoma.phantom.findings import Finding
+from synthoma.phantom.hospitals import Hospital, draw_visit
 from synthoma.phantom.scanner import Scanner, scan
-from synthoma.volume import Volume
+from synthoma.volume import Geometry, Volume
 
 
 def seedling(
@@ -159,3 +165,132 @@ def test_every_kind_has_a_home_and_tissues_that_exist() -> None:
         home = HOMES[kind.organ]
         assert set(home.tissues) | {home.reference} | set(kind.paths) <= set(TISSUES)
         assert kind.count[0] >= 1
+
+
+# kind, phase, lowest and highest HU, whether they are the tumor's own or less the organ's: docs/phantom.md has sources
+PUBLISHED = [
+    ("hcc", "arterial", 10, 80, False),
+    ("hcc", "portal", -60, 0, False),
+    ("hypervascular_metastasis", "arterial", 15, 80, False),
+    ("metastasis", "portal", -61, -31, False),
+    ("scattered_metastases", "portal", -61, -31, False),
+    ("mucinous_metastasis", "portal", -85, -40, False),
+    ("cholangiocarcinoma", "portal", -60, -15, False),
+    ("ductal_adenocarcinoma", "arterial", -85, -36, False),
+    ("ductal_adenocarcinoma", "portal", -63, -17, False),
+    ("neuroendocrine", "arterial", 20, 80, False),
+    ("neuroendocrine", "portal", 0, 50, False),
+    ("clear_cell", "arterial", 100, 160, True),
+    ("clear_cell", "portal", 90, 140, True),
+    ("papillary", "arterial", 45, 80, True),
+    ("papillary", "portal", 55, 95, True),
+    ("colon_carcinoma", "portal", 70, 115, True),
+    ("esophageal_carcinoma", "arterial", 50, 95, True),
+    ("esophageal_carcinoma", "portal", 65, 100, True),
+    ("endometrial_carcinoma", "portal", -55, -15, False),
+    ("leiomyoma", "portal", -40, 15, False),
+]
+SIZES_MM = {
+    "hcc": (20, 40), "metastasis": (10, 25), "scattered_metastases": (7, 13), "mucinous_metastasis": (12, 30),
+    "hypervascular_metastasis": (8, 20), "cholangiocarcinoma": (30, 55), "ductal_adenocarcinoma": (22, 35),
+    "neuroendocrine": (10, 30), "clear_cell": (27, 50), "papillary": (20, 40), "colon_carcinoma": (28, 40),
+    "esophageal_carcinoma": (20, 32), "endometrial_carcinoma": (20, 35), "leiomyoma": (20, 35),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "phase", "low", "high", "own"), PUBLISHED)
+def test_every_kind_has_the_hu_that_others_measured(kind: str, phase: str, low: int, high: int, own: bool) -> None:
+    tissue = HOMES[KINDS[kind].organ].reference
+    small = block(tissue, spacing_mm=1.5, size_mm=45)
+    found = mean_hu(grown(small, phase, kind=kind, diameter_mm=13))
+    assert low <= found + own * TISSUES[tissue].hu[PHASES.index(phase)] <= high
+
+
+def test_every_kind_has_the_sizes_that_others_measured() -> None:
+    assert set(SIZES_MM) == set(KINDS)
+    assert {kind for kind, *_ in PUBLISHED} == set(KINDS)
+    for kind, (low, high) in SIZES_MM.items():
+        hospital = Hospital(name="all", kinds={kind: 1.0}, diameter_mm=(3, 150), lesions=(1, 30))
+        visits = [draw_visit(hospital, seed, Scanner(), "any", True) for seed in range(200)]
+        assert low <= np.median([size for visit in visits for size in visit.diameters_mm]) <= high, kind
+        counts = [len(visit.diameters_mm) for visit in visits]
+        assert KINDS[kind].count[0] == min(counts) <= max(counts) <= KINDS[kind].count[1]
+
+
+def tube(radius_mm: float = 20.0, wall_mm: float = 3.0) -> Abdomen:
+    """A straight colon along z: gas in a wall in fat."""
+    fat = block("visceral_fat", spacing_mm=1.5, size_mm=96)
+    i, j, _ = fat.main.shape
+    away = 1.5 * np.hypot(*np.ogrid[-(i - 1) / 2 : i / 2, -(j - 1) / 2 : j / 2])
+    main = fat.main.copy()
+    main[away < radius_mm + wall_mm] = TISSUE_ID["colon_wall"]
+    main[away < radius_mm] = TISSUE_ID["colon_gas"]
+    return replace(fat, main=main, under=main.copy())
+
+
+def test_tumors_of_a_wall_grow_around_it_and_narrow_the_lumen() -> None:
+    colon = tube()
+    for seed in range(2):
+        x, y, z = middle_mm(colon)
+        tumor = grow(Seedling("colon_carcinoma", (x + 21.0, y, z), 32.0, (0.0, 0.0, 0.0), seed), colon, site_of(colon))
+        assert tumor is not None
+        inside = np.zeros(colon.main.shape, bool)
+        inside[tumor.box.slices] = tumor.share >= 0.5
+        at = np.argwhere(inside)
+        offset = 1.5 * (at[:, :2] - (np.asarray(colon.main.shape[:2]) - 1) / 2)
+        turned = np.degrees(np.abs(np.arctan2(offset[:, 1], offset[:, 0])))
+        assert np.percentile(turned, 98) > 55  # around a third of the wall and more
+        away = np.hypot(*offset.T)
+        assert 4 < 21 - np.percentile(away, 2) < 17  # into the lumen, and not through it
+        assert np.percentile(away, 98) < 33  # a little into the fat
+        middle = inside.any(axis=(0, 1))
+        lumen = (colon.main == TISSUE_ID["colon_gas"]) & ~inside
+        level = int(inside.sum(axis=(0, 1)).argmax())
+        assert lumen[:, :, level].sum() < 0.9 * lumen[:, :, 0].sum()
+        assert 20 < 1.5 * middle.sum() < 80
+
+
+def test_endometrial_tumors_begin_in_the_lining() -> None:
+    kind = KINDS["endometrial_carcinoma"]
+    assert kind.starts == ("endometrium",)
+    lined = with_half(block("uterus", spacing_mm=2.5, size_mm=60), "endometrium")
+    site = site_of(lined)
+    lower, upper = (lined.patient.to_template(points_of(lined.fine.to_mm(corner)[None])) for corner in (
+        (0, 0, 0), np.asarray(lined.fine.shape) - 1))  # fmt: skip
+    places = site.places(
+        np.random.default_rng(0), kind.starts, [float(a[0]) for a in lower], [float(a[0]) for a in upper]
+    )
+    assert len(places) > 100
+    assert (site.tissue_at(places) == TISSUE_ID["endometrium"]).all()
+
+
+def test_a_dammed_duct_runs_from_the_tumor_to_the_tail_and_is_no_tumor() -> None:
+    patient = draw_patient(1)
+    line = pancreas(patient)
+    low, high = line.points.min(axis=0) - 20, line.points.max(axis=0) + 20
+    grid = Geometry(tuple(np.ceil((high - low) / 2).astype(int).tolist()), np.diag([2.0, 2.0, 2.0, 1.0]))
+    affine = grid.affine.copy()
+    affine[:3, 3] = low
+    main = np.full(grid.shape, TISSUE_ID["pancreas"], np.uint8)
+    organ = Abdomen(patient, Geometry(grid.shape, affine), (1, 1, 1), main, main.copy(), np.full_like(main, 255))
+    place = line.points[len(line.points) // 3]
+    tumor = grow(
+        Seedling("ductal_adenocarcinoma", tuple(place.tolist()), 20.0, (0.0, 0.0, 0.0), 3), organ, site_of(organ)
+    )
+    assert tumor is not None
+    duct = draw_duct(site_of(organ), tumor, 1.0)
+    assert duct is not None
+    assert not duct.tumor
+    assert draw_duct(site_of(organ), tumor, 0.0) is None
+    filled = np.zeros(main.shape)
+    filled[duct.box.slices] = duct.share
+    at = organ.fine.to_ijk(line.points[len(line.points) // 3 + 8 : -2])
+    on_line = filled[tuple(np.rint(at).astype(int).T)]
+    assert np.median(on_line) > 0.8
+    head = organ.fine.to_ijk(line.points[: len(line.points) // 3 - 6])
+    assert not filled[tuple(np.rint(head).astype(int).T)].any()
+    level = float(np.asarray(TISSUES["pancreas"].hu)[2] + duct.change_hu[duct.share > 0.9].mean())
+    assert 0 < level < 20
+    both = np.zeros(main.shape)
+    both[tumor.box.slices] = tumor.share
+    assert (both + filled).max() < 1.1

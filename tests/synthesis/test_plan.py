@@ -16,8 +16,9 @@ from synthoma.recipe import read_recipe
 from synthoma.synthesis.bodies.mass import _distance_for
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.plan import draw_diameters, draw_plan, draw_plans
-from synthoma.synthesis.recipe import SIZES, SynthesisRecipe
+from synthoma.synthesis.recipe import SIZES, Mix, SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Floats
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,40 @@ def test_another_attempt_is_another_tumor_of_the_same_size(liver: OrganModel) ->
     assert first.center_mm != second.center_mm
     assert first.seed != second.seed
     assert first.equivalent_diameter_mm == pytest.approx(second.equivalent_diameter_mm, rel=1e-3)
+
+
+def test_each_case_and_organ_has_one_of_its_mixes(liver: OrganModel) -> None:
+    many = Mix(organs=("liver",), weight=3, lesions=(8, 12), diameter_mm=(6, 9), contrast_hu=(-90, -80))
+    one = Mix(organs=("liver",), lesions=(1, 1), sizes={"large": 1})
+    other = Mix(organs=("kidney",), lesions=(30, 30))
+    recipe = SynthesisRecipe(lesions=(3, 3), contrast_hu=(-40, -20), diameter_mm=(10, 11), mixes=(many, one, other))
+    found = [draw_diameters(replace(liver, case=str(n)), recipe, 5) for n in range(200)]
+    singles = [sizes for sizes in found if len(sizes) == 1]
+    assert len(singles) / 200 == pytest.approx(0.25, abs=0.08)
+    assert all(48 <= sizes[0] <= 80 for sizes in singles)
+    assert all(8 <= len(sizes) <= 12 and max(sizes) <= 9 for sizes in found if len(sizes) != 1)
+    case = replace(liver, case=str(next(n for n, sizes in enumerate(found) if len(sizes) > 1)))
+    plans = draw_plans(case, recipe, 5)
+    assert all(-90 <= plan.contrast_hu <= -80 for plan in plans)
+    assert -90 <= draw_plan(case, recipe, 5, 0, 1, 8.0).contrast_hu <= -80
+    assert len(draw_diameters(replace(liver, organ="pancreas"), recipe, 5)) == 3
+
+
+def test_a_recipe_without_mixes_is_what_it_was() -> None:
+    assert not {"mixes", "surface_share"} & set(SynthesisRecipe().as_dict())
+
+
+def test_tumors_reach_the_surface_as_often_as_they_are_to(liver: OrganModel) -> None:
+    def depths(share: float | None) -> Floats:
+        recipe = SynthesisRecipe(surface_share=share, lesions=(1, 1), diameter_mm=(20, 20))
+        plans = [draw_plan(replace(liver, case=str(n)), recipe, 5, 0, 0, 20.0) for n in range(60)]
+        cells = np.array([liver.grid.to_ijk(plan.center_mm) for plan in plans])
+        nearest = np.abs(liver.cells[None] - cells[:, None]).max(axis=2).argmin(axis=1)
+        return np.asarray(liver.depths_mm[nearest])
+
+    assert (depths(None) < 7.0).mean() < 0.1
+    assert (depths(0.5) < 7.0).mean() == pytest.approx(0.5, abs=0.2)
+    assert (depths(1.0) < 9.5).all()
 
 
 def test_the_order_of_size_weights_changes_nothing(liver: OrganModel) -> None:

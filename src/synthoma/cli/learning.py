@@ -158,6 +158,53 @@ def segment(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Model file, train run, or a model in the box.", metavar="MODEL")],
+    data: Annotated[Path, typer.Option("--data", help="Cases that it was not trained on, with annotated tumors.")],
+    out: Out,
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="What is tried, and false alarms (TOML).")] = None,
+    splits: Annotated[Path | None, typer.Option("--splits", help="Use those who validate in it (JSON).")] = None,
+    fold: Annotated[int, typer.Option("--fold", help="Of the splits.")] = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
+    changes: Overrides = [],  # noqa: B006
+    workers: Workers = 0,
+    allow_failures: AllowFailures = 0,
+) -> None:
+    """Give a model probabilities that mean something, and thresholds by the false alarms to expect."""
+    from synthoma.extras import need
+    from synthoma.recipe import read_recipe
+
+    need("torch", extra="train").set_num_threads(threads)
+    from synthoma.commands import scans as commands
+    from synthoma.training.calibration import CalibrateRecipe
+
+    done = commands.calibrate(
+        model, data, out, recipe=read_recipe(CalibrateRecipe, recipe, changes), splits=splits, fold=fold,
+        device=device, workers=workers, allow_failures=allow_failures,
+    )  # fmt: skip
+    for level in ("high", "balanced", "specific"):
+        if point := done.summary.get(level):
+            typer.echo(f"{level}: {point['false_per_scan']:.2f} false lesions a scan, {point['sensitivity']:.0%} found")
+    finish(done.records, out, done.faults, allow_failures)
+
+
+@app.command()
+def negatives(
+    data: Annotated[Path, typer.Argument(help="Data set; of it, cases known to bear no tumor.", metavar="DATA")],
+    segmented: Annotated[Path, typer.Argument(help="What segment wrote of it.", metavar="SEGMENTED")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, for patches.negatives of a training.")],
+    healthy: Annotated[
+        list[str], typer.Option("--healthy", help="Data set or case known to be healthy, * for all; repeatable.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Write down a model's false alarms in healthy organs, for a training to learn from."""
+    from synthoma.commands import scans as commands
+
+    typer.echo(f"{commands.find_negatives(data, segmented, out, healthy)} false alarms: {out}")
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="Model file, train run, or a model in the box.", metavar="RUN")],
     to: Annotated[Literal["onnx", "monai-bundle", "safetensors"], typer.Option("--to", help="What to write.")],

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from torch import nn
 
 from synthoma.errors import FileError, SynthomaError
+from synthoma.learning.calibration import Calibration
 from synthoma.learning.loop import read_tensors, write_tensors
 from synthoma.learning.networks import NetworkRecipe, build_network, check_patch, network_shapes
 from synthoma.names import require_plain
@@ -31,7 +32,8 @@ class ModelSpec(Recipe):
     """What must be known to use a network.
 
     Its input is RAS+ at `spacing_mm`, with `window_hu` scaled to 0 ... 1 and clipped, in windows of `patch` voxels;
-    its outputs are one logit for each of `classes`. Raises `RecipeError` if the network cannot take such a patch.
+    its outputs are one logit for each of `classes`. calibration: of those outputs, if it has been calibrated. Raises
+    `RecipeError` if the network cannot take such a patch.
     """
 
     network: NetworkRecipe = NetworkRecipe()
@@ -39,6 +41,7 @@ class ModelSpec(Recipe):
     spacing_mm: tuple[Spacing, Spacing, Spacing]
     window_hu: tuple[float, float]
     patch: tuple[Side, Side, Side]
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,6 +52,9 @@ class ModelSpec(Recipe):
         if self.window_hu[0] >= self.window_hu[1]:
             raise ValueError("window_hu is (low, high), low first")
         check_patch(self.network, self.patch)
+        known = self.calibration
+        if known and (strange := sorted({*known.temperatures} - {*self.classes})):
+            raise ValueError(f"a temperature for {strange[0]}, which is no class of the model")
         return self
 
 

@@ -25,6 +25,7 @@ from synthoma.learning.augmentation import (
 )
 from synthoma.learning.entry import Entry
 from synthoma.learning.gridding import IGNORED
+from synthoma.learning.negatives import read_negatives
 from synthoma.learning.sampling import Balance, Places, SyntheticTumor, choose, find_all, turn_of
 from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
@@ -38,10 +39,11 @@ class PatchRecipe(Recipe):
 
     size: voxels. spacing_mm: of the training grid; 0 keeps each scan's own. window_hu: shown as 0 to 1, after
     synthesis. per_epoch: patches. lesion_share, organ_share: of patches centered on a tumor, and on an organ; the
-    rest lies anywhere in the body. size_balance: 0 centers on size classes as often as they have tumors, 1 on all
-    alike. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if there are both
-    hosts and other cases. weights: of data sets or single cases, how often one of their cases is chosen; 1 unless
-    given.
+    rest lies anywhere in the body. negatives: a file of false alarms that `synthoma negatives` wrote; negative_share:
+    of patches centered on one of them, in its case as it is. size_balance: 0 centers on size classes as often as they
+    have tumors, 1 on all alike. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if
+    there are both hosts and other cases. weights: of data sets or single cases, how often one of their cases is chosen;
+    1 unless given.
     """
 
     size: tuple[int, int, int] = (96, 96, 96)
@@ -50,6 +52,8 @@ class PatchRecipe(Recipe):
     per_epoch: int = Field(500, ge=1)
     lesion_share: float = Field(0.5, ge=0, le=1)
     organ_share: float = Field(0.35, ge=0, le=1)
+    negatives: str | None = None
+    negative_share: float = Field(0.1, ge=0, le=1)
     size_balance: float = Field(0.5, ge=0, le=1)
     hosts: Literal["healthy", "all"] = "healthy"
     synthetic_share: float = Field(0.5, ge=0, le=1)
@@ -62,8 +66,8 @@ class PatchRecipe(Recipe):
             raise ValueError(f"size {self.size} is less than 8 voxels")
         if self.window_hu[0] >= self.window_hu[1]:
             raise ValueError(f"window_hu {self.window_hu} is not a range")
-        if self.lesion_share + self.organ_share > 1:
-            raise ValueError("lesion_share and organ_share are more than 1 together")
+        if self.lesion_share + self.organ_share + (self.negative_share if self.negatives else 0) > 1 + 1e-9:
+            raise ValueError("lesion_share, organ_share and negative_share are more than 1 together")
         return self
 
 
@@ -125,7 +129,8 @@ class Patches:
         if strange := [name for name in self.classes if name not in known]:
             raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
         synthesis, hosts = self.augment is not None, self.recipe.hosts
-        places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights)
+        negatives = read_negatives(self.recipe.negatives) if self.recipe.negatives else ()
+        places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights, negatives)
         object.__setattr__(self, "places", places)
 
     def draw(self, epoch: int, index: int) -> Patch:
@@ -174,7 +179,7 @@ class Patches:
     @cached_property
     def _balance(self) -> Balance:
         shares: dict[str, Any] = {name: getattr(self.recipe, name) for name in Balance.__dataclass_fields__}
-        return Balance(**shares)
+        return Balance(**shares | ({} if self.recipe.negatives else {"negative_share": 0.0}))
 
 
 def class_masks(labels: Array, classes: Sequence[str]) -> NDArray[np.uint8]:

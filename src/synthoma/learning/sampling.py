@@ -1,4 +1,4 @@
-"""Where training patches are centered: on tumors of every size, on every organ, and anywhere in the body."""
+"""Where training patches are centered: on tumors of every size, on every organ, on false alarms, and anywhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from synthoma import anatomy
 from synthoma.cases import Lesion
 from synthoma.errors import CaseError
 from synthoma.learning.entry import Entry
+from synthoma.learning.negatives import Negative
 from synthoma.volume import Array, triple
 
 SIZES_MM = (10.0, 20.0, 50.0)  # the classes between which tumors are balanced: those of the evaluation
@@ -25,7 +26,7 @@ NO_HOST = (
     " (--set patches.hosts=all), or say which cases are healthy"
 )
 
-Kind = Literal["lesion", "organ", "anywhere"]
+Kind = Literal["lesion", "organ", "negative", "anywhere"]
 T = TypeVar("T")
 
 
@@ -57,6 +58,7 @@ class Balance:
 
     lesion_share: float
     organ_share: float
+    negative_share: float
     size_balance: float
     synthetic_share: float
 
@@ -77,12 +79,14 @@ class Pool:
 class Places:
     """All there is to center on. plain: the cases shown as they are; hosts: those that get synthetic tumors.
 
-    tumor_organs: the organs whose tumors are to be learned. weights: of the entries, when one is chosen.
+    hosting: organ -> the hosts that can have its synthetic tumors, for the organs whose tumors are to be learned.
+    negatives: organ -> entry and voxel of each false alarm. weights: of the entries, when one is chosen.
     """
 
     plain: Pool
     hosts: Pool
-    tumor_organs: tuple[str, ...]
+    hosting: dict[str, Array]
+    negatives: dict[str, list[tuple[int, tuple[int, int, int]]]]
     weights: Array
 
 
@@ -92,13 +96,15 @@ def find_all(
     synthesis: bool = False,
     hosts: str = "healthy",
     weights: Mapping[str, float] | None = None,
+    negatives: Sequence[Negative] = (),
 ) -> Places:
     """What there is in the entries for these classes.
 
     synthesis: whether tumors are put in. A case can host them if it shows an organ whose tumors are a class and
     are annotated there (or it is known to have none); with hosts `healthy` only one without real tumors, which is
     then never shown as plain; with `all` one with real tumors is both. weights: of data sets or cases, 1 unless
-    given. Raises `CaseError` for no entries, and if tumors are to be put in but no case can host them.
+    given. negatives: false alarms; those of other cases and classes are left out. Raises `CaseError` for no entries, if
+    tumors are to be put in but no case can host them, and if there are negatives but none of them is in these entries.
     """
     if not entries:
         raise CaseError("there is no case to train on")
@@ -113,12 +119,17 @@ def find_all(
             expected=f"one without real tumors that shows {' or '.join(tumor_organs) or 'an organ with a tumor class'}",
             fix=NO_HOST,
         )
-    hosting = set(able)
-    plain = [n for n, entry in enumerate(entries) if n not in hosting or entry.lesions]
+    chosen = set(able)
+    plain = [n for n, entry in enumerate(entries) if n not in chosen or entry.lesions]
     known = weights or {}
     each = np.array([known.get(entry.case, known.get(entry.dataset, 1.0)) for entry in entries])
+    hosting = {organ: np.array([n for n in able if _hosts_organ(entries[n], organ)], int) for organ in tumor_organs}
     return Places(
-        _pool(entries, plain, asked, tumor_organs), _pool(entries, able, asked, tumor_organs), tuple(tumor_organs), each
+        plain=_pool(entries, plain, asked, tumor_organs),
+        hosts=_pool(entries, able, asked, tumor_organs),
+        hosting={organ: there for organ, there in hosting.items() if there.size},
+        negatives=_negatives(entries, negatives, tumor_organs),
+        weights=each,
     )
 
 
@@ -130,15 +141,19 @@ def choose(
     turn: float,
     rng: np.random.Generator,
 ) -> PatchCenter:
-    """One place. turn: in [0, 1), decides between lesion, organ and anywhere.
+    """One place. turn: in [0, 1), decides between lesion, organ, negative and anywhere.
 
     Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
-    by its weight, a tumor evenly. Without a tumor to be had it is an organ, without an organ anywhere in the body.
+    by its weight, a tumor evenly. Of negatives: an organ evenly, one of its false alarms evenly, in its case as it
+    is. Without a tumor or a false alarm to be had it is an organ, without an organ anywhere in the body.
     """
+    kind = _kind(balance, turn)
+    if kind == "negative" and places.negatives:
+        entry, center = _one(places.negatives[_one(list(places.negatives), rng)], rng)
+        return PatchCenter(entry, center)
     share = balance.synthetic_share if places.plain.entries.size else 1.0
     hosting = places.hosts.entries.size > 0 and rng.random() < share
     pool = places.hosts if hosting else places.plain
-    kind = _kind(balance, turn)
     if kind == "lesion":
         site = _on_drawn(places, entries, balance, draw, rng) if hosting else _on_real(places, entries, balance, rng)
         if site is not None:
@@ -165,13 +180,20 @@ def size_class(diameter_mm: float) -> int:
 def _kind(balance: Balance, turn: float) -> Kind:
     if turn < balance.lesion_share:
         return "lesion"
-    return "organ" if turn < balance.lesion_share + balance.organ_share else "anywhere"
+    # negatives come last, so that a recipe without them has the patches it always had
+    if turn < balance.lesion_share + balance.organ_share:
+        return "organ"
+    return "negative" if turn >= 1 - balance.negative_share else "anywhere"
 
 
 def _can_host(entry: Entry, tumor_organs: Sequence[str], hosts: str) -> bool:
     if hosts == "healthy" and entry.lesions:
         return False
-    return any(_shows(entry, organ) and entry.annotates(f"{organ}_lesion") for organ in tumor_organs)
+    return any(_hosts_organ(entry, organ) for organ in tumor_organs)
+
+
+def _hosts_organ(entry: Entry, organ: str) -> bool:
+    return _shows(entry, organ) and entry.annotates(anatomy.organ(organ).lesion)
 
 
 def _shows(entry: Entry, organ: str) -> bool:
@@ -188,6 +210,26 @@ def _pool(entries: Sequence[Entry], chosen: Sequence[int], organs: Sequence[str]
                 by_size.setdefault(n, []).append(lesion)
     shown = {organ: np.array([n for n in chosen if _shows(entries[n], organ)], int) for organ in organs}
     return Pool(np.array(chosen, int), lesions, {organ: there for organ, there in shown.items() if there.size})
+
+
+def _negatives(
+    entries: Sequence[Entry], negatives: Sequence[Negative], tumor_organs: Sequence[str]
+) -> dict[str, list[tuple[int, tuple[int, int, int]]]]:
+    number = {entry.case: n for n, entry in enumerate(entries)}
+    found: dict[str, list[tuple[int, tuple[int, int, int]]]] = {}
+    for negative in negatives:
+        if negative.case in number and negative.organ in tumor_organs:
+            n = number[negative.case]
+            grid = entries[n].geometry
+            center = np.clip(np.rint(grid.to_ijk(negative.center_mm)).astype(int), 0, np.asarray(grid.shape) - 1)
+            found.setdefault(negative.organ, []).append((n, triple(center)))
+    if negatives and not found:
+        raise CaseError(
+            "none of the false alarms to learn from lies in a case of this training",
+            found=f"{len(negatives)} in {', '.join(sorted({negative.case for negative in negatives})[:3])}, ...",
+            fix="make the file from cases that are trained on (synthoma negatives)",
+        )
+    return found
 
 
 def _on_real(
@@ -212,13 +254,13 @@ def _on_drawn(
     draw: Callable[[Entry], Sequence[SyntheticTumor]],
     rng: np.random.Generator,
 ) -> PatchCenter | None:
+    # the organ first: one that few cases show has its share all the same
+    organ = _one(list(places.hosting), rng)
     for _ in range(_TRIES):
-        n = _case(places.hosts.entries, places, rng)
+        n = _case(places.hosting[organ], places, rng)
         drawn = tuple(draw(entries[n]))
-        organs = sorted({tumor.organ for tumor in drawn}.intersection(places.tumor_organs))
-        if organs:
-            organ = _one(organs, rng)
-            tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.equivalent_diameter_mm)
+        tumors = sorted((t for t in drawn if t.organ == organ), key=lambda tumor: tumor.equivalent_diameter_mm)
+        if tumors:
             groups = [
                 list(group) for _, group in groupby(tumors, lambda tumor: size_class(tumor.equivalent_diameter_mm))
             ]

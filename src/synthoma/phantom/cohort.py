@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from synthoma.anatomy import STRUCTURES
+from synthoma.anatomy import ORGANS, STRUCTURES
 from synthoma.cases import Case
 from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.layouts.opening import read_case
@@ -163,7 +163,7 @@ def draw_case(seed: int, recipe: CohortRecipe | None = None) -> InSilico:
 def draw_visitor(seed: int, recipe: CohortRecipe, hospital: Hospital, sick: bool) -> InSilico:
     """One patient of a hospital, with her tumors and what only looks like one."""
     visit = draw_visit(hospital, seed, recipe.scanner(), recipe.sex, sick)
-    patient = aged(draw_patient(seed, visit.sex, visit.habitus), visit.age)
+    patient = visit.on(aged(draw_patient(seed, visit.sex, visit.habitus), visit.age))
     abdomen = draw_abdomen(patient, field_of_view(patient, visit.scanner))
     abdomen = replace(abdomen, findings=draw_disease(abdomen, visit))
     return InSilico(scan(abdomen, visit.scanner, seed), abdomen, visit.scanner.phase, visit)
@@ -180,13 +180,15 @@ def cohort_case(recipe: CohortRecipe, index: int) -> Case:
     drawn = draw_visitor(seed, recipe, *place) if place else draw_case(seed, recipe)
     name = recipe.case_id(index)
     masks = [structure for structure in (STRUCTURES if place else ANNOTATED) if structure in _written(recipe)]
+    if place:
+        masks = [structure for structure in masks if place[0].annotates(structure)]
     return Case(
         id=name,
         image=drawn.ct,
         masks={structure: partial(drawn.mask, structure) for structure in masks},
         patient=name,
         dataset=recipe.name,
-        attributes=_attributes(drawn),
+        attributes=_attributes(drawn, place[0] if place else None),
     )
 
 
@@ -194,29 +196,45 @@ def _written(recipe: CohortRecipe) -> tuple[str, ...]:
     return tuple(STRUCTURES) if recipe.structures is None else recipe.structures
 
 
-def _attributes(drawn: InSilico) -> dict[str, Any]:
+def _attributes(drawn: InSilico, hospital: Hospital | None) -> dict[str, Any]:
     """What a hospital's record would say, and what only who drew the patient knows."""
     known: dict[str, Any] = {"sex": drawn.patient.sex, "phase": drawn.phase, "healthy": True, "in_silico": True}
     visit = drawn.visit
-    if visit is None:
+    if visit is None or hospital is None:
         return known
     tumors = [finding for finding in drawn.abdomen.findings if finding.tumor]
     sizes = [finding.facts["diameter_mm"] for finding in tumors]
-    return known | {
-        "healthy": not tumors,
-        "hospital": visit.hospital,
-        "age": visit.age,
-        "kind": visit.kind if tumors else None,
-        "tumors": len(tumors),
-        "largest_mm": max(sizes, default=0.0),
-        "findings": [finding.facts | {"tumor": finding.tumor} for finding in drawn.abdomen.findings],
-        "scanner": {
-            "noise_hu": round(visit.scanner.noise_hu, 2),
-            "blur_mm": round(visit.scanner.blur_mm, 3),
-            "offset_hu": round(visit.scanner.offset_hu, 2),
-            "contrast": [round(weight, 3) for weight in visit.scanner.weights],
-        },
+    looked_at = all(hospital.annotates(organ.lesion) for organ in ORGANS.values())
+    return (
+        known
+        | _condition(visit)
+        | {
+            "healthy": not tumors and looked_at,
+            "hospital": visit.hospital,
+            "age": visit.age,
+            "kind": visit.kind if tumors else None,
+            "tumors": len(tumors),
+            "largest_mm": max(sizes, default=0.0),
+            "findings": [finding.facts | {"tumor": finding.tumor} for finding in drawn.abdomen.findings],
+            "scanner": {
+                "noise_hu": round(visit.scanner.noise_hu, 2),
+                "blur_mm": round(visit.scanner.blur_mm, 3),
+                "offset_hu": round(visit.scanner.offset_hu, 2),
+                "contrast": [round(weight, 3) for weight in visit.scanner.weights],
+            },
+        }
+    )
+
+
+def _condition(visit: Visit) -> dict[str, Any]:
+    """What of a visit is unusual."""
+    found = {
+        "arms": visit.arms,
+        "bowel_contrast": bool(visit.bowel_hu),
+        "ascites": bool(visit.ascites_mm),
+        "resected": list(visit.absent),
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, Any]:
@@ -233,7 +251,7 @@ def finish_cohort(records: Sequence[CaseRecord], recipe: CohortRecipe, out: Path
     """
     rows = [record.result["row"] for record in records if record.status == "done"]
     write_catalog(rows, out / "catalog.parquet")
-    sick = sum(not row["attributes"]["healthy"] for row in rows)
+    sick = sum(bool(row["attributes"].get("tumors")) for row in rows)
     made = {"healthy": len(rows) - sick, "with_tumors": sick}
     if recipe.splits is None or len(rows) < recipe.cases:
         return made

@@ -21,7 +21,8 @@ class Finding:
 
     box: where it is. share: float32, what part of each voxel of the box it fills, 0 to 1. change_hu: float32, its
     HU less those of the tissue whose place it takes. tumor: counts to the mask of tumors of `organ` and to the
-    structure `host` (`kidney_left`). streaks_hu: of metal. facts: plain data for the case's record.
+    structure `host` (`kidney_left`). streaks_hu: of metal; streaks_mm: how far above and below its middle they are, in
+    one slice if 0. facts: plain data for the case's record.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Finding:
     tumor: bool = False
     host: str = ""
     streaks_hu: float = 0.0
+    streaks_mm: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def trimmed(self, least: float = 0.01) -> Finding | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from synthoma.anatomy import PHASES
+from synthoma.anatomy import ORGANS, PHASES, STRUCTURES
+from synthoma.phantom.anatomy.abdomen import REMOVABLE
+from synthoma.phantom.anatomy.patient import Patient
 from synthoma.phantom.disease.distractors import DISTRACTORS
 from synthoma.phantom.disease.kinds import KINDS
 from synthoma.phantom.scanner import Scanner
@@ -19,13 +21,15 @@ from synthoma.seeds import rng_for
 Array = NDArray[Any]
 Range = tuple[float, float]
 Phase = Literal["unenhanced", "arterial", "portal"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
+_THINNEST_MM = 40.0  # of a scan from end to end
 _TRIES = 40  # draws of a size, before it is cut to the hospital's range
 # mean number in a patient
 USUAL = {
     "liver_cyst": 0.5, "kidney_cyst": 0.6, "pancreas_cyst": 0.05, "haemangioma": 0.15, "focal_fat": 0.25,
     "granuloma": 0.15, "liver_scar": 0.12, "perfusion": 0.15, "kidney_scar": 0.1, "clips": 0.12, "stent": 0.04,
-    "gallstone": 0.2, "fibroid": 0.2, "lymph_node": 0.3,
+    "gallstone": 0.2, "screws": 0.0, "fibroid": 0.2, "lymph_node": 0.3,
 }  # fmt: skip
 
 
@@ -38,8 +42,13 @@ class Hospital(Recipe):
     of the scanner in plane (SD). noise_hu: SD in soft tissue. grain: how coarse the noise is, 1 as usual. phases: of
     the contrast medium, with weights. timing: how late a scan is within its phase, 0 as usual. dose: of contrast
     medium, 1 as usual. offset_hu: error of the scanner's calibration. table: what the patient lies on. view_mm: width
-    of the field of view. women: share of them. age: in years. habitus: of the patients, 0 average, 1 and more stout.
-    tumors: share of patients with any. lesions: how many such a patient has. diameter_mm: of their tumors.
+    of the field of view. lowest_mm, highest_mm: where scans end toward feet and head, in mm above the fourth lumbar
+    vertebra of an average adult. annotated: the only structures that have masks here, by their own names or their
+    organ's; a patient without tumors is known to be healthy only if the tumors of all organs are among them. arms,
+    bowel_contrast, ascites: shares of patients with arms beside the body, contrast medium in the bowel, free fluid.
+    resected: shares of patients without an organ. women: share of them. age: in years. habitus: of the patients, 0
+    average, 1 and more stout. tumors: share of patients with any. lesions: how many such a patient has. diameter_mm: of
+    their tumors.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
@@ -64,6 +73,37 @@ class Hospital(Recipe):
     lesions: tuple[int, int] = (1, 6)
     diameter_mm: Range = (5, 80)
     distractors: dict[str, float] = Field({})
+    # left out, these are None, so that older recipes keep their digests
+    lowest_mm: Range | None = None
+    highest_mm: Range | None = None
+    annotated: tuple[str, ...] | None = None
+    arms: Share | None = None
+    bowel_contrast: Share | None = None
+    ascites: Share | None = None
+    resected: dict[str, Share] | None = None
+
+    @field_validator("annotated")
+    @classmethod
+    def _annotatable(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = sorted(set(value or ()) - set(STRUCTURES) - set(ORGANS))
+        if unknown:
+            raise ValueError(f"no structure {', '.join(unknown)}; known: {', '.join({**ORGANS, **STRUCTURES})}")
+        return value
+
+    @field_validator("resected")
+    @classmethod
+    def _removable(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        unknown = sorted(set(value or ()) - set(REMOVABLE))
+        if unknown:
+            raise ValueError(f"cannot be taken out: {', '.join(unknown)}; can be: {', '.join(REMOVABLE)}")
+        return value
+
+    def annotates(self, structure: str) -> bool:
+        """Whether a structure has a mask here."""
+        if self.annotated is None:
+            return True
+        whole = [name for name in self.annotated if name in ORGANS and structure in ORGANS[name].parts]
+        return structure in self.annotated or bool(whole)
 
     @field_validator("*")
     @classmethod
@@ -97,6 +137,21 @@ class Visit:
     lesions: int
     diameters_mm: tuple[float, ...]
     distractors: dict[str, float]
+    arms: bool = False
+    bowel_hu: float = 0.0
+    ascites_mm: float = 0.0
+    absent: tuple[str, ...] = ()
+
+    def on(self, patient: Patient) -> Patient:
+        """The patient as she comes to this visit."""
+        opaque = dict.fromkeys(_FILLED, self.bowel_hu) if self.bowel_hu else {}
+        return replace(
+            patient, arms=self.arms, ascites_mm=self.ascites_mm, absent=self.absent,
+            shift_hu={**patient.shift_hu, **opaque},
+        )  # fmt: skip
+
+
+_FILLED = ("stomach_contents", "duodenum_contents", "intestine_contents")
 
 
 def draw_visit(hospital: Hospital, seed: int, scanner: Scanner, sex: str, sick: bool) -> Visit:
@@ -122,8 +177,9 @@ def draw_visit(hospital: Hospital, seed: int, scanner: Scanner, sex: str, sick: 
     if sick and female_only:
         drawn = "female"
     return Visit(
+        **_condition(hospital, seed, row.organ if sick else ""),
         hospital=hospital.name,
-        scanner=machine,
+        scanner=_reaching(hospital, machine, seed),
         sex=drawn if sex == "any" else sex,  # type: ignore[arg-type]
         age=age,
         habitus=hospital.habitus,
@@ -132,6 +188,33 @@ def draw_visit(hospital: Hospital, seed: int, scanner: Scanner, sex: str, sick: 
         diameters_mm=tuple(float(size) for size in np.sort(sizes)[::-1]) if sick else (),
         distractors={**USUAL, **hospital.distractors},
     )
+
+
+def _condition(hospital: Hospital, seed: int, organ: str) -> dict[str, Any]:
+    """Arms, contrast in the bowel, ascites, and what was taken out: not the organ with tumors, if one has any."""
+    rng = rng_for(seed, "condition")
+    has = {name: rng.random() < (getattr(hospital, name) or 0) for name in ("arms", "bowel_contrast", "ascites")}
+    opaque, thick = float(rng.uniform(110, 330)), float(rng.uniform(6, 24))
+    lost = {name: rng.random() < (hospital.resected or {}).get(name, 0) for name in REMOVABLE}
+    if lost["kidney_left"]:
+        lost["kidney_right"] = False
+    return {
+        "arms": has["arms"],
+        "bowel_hu": opaque * has["bowel_contrast"],
+        "ascites_mm": thick * has["ascites"],
+        "absent": tuple(name for name, gone in lost.items() if gone and not (organ and name.startswith(organ))),
+    }
+
+
+def _reaching(hospital: Hospital, machine: Scanner, seed: int) -> Scanner:
+    """The scanner with the ends of this visit's scan."""
+    rng = rng_for(seed, "reach")
+    ends = []
+    for limits, usual in zip((hospital.lowest_mm, hospital.highest_mm), machine.reach_mm, strict=True):
+        at = rng.random()
+        ends.append(usual if limits is None else limits[0] + (limits[1] - limits[0]) * at)
+    low, high = ends
+    return replace(machine, reach_mm=(low, max(high, low + _THINNEST_MM)))
 
 
 def _machine(hospital: Hospital, scanner: Scanner, rng: np.random.Generator) -> Scanner:

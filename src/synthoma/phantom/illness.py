@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from synthoma.cases import equivalent_diameter_mm
 from synthoma.phantom.anatomy.abdomen import Abdomen
 from synthoma.phantom.anatomy.ageing import plaques
-from synthoma.phantom.disease.distractors import draw_distractors, draw_plaques
+from synthoma.phantom.disease.distractors import draw_distractors, draw_duct, draw_plaques
 from synthoma.phantom.disease.kinds import HOMES, KINDS, Home
 from synthoma.phantom.disease.natural import Seedling, grow
 from synthoma.phantom.disease.sites import TumorBed
@@ -34,19 +34,21 @@ def draw_disease(abdomen: Abdomen, visit: Visit) -> tuple[Finding, ...]:
     rng = abdomen.patient.rng("distractors")
     benign = draw_distractors(site, visit.distractors, rng)
     benign += draw_plaques(site, plaques(abdomen.patient, visit.age), rng)
+    benign += [duct for tumor in tumors if (duct := draw_duct(site, tumor, KINDS[tumor.kind].duct)) is not None]
     return (*benign, *tumors)
 
 
 def _draw_tumors(abdomen: Abdomen, visit: Visit, site: TumorBed) -> list[Finding]:
     if visit.kind is None:
         return []
-    home = HOMES[KINDS[visit.kind].organ]
+    kind = KINDS[visit.kind]
+    home = HOMES[kind.organ]
     patient, tumors = abdomen.patient, []
     shared = patient.rng("shade").normal(size=3)
     for number, diameter in enumerate(visit.diameters_mm):
         rng = patient.rng("tumor", number)
         shade = _ALIKE * shared + np.sqrt(1 - _ALIKE**2) * rng.normal(size=3)
-        places = site.places(rng, home.tissues, home.lower, home.upper)
+        places = site.places(rng, kind.starts or home.tissues, home.lower, home.upper)
         for attempt, center in enumerate(_fit(site, home, places, diameter / 2)[:_TRIES]):
             seed = int(rng.integers(1 << 60))
             size = diameter * (1 + 0.08 * attempt)

@@ -12,6 +12,7 @@ from scipy import fft, ndimage
 
 from synthoma.phantom.anatomy import body, noise, tissues
 from synthoma.phantom.anatomy.abdomen import Abdomen, slabs
+from synthoma.phantom.anatomy.arms import ROOM_MM, arms
 from synthoma.phantom.anatomy.canvas import world_points
 from synthoma.phantom.anatomy.patient import Patient
 from synthoma.phantom.anatomy.shapes import points_of
@@ -74,6 +75,8 @@ def field_of_view(patient: Patient, scanner: Scanner) -> Geometry:
     Less than that where the scanner's region or its in-plane extent leave something out.
     """
     low, high = _extent(patient, scanner.reach_mm)
+    if patient.arms:
+        low, high = low - (ROOM_MM, 0, 0), high + (ROOM_MM, 0, 0)
     spacing = np.asarray(scanner.spacing_mm)
     if scanner.view_mm is not None:
         middle, half = (low + high) / 2, np.array([scanner.view_mm / 2, scanner.view_mm / 2, np.inf])
@@ -122,6 +125,8 @@ def scan(abdomen: Abdomen, scanner: Scanner, seed: int) -> Volume:
         _lay_table(hu, geometry, scanner.table)
     _blur(hu, geometry, scanner)
     _streak(hu, abdomen)
+    if abdomen.patient.arms:
+        _streak_between_arms(hu, abdomen, seed)
     sd = _noise_sd(solid, hu.shape, geometry) * np.float32(scanner.noise_hu)
     hu += sd * _grain(rng_for(seed, "scanner noise"), geometry, scanner)
     hu += np.float32(scanner.offset_hu)
@@ -189,7 +194,23 @@ def _streak(hu: Array, abdomen: Abdomen) -> None:
         turn = rng_for(abdomen.patient.seed, "streaks", number).uniform(0, np.pi)
         rays = np.cos(6 * np.arctan2(j[None], i[:, None]) + turn)
         fade = np.exp(-away / 22) * np.clip(away / 3, 0, 1) * finding.streaks_hu
-        hu[:, :, k] += (np.sign(rays) * np.abs(rays) ** 3 * fade * (hu[:, :, k] > -700)).astype(np.float32)
+        reach = int(finding.streaks_mm / geometry.spacing_mm[2])
+        for level in range(max(0, k - reach), min(hu.shape[2], k + reach + 1)):
+            inside = hu[:, :, level] > -700
+            hu[:, :, level] += (np.sign(rays) * np.abs(rays) ** 3 * fade * inside).astype(np.float32)
+
+
+def _streak_between_arms(hu: Array, abdomen: Abdomen, seed: int) -> None:
+    """Streaks from arm to arm, where most of the rays are lost in their bones, in place."""
+    geometry = abdomen.geometry
+    rng = rng_for(seed, "arm streaks")
+    rows = rng.standard_normal(hu.shape[1:]).astype(np.float32)
+    rows = ndimage.gaussian_filter1d(rows, 2.2 / geometry.spacing_mm[1], axis=0)
+    rows *= np.float32(rng.uniform(7, 15) / rows.std())
+    middle = float(np.mean([curve.points[:, 1].mean() for curve in arms(abdomen.patient)]))
+    y = world_points(geometry).y.ravel()
+    rows *= np.exp(-(((y - middle) / 45) ** 2))[:, None].astype(np.float32)
+    hu += rows[None] * (hu > -700)
 
 
 def _noise_sd(solid: Array, shape: tuple[int, ...], geometry: Geometry) -> Array:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError, RunError
+from synthoma.learning.calibration import Level, warmed
 from synthoma.learning.gridding import training_grid
 from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
 from synthoma.learning.models import Model, ModelSpec
@@ -38,7 +39,9 @@ class SegmentRecipe(Recipe):
     `margin_mm` of the organ that was `predicted`, or of the one `given` with the case. smallest_mm3: of a lesion.
     candidates: from which probability on scores of tumors are kept. with_scan: whether the scan is written beside the
     masks, which makes the output a data set.
-    thresholds: of single classes, by name. margin_mm: around the organ that tumors are looked for in.
+    thresholds, smallest_each_mm3: of single classes, by name. margin_mm: around the organ that tumors are looked for
+    in. sensitivity: the model's own operating point of this name, with its flips, thresholds and smallest lesions; what
+    is said here of flips or of a class is kept.
     """
 
     overlap: float = Field(0.5, ge=0, le=0.9)
@@ -53,6 +56,8 @@ class SegmentRecipe(Recipe):
     inside_organ: Literal["no", "predicted", "given"] = "no"
     margin_mm: float = Field(5.0, ge=0)
     smallest_mm3: float = Field(15.0, ge=0)
+    smallest_each_mm3: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    sensitivity: Level | None = None
     candidates: float = Field(0.1, gt=0, lt=1)
     with_scan: bool = False
 
@@ -73,6 +78,32 @@ class SegmentRecipe(Recipe):
     def threshold_of(self, name: str) -> float:
         """The threshold of a class."""
         return self.thresholds.get(name, self.threshold)
+
+    def smallest_of(self, name: str) -> float:
+        """The volume of the smallest lesion of a class, in mm3."""
+        return self.smallest_each_mm3.get(name, self.smallest_mm3)
+
+    def at_point(self, spec: ModelSpec) -> SegmentRecipe:
+        """The recipe with what its `sensitivity` stands for in a model; itself without one.
+
+        Raises `RecipeError` if the model has no such operating point.
+        """
+        if self.sensitivity is None:
+            return self
+        points = spec.calibration.points if spec.calibration else {}
+        if spec.calibration is None or self.sensitivity not in points:
+            raise RecipeError(
+                f"the model has no operating point {self.sensitivity}",
+                found=f"only {', '.join(points)}" if points else "a model that was never calibrated",
+                fix="calibrate it (synthoma calibrate), or say --set threshold=... instead of sensitivity",
+            )
+        point = points[self.sensitivity]
+        return self.with_changes(
+            sensitivity=None,
+            flips=self.flips or spec.calibration.flips,
+            thresholds={**point.thresholds, **self.thresholds},
+            smallest_each_mm3={**point.smallest_mm3, **self.smallest_each_mm3},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +141,7 @@ def segment(
     organs: name -> mask, asked for where the recipe says that tumors lie inside the organ `given`. Raises what
     `predict` raises.
     """
-    recipe = recipe or SegmentRecipe()
+    recipe = (recipe or SegmentRecipe()).at_point(model.spec)
     prediction = predict(model, ct, recipe, device)
     masks, found = {}, {}
     for name, structure in each_structure(prediction, ct.geometry, recipe, organs):
@@ -131,7 +162,7 @@ def predict(
     nothing is found. Raises `CaseError` for a scan without voxels or with NaN, and `RunError` for a device that is
     not there, too little memory, or a network that overflows.
     """
-    recipe = recipe or SegmentRecipe()
+    recipe = (recipe or SegmentRecipe()).at_point(model.spec)
     device = choose_device(device) if isinstance(device, str) else device
     spec = model.spec
     size = recipe.patch or spec.patch
@@ -151,6 +182,9 @@ def predict(
                 raise RunError("the network's output is not finite", fix="say --set precision=fp32")
             part = levels[(slice(None), *box.shift(body.lower).slices)]
             part[...] = (mean * FULL).round_().to(torch.uint8).cpu().numpy()
+    if spec.calibration:
+        for number, name in enumerate(spec.classes):
+            levels[number] = warmed(spec.calibration.temperatures.get(name, 1.0))[levels[number]]
     return Prediction(spec.classes, levels, hu.geometry, reader.looked)
 
 
@@ -163,18 +197,20 @@ def each_structure(
 ) -> Iterator[tuple[str, Volume | Tumors]]:
     """Name and mask of every organ, and name and `Tumors` of every class of tumors, one at a time.
 
-    An organ comes before its tumors. Only what is yielded, and an organ that tumors are to lie in, is held in memory.
+    recipe: with its operating point, if it has one (`at_point`). An organ comes before its tumors. Only what is
+    yielded, and an organ that tumors are to lie in, is held in memory.
     """
     for name in sorted(prediction.classes, key=anatomy.is_lesion):
         levels = prediction.restore(name, scan)
         if not anatomy.is_lesion(name):
             yield name, Volume(find_organ(levels, recipe.threshold_of(name), recipe.part_share), scan)
             continue
-        organ = name.removesuffix("_lesion")
         if recipe.inside_organ != "no":
-            _keep_inside(levels, _organ(organ, prediction, scan, recipe, organs), scan, recipe.margin_mm)
-        threshold = recipe.threshold_of(name)
-        yield name, find_tumors(levels, scan, organ, threshold, recipe.candidates, recipe.smallest_mm3, case)
+            place = _organ(name.removesuffix("_lesion"), prediction, scan, recipe, organs)
+            _keep_inside(levels, place, scan, recipe.margin_mm)
+        threshold, smallest = recipe.threshold_of(name), recipe.smallest_of(name)
+        organ = name.removesuffix("_lesion")
+        yield name, find_tumors(levels, scan, organ, threshold, recipe.candidates, smallest, case)
 
 
 def estimate_memory(

@@ -67,6 +67,7 @@ def segment_case(
     structure is held in memory at a time.
     """
     known = model if isinstance(model, Model) else loaded(str(model), device)
+    asked, recipe = recipe, recipe.at_point(known.spec)
     folder = Path(out) / file_name(case.id)
     if isinstance(case.image, Path) and case.image.resolve().is_relative_to(folder.resolve()):
         raise CaseError("the result would lie in the data it is made from", case=case.id, fix="choose another --out")
@@ -100,7 +101,7 @@ def segment_case(
         "id": case.id,
         "patient": case.patient,
         "attributes": dict(case.attributes),
-        "provenance": {"dataset": case.dataset, **_told(model), "segment": recipe.digest()},
+        "provenance": {"dataset": case.dataset, **_told(model), "segment": asked.digest()},
         "structures": list(volumes),
         "lesions": lesions,
     }

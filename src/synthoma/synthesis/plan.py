@@ -37,6 +37,7 @@ def draw_plans(organ: OrganModel, recipe: SynthesisRecipe, seed: int) -> list[Tu
 
 def draw_diameters(organ: OrganModel, recipe: SynthesisRecipe, seed: int) -> list[float]:
     """How many tumors, and how large: equivalent diameters in mm, largest first."""
+    recipe = _mixed(organ, recipe, seed)
     rng = rng_for(seed, organ.case, organ.organ, "sizes")
     if rng.random() >= recipe.probability:
         return []
@@ -72,11 +73,22 @@ def draw_plan(
 
     Raises `CaseError` if there is no room.
     """
+    recipe = _mixed(organ, recipe, seed)
     rng = rng_for(seed, organ.case, organ.organ, index, attempt)
     plan_seed = seed_for(seed, organ.case, organ.organ, index, attempt)
     request = Request(recipe, diameter_mm, others, plan_seed, attempt)
     plan = open_generator(recipe.generator, allowed=(recipe.generator,)).draw(organ, request, rng)
     return dataclasses.replace(plan, generator=recipe.generator)
+
+
+def _mixed(organ: OrganModel, recipe: SynthesisRecipe, seed: int) -> SynthesisRecipe:
+    """The recipe with the mix of this case and organ: the same for each of its tumors, and when one is drawn again."""
+    mixes = [mix for mix in recipe.mixes or () if not mix.organs or organ.organ in mix.organs]
+    if not mixes:
+        return recipe
+    weights = np.array([mix.weight for mix in mixes])
+    chosen = rng_for(seed, organ.case, organ.organ, "mix").choice(len(mixes), p=weights / weights.sum())
+    return mixes[int(chosen)].applied(recipe)
 
 
 def _count(prior: ShapePrior, recipe: SynthesisRecipe, rng: np.random.Generator) -> int:

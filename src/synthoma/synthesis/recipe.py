@@ -56,6 +56,36 @@ class CriticRecipe(Recipe):
         return (self.model,) * bool(self.model) if isinstance(self.model, str) else self.model
 
 
+Count = Annotated[int, Field(ge=1, le=100)]
+Diameter = Annotated[float, Field(ge=2, le=200)]
+
+
+class Mix(Recipe):
+    """One of several ways in which a case's tumors are drawn: what is given here replaces what the recipe says.
+
+    organs: those it is for; all if there are none. weight: how often it is chosen, against the other mixes of an organ.
+    The other keys are those of `SynthesisRecipe`.
+    """
+
+    organs: tuple[Organ, ...] = ()
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    lesions: tuple[Count, Count] | None = None
+    sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
+    diameter_mm: tuple[Diameter, Diameter] | None = None
+    contrast_hu: tuple[Contrast, Contrast] | None = None
+    surface_share: Share | None = None
+
+    def applied(self, recipe: SynthesisRecipe) -> SynthesisRecipe:
+        """The recipe with what this mix says; sizes replace diameters and the other way round."""
+        given = {name: value for name in _MIXED if (value := getattr(self, name)) is not None}
+        if {"sizes", "diameter_mm"} & set(given):
+            given = {"sizes": None, "diameter_mm": None} | given
+        return recipe.model_copy(update=given)
+
+
+_MIXED = ("lesions", "sizes", "diameter_mm", "contrast_hu", "surface_share")
+
+
 class SynthesisRecipe(Recipe):
     """Which tumors to put into a case. What is left out follows the statistics of real tumors (docs/priors.md).
 
@@ -64,17 +94,19 @@ class SynthesisRecipe(Recipe):
     contrast to the organ. drift_hu: the range of the middle less the border of a mass by rules; [0, 0] for even ones.
     phase: instead of the scan's own. gap_mm: between the borders of two tumors.
     vessel_veto: centers keep out of vessels. mass_effect_share, displacement_mm: how many masses displace their
-    neighbors, and how far at their border. retries: redraws of a rejected tumor. generator: by name, a model file, or
-    `module:Class`. as_learned: contrast as that of the lesions that a learned generator learned from, instead of the
-    prior. critic: a trained segmentation as a further judge.
+    neighbors, and how far at their border. surface_share: of tumors in liver, pancreas and uterus, those that reach
+    the organ's surface; by chance only if left out. mixes: ways to draw a case's tumors, one chosen for each case and
+    organ. retries: redraws of a rejected tumor. generator: by name, a model file, or `module:Class`. as_learned:
+    contrast as that of the lesions that a learned generator learned from, instead of the prior. critic: a trained
+    segmentation as a further judge.
     organs: that get tumors, if the case has them.
     """
 
     organs: tuple[Organ, ...] = ("liver",)
     probability: Share = 1.0
-    lesions: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
+    lesions: tuple[Count, Count] | None = None
     sizes: dict[Literal["tiny", "small", "medium", "large"], Annotated[float, Field(ge=0)]] | None = None
-    diameter_mm: tuple[Annotated[float, Field(ge=2, le=200)], Annotated[float, Field(ge=2, le=200)]] | None = None
+    diameter_mm: tuple[Diameter, Diameter] | None = None
     contrast_hu: tuple[Contrast, Contrast] | None = None
     drift_hu: tuple[Contrast, Contrast] | None = None
     phase: Literal["unenhanced", "arterial", "portal"] | None = None
@@ -82,6 +114,8 @@ class SynthesisRecipe(Recipe):
     vessel_veto: bool = False
     mass_effect_share: Share = 0.3
     displacement_mm: tuple[Millimeters, Millimeters] = (0.5, 3.0)
+    surface_share: Share | None = None
+    mixes: tuple[Mix, ...] | None = None
     retries: Annotated[int, Field(ge=0, le=50)] = 5
     judge: JudgeRecipe = JudgeRecipe()
     generator: str = "rules"
@@ -92,10 +126,12 @@ class SynthesisRecipe(Recipe):
     def _consistent(self) -> Self:
         if not self.organs or len(set(self.organs)) < len(self.organs):
             raise ValueError("organs needs at least one organ, and each once")
-        if self.sizes is not None and not any(self.sizes.values()):
-            raise ValueError("sizes needs at least one class with a weight above 0")
-        if self.sizes is not None and self.diameter_mm is not None:
-            raise ValueError("give sizes or diameter_mm, not both")
+        tables: list[SynthesisRecipe | Mix] = [self, *(self.mixes or ())]
+        for table in tables:
+            if table.sizes is not None and not any(table.sizes.values()):
+                raise ValueError("sizes needs at least one class with a weight above 0")
+            if table.sizes is not None and table.diameter_mm is not None:
+                raise ValueError("give sizes or diameter_mm, not both")
         return self
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.anatomy import STRUCTURES
-from synthoma.phantom.anatomy import body, bowel, organs, skeleton, tissues, trees, vessels
+from synthoma.phantom.anatomy import arms, body, bowel, fluid, organs, skeleton, tissues, trees, vessels
 from synthoma.phantom.anatomy.canvas import Canvas
 from synthoma.phantom.anatomy.patient import Patient
 from synthoma.phantom.anatomy.shapes import Curve
@@ -21,6 +21,8 @@ from synthoma.volume import Box, Geometry, Volume
 Array = NDArray[Any]
 
 _SLAB_VOXELS = 4_000_000
+# organs that a patient can live without; of the liver, what lies left of its fissure
+REMOVABLE = ("gall_bladder", "spleen", "kidney_left", "kidney_right", "uterus", "liver_left")
 _CUBE_MM = 2.5  # slices thicker than this are drawn in parts
 
 
@@ -114,9 +116,11 @@ def slabs(geometry: Geometry, step: int) -> Iterator[Box]:
 
 
 def _draw(patient: Patient, geometry: Geometry, courses: Courses) -> Canvas:
-    canvas = Canvas(patient, geometry)
+    canvas, there = Canvas(patient, geometry), set(REMOVABLE) - set(patient.absent)
     body.draw_trunk(canvas)
     body.draw_thorax(canvas)
+    if patient.ascites_mm:
+        fluid.draw_ascites(canvas)
     skeleton.draw_muscles(canvas)
     skeleton.draw_spine(canvas)
     skeleton.draw_ribs(canvas)
@@ -130,11 +134,14 @@ def _draw(patient: Patient, geometry: Geometry, courses: Courses) -> Canvas:
     organs.draw_liver(canvas)
     for tree in courses.liver:
         trees.draw_tree(canvas, tree)
-    organs.draw_gall_bladder(canvas)
-    organs.draw_spleen(canvas)
+    if "gall_bladder" in there:
+        organs.draw_gall_bladder(canvas)
+    if "spleen" in there:
+        organs.draw_spleen(canvas)
     bowel.draw_stomach(canvas)
     if patient.sex == "female":
-        organs.draw_uterus(canvas)
+        if "uterus" in there:
+            organs.draw_uterus(canvas)
     else:
         organs.draw_prostate(canvas)
     organs.draw_bladder(canvas)
@@ -142,4 +149,8 @@ def _draw(patient: Patient, geometry: Geometry, courses: Courses) -> Canvas:
     bowel.draw_small_bowel(canvas, courses.loops)
     for tree in courses.strands:
         trees.draw_tree(canvas, tree)
+    if patient.ascites_mm:
+        fluid.flood_pelvis(canvas)
+    if patient.arms:
+        arms.draw_arms(canvas)
     return canvas

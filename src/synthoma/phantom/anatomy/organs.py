@@ -10,11 +10,22 @@ from numpy.typing import NDArray
 from synthoma.phantom.anatomy import body
 from synthoma.phantom.anatomy.canvas import Canvas, Region
 from synthoma.phantom.anatomy.patient import Patient
-from synthoma.phantom.anatomy.shapes import Points, ellipsoid, smooth_max, smooth_min
+from synthoma.phantom.anatomy.shapes import Curve, Points, ellipsoid, smooth_max, smooth_min
 
 Array = NDArray[Any]
 
 LIVER_BOX = ((-90, -100, 25), (140, 105, 225))
+_PANCREAS = [
+    (28, 5, 50, 10),
+    (28, 8, 66, 16),
+    (24, 14, 80, 16.5),
+    (14, 22, 93, 13),
+    (-4, 24, 100, 12.5),
+    (-24, 14, 106, 13),
+    (-44, -2, 112, 13.5),
+    (-62, -16, 119, 13.5),
+    (-79, -27, 128, 10.5),
+]
 
 
 def liver_shape(points: Points, patient: Patient) -> Array:
@@ -43,6 +54,8 @@ def draw_liver(canvas: Canvas) -> None:
     fissure = np.maximum(np.abs(p.x + 4 + 0.12 * (p.y - 60) + bend) - 1.5, np.maximum(34 - p.y, p.z - 142))
     ligament = np.maximum(np.abs(p.x - 6 - 0.55 * (20 - p.y) + bend) - 1.1, np.maximum(np.abs(p.y + 2) - 16, p.z - 172))
     phi = np.maximum(phi, -np.minimum(fissure, ligament))
+    if "liver_left" in patient.absent:
+        phi = np.maximum(phi, -p.x - 10 + 2 * canvas.field("resection", 25, region))
     phi = canvas.settle(phi, region, 0.6)
     canvas.paint("liver", phi, region)
 
@@ -76,6 +89,8 @@ def draw_spleen(canvas: Canvas) -> None:
 def draw_kidneys(canvas: Canvas) -> None:
     """Both kidneys with cortex, medulla, sinus fat and pelvis, in a sleeve of perirenal fat."""
     for side, name, center in ((1, "right", (64, -38, 82)), (-1, "left", (-62, -42, 96))):
+        if f"kidney_{name}" in canvas.patient.absent:
+            continue
         low = (min(side * 15, side * 110), -100, center[2] - 85)
         high = (max(side * 15, side * 110), 20, center[2] + 85)
         region = canvas.region(low, high)
@@ -131,20 +146,14 @@ def draw_adrenals(canvas: Canvas) -> None:
                 canvas.paint(f"adrenal_{name}", phi, tube.region)
 
 
+def pancreas(patient: Patient) -> Curve:
+    """The pancreas's middle line, where its duct runs, from the head to the tail."""
+    return patient.curve("pancreas", _PANCREAS, jitter_mm=2.0)
+
+
 def draw_pancreas(canvas: Canvas) -> None:
     """From the duodenal C across the spine to the hilum of the spleen, lobulated."""
-    knots = [
-        (28, 5, 50, 10),
-        (28, 8, 66, 16),
-        (24, 14, 80, 16.5),
-        (14, 22, 93, 13),
-        (-4, 24, 100, 12.5),
-        (-24, 14, 106, 13),
-        (-44, -2, 112, 13.5),
-        (-62, -16, 119, 13.5),
-        (-79, -27, 128, 10.5),
-    ]
-    tube = canvas.tube(canvas.patient.curve("pancreas", knots, jitter_mm=2.0))
+    tube = canvas.tube(pancreas(canvas.patient))
     if tube is None:
         return
     lobes = canvas.field("lobules", 9, tube.region)

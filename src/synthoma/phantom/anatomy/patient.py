@@ -71,7 +71,8 @@ class Patient:
 
     scale: world mm per template mm along x, y, z. subcutaneous_mm: fat under the skin at the flank.
     visceral: 0 lean to 1 much fat between the organs. sizes and shifts_mm: per organ. traits: see `TRAITS`.
-    shift_hu: by tissue, what age and habit changed (`ageing`).
+    shift_hu: by tissue, what age and habit changed (`ageing`), or contrast in the bowel. arms: whether they lie beside
+    the body. ascites_mm: how thick the fluid under the wall is. absent: organs that were taken out.
     """
 
     seed: int
@@ -84,6 +85,9 @@ class Patient:
     shifts_mm: dict[str, tuple[float, float, float]]
     traits: dict[str, float]
     shift_hu: dict[str, float] = field(default_factory=dict)
+    arms: bool = False
+    ascites_mm: float = 0.0
+    absent: tuple[str, ...] = ()
 
     def to_template(self, world: Points) -> Points:
         """Template positions of world positions; the three arrays may broadcast against each other."""

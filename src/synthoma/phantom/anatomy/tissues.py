@@ -102,6 +102,7 @@ TISSUES = {
     "femur_marrow_left": _same(200, 25, "femur_left"),
     "femur_cortex_right": _same(620, 60, "femur_right"),
     "femur_marrow_right": _same(200, 25, "femur_right"),
+    "ascites": _same(9, 4),
 }
 
 TISSUE_ID = {name: number for number, name in enumerate(TISSUES)}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.phantom.anatomy import noise, tissues
+from synthoma.phantom.anatomy.body import column_y
 from synthoma.phantom.anatomy.canvas import world_points
+from synthoma.phantom.anatomy.organs import pancreas
 from synthoma.phantom.anatomy.shapes import smooth_min
 from synthoma.phantom.disease.kinds import HOMES
 from synthoma.phantom.disease.sites import TumorBed
@@ -245,6 +248,27 @@ def _stent(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     return [_made(site, "stent", "liver", center, half + 5, form, (), streaks_hu=float(rng.uniform(15, 45)))]
 
 
+def _screws(site: TumorBed, rng: np.random.Generator) -> list[Any]:
+    """Screws of titanium through the pedicles of a lumbar vertebra, with streaks."""
+    level = float(rng.choice([-2.0, 34.0, 68.0]))
+    back = float(column_y(np.array([level]))[0]) - 30
+    streaks, screws = float(rng.uniform(90, 260)), []
+    for side in (-1, 1):
+        ends = site.abdomen.patient.to_world(
+            np.array([(20.0 * side, back - 14, level), (9.0 * side, back + 32, level)])
+        )
+        center, half = ends.mean(axis=0), ((ends[1] - ends[0]) / 2).astype(np.float32)
+
+        def form(_: Geometry, offsets: Array, half: Array = half) -> tuple[Array, Any]:
+            along = np.clip(offsets @ half / np.dot(half, half), -1, 1)
+            return np.linalg.norm(offsets - along[..., None] * half, axis=-1) - 3.0, None
+
+        reach = float(np.linalg.norm(half)) + 5
+        screw = _made(site, "screw", "spine", center, reach, form, (), hu=3000.0, streaks_hu=streaks)
+        screws.append(None if screw is None else replace(screw, streaks_mm=4.0))
+    return screws
+
+
 def _stone(site: TumorBed, rng: np.random.Generator) -> list[Any]:
     """Gallstones at the bottom of the bladder."""
     radius = float(rng.uniform(1.5, 6))
@@ -289,6 +313,38 @@ def draw_plaques(site: TumorBed, amount: float, rng: np.random.Generator) -> lis
     return found
 
 
+def draw_duct(site: TumorBed, tumor: Finding, share: float) -> Finding | None:
+    """The pancreatic duct, full of water and wide from a tumor that dams it to the tail, in this share of tumors."""
+    rng = site.abdomen.patient.rng("duct", tumor.kind)
+    line = pancreas(site.abdomen.patient).points
+    start = int(np.linalg.norm(line - np.asarray(tumor.facts["center_mm"]), axis=1).argmin())
+    dams, radius, hu = rng.random() < share, float(rng.uniform(1.6, 4.0)), float(rng.uniform(4, 16))
+    if not dams or start > len(line) - 4:
+        return None
+    line = line[start:-1]
+    center = line.mean(axis=0)
+
+    def form(grid: Geometry, offsets: Array) -> tuple[Array, Any]:
+        away = np.full(offsets.shape[:-1], np.inf, np.float32)
+        for one, other in itertools.pairwise((line - center).astype(np.float32)):
+            step = other - one
+            along = np.clip((offsets - one) @ step / np.dot(step, step), 0, 1)
+            np.minimum(away, np.linalg.norm(offsets - one - along[..., None] * step, axis=-1), out=away)
+        return away - np.float32(radius) + 0.4 * noise.field(site.abdomen.patient.seed, "duct", 12.0, grid), None
+
+    reach = float(np.linalg.norm(line - center, axis=1).max()) + radius + 2
+    duct = _made(site, "dilated_duct", "pancreas", center, reach, form, ("pancreas",), hu=hu)
+    return None if duct is None else _beside(duct, tumor)
+
+
+def _beside(finding: Finding, tumor: Finding) -> Finding | None:
+    """The finding without what a tumor fills; None if nothing is left."""
+    share, common = finding.share.copy(), finding.box.overlap(tumor.box)
+    if common is not None:
+        share[common[0]] *= 1 - tumor.share[common[1]]
+    return replace(finding, share=share).trimmed(0.05)
+
+
 _NODE_HU = (Spread(32, 45), Spread(55, 85), Spread(65, 95))
 DISTRACTORS: dict[str, Callable[[TumorBed, np.random.Generator], list[Any]]] = {
     "liver_cyst": _cyst("liver", 11, ("liver", "visceral_fat")),
@@ -309,6 +365,7 @@ DISTRACTORS: dict[str, Callable[[TumorBed, np.random.Generator], list[Any]]] = {
     "clips": _clips,
     "stent": _stent,
     "gallstone": _stone,
+    "screws": _screws,
     "fibroid": _mass(
         "fibroid", "uterus", (HOMES["uterus"].lower, HOMES["uterus"].upper), ("uterus", "visceral_fat"), Spread(5, 20),
         (Spread(40, 55), Spread(50, 95), Spread(75, 120)),

@@ -28,7 +28,6 @@ from synthoma.volume import Geometry, Volume
 Array = NDArray[Any]
 
 _CELLS = 44  # of the lattice along an axis
-_REACH = 2.1  # half the lattice's extent, in radii of the tumor
 _BLOCKED = 0.02  # tissue slower than this is not entered
 _FATTY = 0.6  # of what age and fat did to the organ's HU, the part that its tumors show too
 _CHANCE = 0.4  # SD of ln time of single steps
@@ -49,7 +48,7 @@ class Seedling:
 def grow(seedling: Seedling, abdomen: Abdomen, site: TumorBed) -> Finding | None:
     """The tumor on the fine grid of a patient; None where tissue or field of view leave it no place."""
     kind, rng = KINDS[seedling.kind], rng_for(seedling.seed, "grow")
-    lattice = _lattice(seedling, rng)
+    lattice = _lattice(kind, seedling, rng)
     speed = _speed(kind, seedling, abdomen, lattice, rng)
     arrival = _arrival(speed, _starts(kind, speed, rng), kind, rng)
     if arrival is None:
@@ -67,10 +66,10 @@ def grow(seedling: Seedling, abdomen: Abdomen, site: TumorBed) -> Finding | None
     return _placed(seedling, abdomen, site, lattice, (depth_mm, hu), front_mm)
 
 
-def _lattice(seedling: Seedling, rng: np.random.Generator) -> Geometry:
+def _lattice(kind: Kind, seedling: Seedling, rng: np.random.Generator) -> Geometry:
     """A cube around the founder, turned at random so that no direction of the scan is preferred."""
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    cell_mm = _REACH * seedling.diameter_mm / _CELLS
+    cell_mm = kind.reach * seedling.diameter_mm / _CELLS
     affine = np.eye(4)
     affine[:3, :3] = turn * cell_mm
     affine[:3, 3] = np.asarray(seedling.center_mm) - affine[:3, :3] @ np.full(3, (_CELLS - 1) / 2)
@@ -80,7 +79,7 @@ def _lattice(seedling: Seedling, rng: np.random.Generator) -> Geometry:
 def _speed(kind: Kind, seedling: Seedling, abdomen: Abdomen, lattice: Geometry, rng: np.random.Generator) -> Array:
     """Speed of growth in each cell: that of its tissue, faster and slower by lobules of several sizes."""
     by_id = _paths(kind)
-    box = abdomen.fine.box_around(seedling.center_mm, 1.8 * _REACH / 2 * seedling.diameter_mm)
+    box = abdomen.fine.box_around(seedling.center_mm, 1.8 * kind.reach / 2 * seedling.diameter_mm)
     share = abdomen.share[box.slices] * np.float32(1 / 255)
     through = by_id[abdomen.main[box.slices]] * share + by_id[abdomen.under[box.slices]] * (1 - share)
     speed = Volume(through, abdomen.fine.crop(box)).to(lattice, fill=0).data
@@ -101,7 +100,7 @@ def _paths(kind: Kind) -> Array:
 
 def _starts(kind: Kind, speed: Array, rng: np.random.Generator) -> list[tuple[tuple[int, int, int], float]]:
     """Cells where growth begins, and when, in cells' worth of time: founders first, satellites later."""
-    radius = _CELLS / 2 / _REACH
+    radius = _CELLS / 2 / kind.reach
     starts = [(np.zeros(3), 0.0)]
     for _ in range(int(rng.integers(kind.founders[0], kind.founders[1] + 1)) - 1):
         away = rng.uniform(0.45, 0.9) * radius
@@ -199,7 +198,7 @@ def _placed(
     """The lattice's tumor in the patient's voxels, by their shares."""
     kind = KINDS[seedling.kind]
     depth_mm, hu = grown
-    box = abdomen.fine.box_around(seedling.center_mm, 1.05 * _REACH * seedling.diameter_mm / 2)
+    box = abdomen.fine.box_around(seedling.center_mm, 1.05 * kind.reach * seedling.diameter_mm / 2)
     grid = abdomen.fine.crop(box)
     parts = parts_of(grid, max(2 * lattice.spacing_mm[0], 0.5))
     small = divided(grid, parts)

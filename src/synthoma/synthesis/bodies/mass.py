@@ -18,6 +18,7 @@ from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 _TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
 _SLACK = 1.06  # how far the digital body's scale may be from the analytic one
+_AT_SURFACE = (0.2, 0.8)  # depth of the center in radii: the organ's surface cuts the tumor, most of it is inside
 _RAREST = 6.5  # SDs of its field that no surface reaches: one in ten million tumors
 
 
@@ -86,7 +87,7 @@ def _place(organ: OrganModel, request: Request, surface: Surface, rng: np.random
     """Half-axes and orientation like those of real tumors, in a place at a depth like theirs."""
     shape, diameter_mm = anatomy.SHAPES[organ.organ], request.diameter_mm
     axes, orientation = _axes(shape, diameter_mm, rng), _orientation(rng)
-    wanted = _wanted_depth(organ, diameter_mm, request.attempt, rng)
+    wanted = _wanted_depth(organ, diameter_mm, request, rng)
     reach = float(max(axes)) * (1 + 1.5 * surface.roughness)
     site = find_site(organ, wanted, reach, request.taken, request.recipe.gap_mm, rng)
     return Placement(site.center_mm, axes, orientation, site.relaxed, surface)
@@ -141,17 +142,21 @@ def _orientation(rng: np.random.Generator) -> Quaternion:
     return w, x, y, z
 
 
-def _wanted_depth(organ: OrganModel, diameter_mm: float, attempt: int, rng: np.random.Generator) -> tuple[float, float]:
+def _wanted_depth(
+    organ: OrganModel, diameter_mm: float, request: Request, rng: np.random.Generator
+) -> tuple[float, float]:
     """Lowest and highest depth of the center, in mm under the organ's surface.
 
     A tumor that found no room outside is drawn deeper each time: without fat around, it has to grow inward.
     """
     prior, radius = anatomy.SITES[organ.organ], diameter_mm / 2
     if prior.free_surface is None:
+        if request.recipe.surface_share and rng.random() < request.recipe.surface_share:
+            return _AT_SURFACE[0] * radius, _AT_SURFACE[1] * radius
         return prior.depth_share * radius, float("inf")
     mean = prior.free_surface[0 if diameter_mm < 20 else 1 if diameter_mm <= 40 else 2]
     free = float(np.clip(rng.normal(mean, anatomy.FREE_SURFACE_SPREAD), 0.03, 0.9))
-    depth = organ.radius_mm - _distance_for(free, radius, organ.radius_mm) + 0.2 * attempt * radius
+    depth = organ.radius_mm - _distance_for(free, radius, organ.radius_mm) + 0.2 * request.attempt * radius
     return depth - 0.1 * radius, depth + 0.1 * radius
 
 

@@ -1,0 +1,110 @@
+"""What makes a network's outputs mean something: a temperature for each class, and named operating points.
+
+Probabilities are levels, uint8 in 255ths, and counted in histograms of 256 of them: how often each level was said of a
+voxel, and how often the voxel was in the structure. Guo et al. 2017 (arXiv:1706.04599) is where both figures are from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_expit, logit
+
+from synthoma.recipe import Recipe
+
+LEVELS = 256
+_LEAST = 13  # 5 %: the lowest level that counts; below it lies nearly all of a scan, and would decide everything
+_BINS = 15  # of the reliability curve and of its error
+_COLDEST, _HOTTEST = 0.2, 5.0
+Level = Literal["high", "balanced", "specific"]
+Axis = Literal["R", "A", "S"]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Counts = NDArray[np.int64]
+
+
+class OperatingPoint(Recipe):
+    """Where to cut, and what to expect of it.
+
+    false_per_scan, sensitivity: false lesions a scan, and the share of lesions found, all classes together, on the
+    cases it was chosen on. thresholds (calibrated probabilities), smallest_mm3: by class of tumors.
+    """
+
+    false_per_scan: Annotated[float, Field(ge=0)]
+    sensitivity: Annotated[float, Field(ge=0, le=1)]
+    thresholds: dict[str, Probability]
+    smallest_mm3: dict[str, Annotated[float, Field(ge=0)]]
+
+
+class Calibration(Recipe):
+    """What a model learned of itself on cases that it was not trained on.
+
+    data, cases: which, and how many. flips: mirror images that are looked at too, as they were then. temperatures: by
+    class, what logits are divided by. errors: by class, the expected calibration error before and after. points: by
+    level of sensitivity.
+    """
+
+    data: str
+    cases: Annotated[int, Field(ge=1)]
+    flips: tuple[Axis, ...] = ()
+    temperatures: dict[str, Annotated[float, Field(ge=_COLDEST, le=_HOTTEST)]]
+    errors: dict[str, tuple[float, float]]
+    points: dict[Level, OperatingPoint]
+
+
+def probabilities(temperature: float = 1.0) -> NDArray[np.float64]:
+    """What each level means (256,) at a temperature. The ends stand for what is rounded to them."""
+    ends = np.clip(np.arange(LEVELS), 0.5, LEVELS - 1.5) / (LEVELS - 1)
+    return np.asarray(expit(logit(ends) / temperature))
+
+
+def warmed(temperature: float) -> NDArray[np.uint8]:
+    """The level (256,) that each level becomes at a temperature; 0, where nothing was said, stays 0."""
+    table = np.rint(probabilities(temperature) * (LEVELS - 1)).astype(np.uint8)
+    table[0] = 0
+    return table
+
+
+def fit_temperature(voxels: Counts, inside: Counts) -> float:
+    """The temperature under which levels are likeliest: voxels (256,) of each level, and those of them `inside`.
+
+    Voxels under 5 % do not count. 1 if there are no others, or if all of them are of one kind.
+    """
+    inner, outer = inside[_LEAST:].astype(float), (voxels - inside)[_LEAST:].astype(float)
+    if not inner.any() or not outer.any():
+        return 1.0
+    logits = logit(probabilities()[_LEAST:])
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return -float(inner @ log_expit(scaled) + outer @ log_expit(-scaled)) / float(inner.sum() + outer.sum())
+
+    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
+    return round(float(np.exp(found.x)), 3)
+
+
+def reliability(voxels: Counts, inside: Counts, temperature: float = 1.0) -> list[tuple[float, float, int]]:
+    """Mean probability, share inside, and number of voxels in each bin of probabilities; empty bins are left out.
+
+    Voxels under 5 %, before the temperature, do not count.
+    """
+    said = probabilities(temperature)[_LEAST:]
+    bins = np.minimum((said * _BINS).astype(int), _BINS - 1)
+    rows = []
+    for number in range(_BINS):
+        there = bins == number
+        count = int(voxels[_LEAST:][there].sum())
+        if count:
+            mean = float((voxels[_LEAST:][there] * said[there]).sum() / count)
+            rows.append((mean, float(inside[_LEAST:][there].sum() / count), count))
+    return rows
+
+
+def calibration_error(voxels: Counts, inside: Counts, temperature: float = 1.0) -> float:
+    """The expected calibration error: how far probabilities lie from shares, on average over voxels; nan for none."""
+    rows = reliability(voxels, inside, temperature)
+    total = sum(count for _, _, count in rows)
+    return sum(abs(mean - share) * count for mean, share, count in rows) / total if total else float("nan")

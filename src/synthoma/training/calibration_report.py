@@ -1,0 +1,60 @@
+"""What a calibration found, as JSON and as one page: operating points, reliability curves, what was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from synthoma import disk
+from synthoma.learning.calibration import Calibration, reliability
+from synthoma.reports.page import fact_table, number, page, plot_figures, table
+from synthoma.reports.plots import COLORS, MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
+from synthoma.training.calibration import CalibrateRecipe, Histogram, pooled
+
+JSON, PAGE = "calibration.json", "calibration.html"
+
+
+def write_report(
+    out: Path, calibration: Calibration, measured: Sequence[Mapping[str, Any]], recipe: CalibrateRecipe
+) -> None:
+    """`calibration.json` and `calibration.html` in the folder `out`. measured: what each case said (`measure_case`)."""
+    disk.write_json(out / JSON, calibration.as_dict())
+    chosen = recipe.flips.index(calibration.flips)
+    histograms = pooled([case["sets"][chosen] for case in measured])
+    plots = [draw_reliability(name, histograms[name], heat) for name, heat in calibration.temperatures.items()]
+    points = [
+        [escape(level), number(point.false_per_scan), number(point.sensitivity), escape(name), number(threshold),
+         number(point.smallest_mm3[name])]
+        for level, point in calibration.points.items()
+        for name, threshold in point.thresholds.items()
+    ]  # fmt: skip
+    heats = [
+        [escape(name), number(heat), *(number(value) for value in calibration.errors.get(name, (None, None)))]
+        for name, heat in calibration.temperatures.items()
+    ]
+    facts = {"data": calibration.data, "mirror images": calibration.flips or "none"}
+    parts = [
+        fact_table(facts),
+        "<h2>Operating points</h2>",
+        table(["sensitivity", "false a scan", "found", "class", "threshold", "smallest, mm3"], points, range(1, 6)),
+        "<h2>Probabilities</h2>",
+        table(["class", "temperature", "calibration error before", "after"], heats, (1, 2, 3)),
+        plot_figures([plot for plot in plots if plot.rows]),
+    ]
+    disk.write_text(out / PAGE, page("Calibration", parts))
+
+
+def draw_reliability(name: str, histogram: Histogram, temperature: float) -> Plot:
+    """How often a voxel is in a structure, by the probability it was given: before and after."""
+    axes, rows = new_axes("probability", "share of voxels that are in it"), []
+    for place, (label, heat) in enumerate((("as the network gave it", 1.0), ("calibrated", temperature))):
+        curve = reliability(*histogram, heat)
+        axes.plot([at for at, _, _ in curve], [share for _, share, _ in curve], color=COLORS[place],
+                  marker=MARKS[place], markersize=4, linewidth=1.2)  # fmt: skip
+        rows += [{"output": label, "probability": at, "share": share, "voxels": n} for at, share, n in curve]
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+    draw_legend(axes, ["as the network gave it", "calibrated"], COLORS, MARKS)
+    caption = f"{name}: on the dashed line probabilities mean what they say. Voxels under 5 % are left out."
+    return Plot(f"reliability_{name}", caption, to_svg(axes), tuple(rows))

@@ -1,0 +1,72 @@
+"""Calibration: on outputs whose true distribution is known, temperature and error are what they must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from synthoma.learning.calibration import (
+    LEVELS,
+    calibration_error,
+    fit_temperature,
+    probabilities,
+    reliability,
+    warmed,
+)
+
+
+def sampled(temperature: float, voxels: int = 400_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Histograms of a network whose logits are this many times too large."""
+    rng = np.random.default_rng(seed)
+    true_logits = rng.normal(-1, 2, voxels)
+    inside = rng.random(voxels) < expit(true_logits)
+    levels = np.rint(255 * expit(true_logits * temperature)).astype(int)
+    return np.bincount(levels, minlength=LEVELS), np.bincount(levels[inside], minlength=LEVELS)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_the_temperature_of_a_known_distribution_is_found(temperature: float) -> None:
+    voxels, inside = sampled(temperature)
+    assert fit_temperature(voxels, inside) == pytest.approx(temperature, rel=0.05)
+
+
+def test_an_overconfident_network_is_far_off_before_and_close_after() -> None:
+    voxels, inside = sampled(2.5)
+    before, after = calibration_error(voxels, inside), calibration_error(voxels, inside, 2.5)
+    assert before > 0.06
+    assert after < 0.015
+    for mean, share, count in reliability(voxels, inside, 2.5):
+        assert share == pytest.approx(mean, abs=0.03 + 3 * np.sqrt(mean * (1 - mean) / count))
+
+
+def test_the_error_of_a_coin_that_is_called_certain_is_one_half() -> None:
+    voxels, inside = np.zeros(LEVELS, int), np.zeros(LEVELS, int)
+    voxels[255], inside[255] = 1000, 500
+    assert calibration_error(voxels, inside) == pytest.approx(0.5, abs=0.01)
+    assert np.isnan(calibration_error(np.zeros(LEVELS, int), np.zeros(LEVELS, int)))
+
+
+def test_voxels_under_five_percent_do_not_decide_over_the_others() -> None:
+    voxels, inside = sampled(2.5)
+    more = voxels.copy()
+    more[:13] += 10**9
+    assert fit_temperature(more, inside) == fit_temperature(voxels, inside)
+    assert calibration_error(more, inside) == calibration_error(voxels, inside)
+
+
+def test_without_both_kinds_of_voxels_the_temperature_is_one() -> None:
+    voxels = np.full(LEVELS, 10)
+    assert fit_temperature(voxels, np.zeros(LEVELS, int)) == 1.0
+    assert fit_temperature(voxels, voxels) == 1.0
+
+
+def test_levels_keep_their_order_and_one_half_at_any_temperature() -> None:
+    for temperature in (0.3, 1.0, 4.0):
+        table = warmed(temperature).astype(int)
+        assert (np.diff(table) >= 0).all()
+        assert table[0] == 0
+        assert abs(table[127] - 127) <= 3
+        assert table[200] == pytest.approx(255 * expit(logit(200 / 255) / temperature), abs=1)
+    assert (warmed(1.0)[1:255] == np.arange(1, 255)).all()
+    assert probabilities()[128] == pytest.approx(128 / 255)

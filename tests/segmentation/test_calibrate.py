@@ -1,0 +1,154 @@
+"""Operating points: chosen by the false alarms they cost, kept in the model, and used by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stubs import ball, spec, threshold_model
+
+from synthoma.cases import Case
+from synthoma.commands.scans import find_negatives, segment
+from synthoma.datasets.writing import write_case
+from synthoma.errors import CaseError, RecipeError
+from synthoma.learning.calibration import Calibration, OperatingPoint
+from synthoma.learning.models import Model, load_model, save_model
+from synthoma.learning.negatives import read_negatives
+from synthoma.learning.networks import build_network
+from synthoma.segmentation.infer import SegmentRecipe, predict
+from synthoma.segmentation.infer import segment as segment_volume
+from synthoma.training.calibration import CalibrateRecipe, calibrate, measure_case
+from synthoma.volume import Geometry, Volume
+
+GRID = Geometry.of((48, 40, 40), (3.0, 3.0, 3.0), "RAS")
+CERTAIN, FAINT, DECEIVING = 220, 156, 165  # HU: the model says .9998, .67 and .86
+PLACES = [(x, y, z) for x in (24.0, 66.0, 108.0) for y in (24.0, 84.0) for z in (30.0, 84.0)]
+RECIPE = CalibrateRecipe(thresholds=(0.3, 0.5, 0.8, 0.9), smallest_mm3=(0.0,))
+
+
+def case_of(name: str, certain: int, faint: int, deceiving: int, radius_mm: float = 8.0) -> Case:
+    """Liver everywhere, with lesions that are easy or hard to see, and balls that only look like one."""
+    hu, lesion = np.full(GRID.shape, 100, np.int16, order="F"), np.zeros(GRID.shape, bool, order="F")
+    kinds = [CERTAIN] * certain + [FAINT] * faint + [DECEIVING] * deceiving
+    for level, place in zip(kinds, PLACES, strict=False):
+        inside = ball(GRID, np.array(place), radius_mm if level == DECEIVING else 8.0)
+        hu[inside] = level
+        lesion |= inside & (level != DECEIVING)
+    return Case(name, Volume(hu, GRID), {"liver": Volume(hu > 0, GRID), "liver_lesion": Volume(lesion, GRID)})
+
+
+def calibration_of(*cases: Case, recipe: CalibrateRecipe = RECIPE) -> Calibration:
+    model = threshold_model()
+    return calibrate([measure_case(case, model, recipe, "cpu") for case in cases], model.spec.classes, recipe, "balls")
+
+
+def calibrated(calibration: Calibration) -> Model:
+    model = threshold_model()
+    return Model(model.net, model.spec.with_changes(calibration=calibration))
+
+
+def test_each_level_finds_what_its_false_alarms_allow() -> None:
+    cases = [case_of("one", 4, 2, 2), case_of("two", 2, 2, 4)]
+    found = calibration_of(*cases)
+    assert found.cases == 2
+    assert (found.points["high"].false_per_scan, found.points["high"].sensitivity) == (3.0, 1.0)
+    assert (found.points["balanced"].false_per_scan, found.points["balanced"].sensitivity) == (0.0, 0.6)
+    model = calibrated(found)
+    counts = {
+        level: len(segment_volume(model, cases[0].read_image(), SegmentRecipe(sensitivity=level), "cpu")
+                   .tumors["liver_lesion"].lesions)
+        for level in ("high", "balanced", "specific")
+    }  # fmt: skip
+    assert counts == {"high": 8, "balanced": 4, "specific": 4}
+
+
+def test_what_is_too_small_to_be_a_lesion_goes_first() -> None:
+    recipe = RECIPE.with_changes(smallest_mm3=(0.0, 1000.0), thresholds=(0.5, 0.9))
+    found = calibration_of(case_of("one", 4, 2, 4, radius_mm=5.0), recipe=recipe)
+    assert found.points["balanced"].sensitivity == 1.0
+    assert found.points["balanced"].smallest_mm3 == {"liver_lesion": 1000.0}
+    lesions = segment_volume(
+        calibrated(found), case_of("one", 4, 2, 4, 5.0).read_image(), SegmentRecipe(sensitivity="balanced"), "cpu"
+    ).tumors["liver_lesion"].lesions  # fmt: skip
+    assert len(lesions) == 6
+
+
+def test_a_structure_that_nobody_annotated_counts_nowhere() -> None:
+    known, organ_only = case_of("one", 4, 2, 2), case_of("two", 4, 2, 2)
+    organ_only = Case("two", organ_only.image, {"liver": organ_only.masks["liver"]})
+    assert "liver_lesion" not in measure_case(organ_only, threshold_model(), RECIPE, "cpu")["sets"][0]
+    alone, both = calibration_of(known), calibration_of(known, organ_only)
+    assert alone.points == both.points
+    assert alone.temperatures["liver_lesion"] == both.temperatures["liver_lesion"]
+    with pytest.raises(CaseError, match="no case has a lesion that is annotated"):
+        calibration_of(organ_only)
+    with pytest.raises(CaseError, match="no structure of the model"):
+        measure_case(Case("bare", known.image, {}), threshold_model(), RECIPE, "cpu")
+
+
+def test_probabilities_are_those_of_the_temperature() -> None:
+    """Half of the deceiving balls are lesions: what the network calls .86 is .5 by count, and called so afterwards."""
+    deceived = case_of("one", 0, 0, 8)
+    lesion = deceived.read_mask("liver").data & False
+    for place in PLACES[:4]:
+        lesion |= ball(GRID, np.array(place), 8.0)
+    case = Case("one", deceived.image, {"liver_lesion": Volume(lesion, GRID)})
+    found = calibration_of(case)
+    before, after = found.errors["liver_lesion"]
+    assert found.temperatures["liver_lesion"] > 1.1
+    assert after < before
+    levels = [
+        predict(model, case.read_image(), None, "cpu").levels[1][20, 8, 10]
+        for model in (threshold_model(), calibrated(found))
+    ]
+    assert levels[1] < levels[0]
+
+
+def test_flips_are_kept_where_they_find_more() -> None:
+    recipe = RECIPE.with_changes(flips=((), ("A",)))
+    case = case_of("one", 4, 2, 2)
+    assert calibration_of(case, recipe=recipe).flips == ()  # as good, and cheaper
+    better = measure_case(case, threshold_model(), recipe, "cpu")
+    better["sets"][0]["liver_lesion"]["found"] = [[0]] * 4
+    assert calibrate([better], ("liver", "liver_lesion"), recipe, "").flips == ("A",)
+    point = OperatingPoint(false_per_scan=0, sensitivity=1, thresholds={"liver_lesion": 0.7}, smallest_mm3={})
+    known = Calibration(data="", cases=1, flips=("A",), temperatures={}, errors={}, points={"balanced": point})
+    model = spec((32, 32, 32), 3.0).with_changes(calibration=known)
+    asked = SegmentRecipe(sensitivity="balanced").at_point(model)
+    assert (asked.flips, asked.threshold_of("liver_lesion"), asked.threshold_of("liver")) == (("A",), 0.7, 0.5)
+    own = SegmentRecipe(sensitivity="balanced", flips=("R",), thresholds={"liver_lesion": 0.2}).at_point(model)
+    assert (own.flips, own.threshold_of("liver_lesion")) == (("R",), 0.2)
+
+
+def test_a_model_without_operating_points_says_so() -> None:
+    scan = case_of("one", 1, 0, 0).read_image()
+    with pytest.raises(RecipeError, match=r"no operating point high.*never calibrated"):
+        segment_volume(threshold_model(), scan, SegmentRecipe(sensitivity="high"), "cpu")
+    only = CalibrateRecipe(**{**RECIPE.model_dump(), "false_per_scan": {"balanced": 1.0}})
+    model = calibrated(calibration_of(case_of("one", 4, 2, 2), recipe=only))
+    with pytest.raises(RecipeError, match=r"no operating point high.*only balanced"):
+        segment_volume(model, scan, SegmentRecipe(sensitivity="high"), "cpu")
+
+
+def test_a_calibration_travels_with_its_model(tmp_path: Path) -> None:
+    found = calibration_of(case_of("one", 4, 2, 2))
+    about = spec((32, 32, 32), 3.0).with_changes(calibration=found)
+    save_model(tmp_path / "model.safetensors", Model(build_network(about.network, 2), about))
+    assert load_model(tmp_path / "model.safetensors").spec.calibration == found
+    with pytest.raises(ValueError, match="spleen"):
+        about.with_changes(calibration=found.with_changes(temperatures={"spleen": 1.0}))
+
+
+def test_false_alarms_in_healthy_organs_become_a_file(tmp_path: Path) -> None:
+    for case in (case_of("well", 0, 0, 2), case_of("sick", 3, 0, 2)):
+        write_case(case, tmp_path / "data" / case.id)
+    network = build_network(spec((32, 32, 32), 3.0).network, 2)
+    save_model(tmp_path / "model.safetensors", Model(network, spec((32, 32, 32), 3.0)))
+    # every voxel of a network with random weights is one lesion or none: what counts is who is asked
+    segment(tmp_path / "model.safetensors", tmp_path / "data", tmp_path / "seen", device="cpu",
+            recipe=SegmentRecipe(threshold=0.01, smallest_mm3=0))  # fmt: skip
+    assert find_negatives(tmp_path / "data", tmp_path / "seen", tmp_path / "negatives.json") > 0
+    assert {place.case for place in read_negatives(tmp_path / "negatives.json")} == {"well"}
+    find_negatives(tmp_path / "data", tmp_path / "seen", tmp_path / "all.json", ["data"])
+    assert {place.case for place in read_negatives(tmp_path / "all.json")} == {"well", "sick"}
