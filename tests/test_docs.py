@@ -22,6 +22,7 @@ from synthoma.engine.clusters import ClusterRecipe
 from synthoma.errors import RecipeError
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.followup.recipe import FollowRecipe, RescanRecipe
+from synthoma.integrations.nnunet.settings import TrainerRecipe
 from synthoma.learning.augmentation import AugmentationRecipe
 from synthoma.learning.crops import CropRecipe
 from synthoma.learning.loop import OptimizerRecipe
@@ -83,6 +84,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (TissueNetworkRecipe, "generators.md"),
     (DiffusionRecipe, "generators.md"),
     (AdversarialRecipe, "generators.md"),
+    (TrainerRecipe, "nnunet.md"),
 ]
 
 

@@ -11,13 +11,26 @@ from collections.abc import Sequence
 
 import typer
 
-from synthoma.cli import data, generators, judging, learning, realism, recipes, review, studies, time, trials, tumors
+from synthoma.cli import (
+    data,
+    generators,
+    integrations,
+    judging,
+    learning,
+    realism,
+    recipes,
+    review,
+    studies,
+    time,
+    trials,
+    tumors,
+)
 from synthoma.cli.app import GLOBAL, Interrupted, app
 from synthoma.engine.processes import ONE_THREAD
 from synthoma.errors import FailedCasesError, SynthomaError
 
 # importing one gives the command what it holds
-ROOMS = (recipes, data, tumors, generators, learning, judging, studies, realism, trials, review, time)
+ROOMS = (recipes, data, tumors, generators, learning, judging, studies, realism, trials, review, time, integrations)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

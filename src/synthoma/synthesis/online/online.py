@@ -100,20 +100,23 @@ class Online:
     """Tumors of a recipe, drawn afresh for every case in every epoch; everything follows from seed, case and epoch.
 
     probability: that a case gets any. A rejected tumor is drawn again before patches are centered, as in `synthesize`.
+    kept: drawn cases that stay in memory, for as long as their epoch may come up again.
     """
 
     recipe: SynthesisRecipe
     probability: float
     seed: int = 0
+    kept: int = _DRAWN
     _organs: _Recent[dict[str, StoredOrgan]] = field(default_factory=lambda: _Recent(_ORGANS), init=False, repr=False)
-    _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
+    _drawn: _Recent[tuple[DrawnTumor, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_drawn", _Recent(self.kept))
         if not 0 <= self.probability <= 1:
             raise ValueError(f"a probability lies between 0 and 1, not at {self.probability}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Online, (self.recipe, self.probability, self.seed)
+        return Online, (self.recipe, self.probability, self.seed, self.kept)
 
     @cached_property
     def name(self) -> str:
