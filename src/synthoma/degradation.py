@@ -53,7 +53,7 @@ def degrade(ct: Volume, how: Degradation) -> Volume:
     if how.shift_hu:
         hu = hu + np.float32(how.shift_hu)
     if how.view_mm > 0:
-        hu = np.where(_in_view(upright.geometry, how.view_mm)[:, :, None], hu, np.float32(PADDING_HU))
+        hu = np.where(in_view(upright.geometry, how.view_mm)[:, :, None], hu, np.float32(PADDING_HU))
     return _as(hu, upright.data.dtype, upright.geometry).reorient(ct.geometry.axes)
 
 
@@ -141,7 +141,7 @@ def _noise(shape: tuple[int, ...], sigmas: list[float], seed: int) -> Floats:
     return np.ascontiguousarray(_blurred(white, sigmas)[inner]) / np.float32(norm)
 
 
-def _in_view(grid: Geometry, view_mm: float) -> Array:
+def in_view(grid: Geometry, view_mm: float) -> Array:
     """Whether each column of voxels (I, J) lies in a circle of this diameter around the middle."""
     i, j = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(grid.shape[:2], grid.spacing_mm[:2], strict=True))
     return np.asarray(np.hypot(i[:, None], j) <= view_mm / 2)

@@ -15,14 +15,16 @@ from synthoma.errors import CaseError, RecipeError
 from synthoma.reading import open_dataset
 from synthoma.synthesis.pipeline import replay_plans
 from synthoma.synthesis.store.manifest import read_manifest
+from synthoma.synthesis.store.outputs import replay_case
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.trials.design import read_design
 from synthoma.trials.planning import plan_host
 from synthoma.trials.recipe import TrialRecipe
+from synthoma.volume import Volume
 
 RECIPE = TrialRecipe(levels={"diameter_mm": (8, 16, 24), "contrast_hu": (-60, -30), "edge_mm": (0.5, 2.0)})
 # what a diameter is made of
-SIZE = {"axes_mm", "volume_mm3", "radius_mm"}
+SIZE = {"axes_mm", "volume_mm3", "radius_mm", "details"}
 
 
 def differing(first: TumorPlan, second: TumorPlan) -> set[str]:
@@ -44,6 +46,11 @@ def test_plans_of_two_cells_differ_in_the_attributes_of_the_cells_only() -> None
         assert plan.equivalent_diameter_mm == pytest.approx(cells[case]["diameter_mm"], abs=0.01)
         assert plan.contrast_hu == cells[case]["contrast_hu"]
         assert not {"rim_hu", "core_hu", "calcifications"} & plan.details.keys()
+        # of the details only the depth of the drift goes with the size
+        assert plan.details["drift_mm"] / plan.equivalent_diameter_mm == pytest.approx(
+            plans[first].details["drift_mm"] / plans[first].equivalent_diameter_mm, abs=1e-3
+        )
+    assert len({json.dumps({**plan.details, "drift_mm": 0}) for plan in plans.values()}) == 1
 
 
 def test_the_scans_of_a_trial_hold_one_lesion_each_as_if_it_were_put_into_the_host_alone(tmp_path: Path) -> None:
@@ -106,6 +113,68 @@ def test_workers_change_no_byte_and_a_second_run_makes_nothing_again(tmp_path: P
     before = [path.stat().st_mtime_ns for path in files[0]]
     trial(recipe, data, tmp_path / "one")
     assert [path.stat().st_mtime_ns for path in files[0]] == before
+
+
+def test_told_depths_and_distances_to_vessels_move_a_lesion_and_change_nothing_else() -> None:
+    case = host(0)
+    grid = case.read_geometry()
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1)
+    middle = grid.to_mm(np.array(grid.shape) / 2)
+    from_axis = np.linalg.norm((index @ grid.affine[:3, :3].T + grid.affine[:3, 3] - middle)[..., :2], axis=-1)
+    vessel = Volume(np.asfortranarray((from_axis < 4) & case.read_mask("liver").data), grid)
+    case = dataclasses.replace(case, masks={**case.masks, "hepatic_vessel": vessel})
+    recipe = TrialRecipe(
+        levels={"depth_mm": (12, 20), "vessel_mm": (6, 14)}, base={"diameter_mm": 8, "contrast_hu": -60}, inside=0.5
+    )
+    made = plan_host(case, recipe, 0, "unused", "plans")
+    plans = {row["case"]: TumorPlan.from_dict(row["plan"]) for row in made["rows"] if row["plan"]}
+    assert len(made["lesions"]) == 4
+    first = next(iter(plans.values()))
+    for row in made["lesions"]:
+        plan = plans[row["case"]]
+        assert differing(first, plan) <= {"center_mm"}
+        away = np.array(plan.center_mm) - middle
+        assert 38 - np.linalg.norm(away) == pytest.approx(row["depth_mm"], abs=4)
+        assert np.linalg.norm(away[:2]) - 4 == pytest.approx(row["vessel_mm"], abs=4)
+    nowhere = TrialRecipe(levels={"depth_mm": (12, 60)}, base={"diameter_mm": 8, "contrast_hu": -60})
+    (left,) = plan_host(host(0), nowhere, 0, "unused", "plans")["left_out"]
+    assert left["depth_mm"] == 60
+    assert left["reason"] == "no place of the liver is 60 mm below the surface"
+
+
+def test_a_scan_made_worse_holds_the_same_lesion_and_is_replayed_so(tmp_path: Path) -> None:
+    data = write_hosts(tmp_path / "data", 1)
+    recipe = TrialRecipe(
+        levels={"noise_hu": (0, 20), "view_cut_mm": (0, 92)}, base={"diameter_mm": 14, "contrast_hu": -60}, design="one"
+    )
+    done = trial(recipe, data, tmp_path / "trial")
+    assert (done.summary["lesions"], done.summary["left_out"], done.summary["planned_scans"]) == (2, 1, 6)
+    design, manifest = read_design(tmp_path / "trial"), read_manifest(tmp_path / "trial")
+    assert design.left_out[0]["view_cut_mm"] == 92
+    assert "0 % of it lies in the field of view" in design.left_out[0]["reason"]
+    assert [row["case"] for row in design.untouched] == ["h0", "h0_bare001", "h0_bare002"]
+    plain, noisy = (row["case"] for row in sorted(design.lesions, key=lambda row: row["noise_hu"]))
+    assert manifest.plans(plain) == manifest.plans(noisy)
+    scans = open_dataset(tmp_path / "trial")
+    added = scans[noisy].read_image().data.astype(float) - scans[plain].read_image().data
+    assert added.std() == pytest.approx(20, rel=0.03)
+    assert np.array_equal(scans[noisy].read_mask("liver_lesion").data, scans[plain].read_mask("liver_lesion").data)
+    bare = scans["h0_bare001"].read_image().data.astype(float) - scans["h0"].read_image().data
+    assert np.array_equal(bare, added)  # the same noise, with a lesion or without
+    assert (scans["h0_bare002"].read_image().data == -1024).mean() > 0.9
+    healthy = manifest.case_in(open_dataset(data), noisy)
+    replay_case(healthy, manifest, tmp_path / "full", "full")
+    written = open_dataset(tmp_path / "full")[noisy]
+    assert np.array_equal(written.read_image().data, scans[noisy].read_image().data)
+
+
+def test_grown_lesions_are_those_of_a_trial_too() -> None:
+    recipe = TrialRecipe(levels={"diameter_mm": (8, 12)}, base={"contrast_hu": -60}, generator="growth", inside=0.5)
+    made = plan_host(host(0), recipe, 0, "unused", "plans")
+    plans = [TumorPlan.from_dict(row["plan"]) for row in made["rows"] if row["plan"]]
+    assert [plan.generator for plan in plans] == ["growth", "growth"]
+    assert differing(*plans) <= {"axes_mm", "volume_mm3", "radius_mm"}
+    assert [row["measured_diameter_mm"] for row in made["lesions"]] == pytest.approx([8, 12], rel=0.1)
 
 
 def test_too_many_scans_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -28,9 +28,22 @@ def test_a_base_that_is_no_level_and_a_level_that_cannot_be_rendered_are_refused
         ({"levels": {**LEVELS, "diameter_mm": (6, 500)}}, "500, expected 2 to 100"),
         ({"levels": {"edge_mm": (1, 2)}}, "diameter_mm and contrast_hu are needed"),
         ({"levels": {**LEVELS, "diameter_mm": (6, 6)}}, "each once"),
+        ({"levels": {**LEVELS, "noise_hu": (10, 20)}}, "levels.noise_hu needs 0, the scan as it is"),
+        (
+            {"levels": {**LEVELS, "rim_hu": (0, 20)}, "generator": "growth"},
+            "rim_hu is an attribute of lesions by rules",
+        ),
     ):
         with pytest.raises(RecipeError, match=words):
             make_recipe(TrialRecipe, settings)
+
+
+def test_the_base_of_the_scan_is_the_scan_as_it_is() -> None:
+    recipe = TrialRecipe(levels={**LEVELS, "noise_hu": (0, 20, 40), "shift_hu": (-20, 0)}, design="one")
+    assert recipe.base_cell["noise_hu"] == recipe.base_cell["shift_hu"] == 0
+    assert recipe.states()[0] == {"noise_hu": 0, "shift_hu": 0}
+    assert len(recipe.states()) == 4
+    assert require_scans(recipe, 2) == 2 * (len(recipe.cells()) + 4)
 
 
 def test_a_design_with_too_many_scans_says_the_number() -> None:

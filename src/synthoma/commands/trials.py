@@ -20,7 +20,7 @@ from synthoma.synthesis.store.outputs import finish_synthesis
 from synthoma.trials.aim import Aim, aim_recipe, write_aim
 from synthoma.trials.design import Design, read_design, require_scans, write_design
 from synthoma.trials.outputs import KIND, finish_report
-from synthoma.trials.planning import plan_host, trial_id
+from synthoma.trials.planning import bare_id, plan_host, trial_id
 from synthoma.trials.recipe import ReportRecipe, TrialRecipe
 from synthoma.trials.scores import join_scores, pair_trial
 from synthoma.trials.worst import missed_pictures
@@ -67,7 +67,7 @@ def trial(
         in_silico = bool(dataset.cases) and all(case.attributes.get("in_silico") for case in dataset)
         design = Design(
             settings,
-            {result["host"]: result["patient"] for result in done},
+            [row for result in done for row in result["untouched"]],
             [row for result in done for row in result["lesions"]],
             [row for result in done for row in result["left_out"]],
             in_silico,
@@ -83,9 +83,14 @@ def trial(
 
 def _require_new_ids(dataset: Dataset, recipe: TrialRecipe) -> None:
     """`RecipeError` if a scan of the trial would have the id of another host."""
-    numbers = range(1, len(recipe.cells()) + 1)
     taken = [
-        trial_id(case.id, number) for case in dataset for number in numbers if trial_id(case.id, number) in dataset
+        identity
+        for case in dataset
+        for identity in (
+            *(trial_id(case.id, number) for number in range(1, len(recipe.cells()) + 1)),
+            *(bare_id(case.id, number) for number in range(1, len(recipe.states()))),
+        )
+        if identity in dataset
     ]
     if taken:
         raise RecipeError(

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthoma.seeds import rng_for
-from synthoma.statistics.intervals import Interval, Ratio, bootstrap, divide, weights
+from synthoma.statistics.intervals import Interval, Ratio, bootstrap, divide
 from synthoma.tables import Row
+from synthoma.trials.recipe import ATTRIBUTES
 from synthoma.volume import Array
 
 FEWEST = 5  # patients, below which a threshold has no interval
-_HARDER = ("edge_mm", "texture_hu")  # of which more makes a lesion harder to find, where the data do not say
 # Of the logistic curve on levels scaled to 0 to 1, as SD of a normal prior: it is felt only where levels separate
 # found from missed without a fault, and the curve would be infinitely steep.
 _STEEPEST, _SHIFT = 60.0, 100.0
+# What a threshold and the width of the logistic curve may be before the data are seen, on levels scaled to 0 to 1: the
+# threshold anywhere, beyond the levels too; the width as likely none at all (a sharp detector) as any from 0.01 to 1.
+_THRESHOLDS = np.linspace(-0.5, 1.5, 401)
+_WIDTHS = np.concatenate([[1e-5], np.geomspace(0.01, 1, 24)])
+_PRIOR = np.concatenate([[0.5], np.full(24, 0.5 / 24)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +61,7 @@ class Curve:
     """A logistic curve through the shares found. half: the level at which half are found, with its interval.
 
     It is -inf or inf where the curve is beyond one half on all levels; ends of the interval too. rising: whether more
-    is found at higher levels. draws: the threshold in each resample, on the scale of the axis.
+    is found at higher levels. draws: thresholds as likely as the data make them, on the scale of the axis.
     """
 
     attribute: str
@@ -93,20 +98,21 @@ def from_axis(attribute: str, values: Array) -> Array:
 def fit_curve(
     counts: Counts, resamples: int = 1000, seed: int = 0, confidence: float = 0.95, model: int = 0
 ) -> Curve | None:
-    """The curve of one attribute; None with fewer than two levels, or without a lesion.
+    """The curve of one attribute; None with fewer than two levels, without a lesion, or of one that has no order.
 
-    The interval is that of a bootstrap by patient (percentiles). Where the curve is steeper than the step between two
-    levels, the threshold may lie anywhere between them: no lesion there was tried. The interval says so. model: 0, 1 of
-    models that are compared, whose places between two levels have nothing to do with each other.
+    The interval is of Bayes' rule: how likely each threshold makes what was found, over all widths of the curve (see
+    `_PRIOR`). Patients who differ more than chance allows count for less. Where the curve is steeper than the step
+    between two levels, the threshold may lie anywhere between them, and the interval says so. model: 0, 1 of models
+    that are compared, whose places between two levels have nothing to do with each other. resamples: how many draws.
     """
     axis = to_axis(counts.attribute, counts.levels)
-    if len(counts.found) == 0 or len(np.unique(axis)) < 2:
+    if len(counts.found) == 0 or len(np.unique(axis)) < 2 or not ATTRIBUTES[counts.attribute].ordered:
         return None
     n = len(counts.found)
     unit = _unit(axis, axis)
     slope, offset = (float(each[0]) for each in _fit(unit, counts.found.sum(0)[None], counts.total.sum(0)[None]))
     shares = divide(counts.found.sum(0), counts.total.sum(0))
-    rising = slope >= 0 if np.ptp(shares) > 0 else counts.attribute not in _HARDER
+    rising = slope >= 0 if np.ptp(shares) > 0 else not ATTRIBUTES[counts.attribute].harder
     low, high = float(axis.min()), float(axis.max())
 
     def level(value: Array) -> Array:
@@ -116,19 +122,19 @@ def fit_curve(
     draws = np.full(0, np.nan)
     half = Interval(value, n=n, note=f"fewer than {FEWEST} patients have no interval")
     if n >= FEWEST:
-        drawn = weights(n, resamples, seed)
-        found, total = drawn @ counts.found, drawn @ counts.total
-        slopes, offsets = _fit(unit, found, total)
-        draws = _spread(_half(slopes, offsets, rising), slopes, unit, divide(found, total), seed, model)
-        ends = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
+        below = _posterior(unit, counts, rising)
+        chance = rng_for(seed, "threshold", model, resamples).random(resamples)
+        ends = _beyond(np.interp([(1 - confidence) / 2, (1 + confidence) / 2], below, _THRESHOLDS))
+        draws = _beyond(np.interp(chance, below, _THRESHOLDS))
         half = Interval(value, float(level(ends[:1])[0]), float(level(ends[1:])[0]), n)
     return Curve(counts.attribute, counts.levels, slope, offset, half, rising, low + draws * (high - low))
 
 
 def threshold_gap(first: Curve, second: Curve) -> Interval:
-    """The second threshold less the first, in levels of the attribute, with its interval over the same resamples.
+    """The second threshold less the first, in levels of the attribute, with its interval.
 
-    nan where either lies beyond the levels; without an interval where it does so in more than 5 % of the resamples.
+    It leaves out that both were tried on the same patients, and is a little too wide for that. nan where either lies
+    beyond the levels; without an interval where it does so in more than 5 % of the draws.
     """
     attribute = first.attribute
     value = second.half.value - first.half.value
@@ -137,7 +143,7 @@ def threshold_gap(first: Curve, second: Curve) -> Interval:
         return Interval(value if np.isfinite(value) else np.nan, n=n, note="beyond the levels")
     both = np.isfinite(first.draws) & np.isfinite(second.draws)
     if both.mean() < 0.95:
-        return Interval(value, n=n, note="beyond the levels in too many resamples")
+        return Interval(value, n=n, note="beyond the levels in too many draws")
     gaps = from_axis(attribute, second.draws[both]) - from_axis(attribute, first.draws[both])
     low, high = np.quantile(gaps, [0.025, 0.975])
     return Interval(value, float(low), float(high), n)
@@ -178,21 +184,26 @@ def _half(slope: Array, offset: Array, rising: bool) -> Array:
     return np.where(at_low & at_high, always, np.where(~at_low & ~at_high, -always, crossing))
 
 
-def _spread(half: Array, slope: Array, unit: Array, shares: Array, seed: int, model: int) -> Array:
-    """Thresholds moved at random within the step between two levels, as far as the curve is steeper than the step.
+def _posterior(unit: Array, counts: Counts, rising: bool) -> Array:
+    """How likely the threshold lies below each of `_THRESHOLDS`, given what was found."""
+    away = (unit - _THRESHOLDS[:, None, None]) / _WIDTHS[:, None]
+    away = away if rising else -away
+    found, total = counts.found.sum(0), counts.total.sum(0)
+    likelihood = -(found * np.logaddexp(0, -away) + (total - found) * np.logaddexp(0, away)).sum(-1)
+    likelihood /= _unlikeness(counts)
+    weight = (np.exp(likelihood - likelihood.max()) * _PRIOR).sum(1)
+    return np.asarray((np.cumsum(weight) - weight / 2) / weight.sum())
 
-    shares: found at each level (B, L). Where all are missed at one end of the step and all found at the other, the
-    threshold may be anywhere in it.
-    """
-    moved = half.copy()
-    inside = np.flatnonzero(np.isfinite(half))
-    order = np.argsort(unit, kind="stable")
-    unit, shares = unit[order], shares[:, order]
-    place = np.clip(np.searchsorted(unit, half[inside], "right"), 1, len(unit) - 1)
-    low, high = unit[place - 1], unit[place]
-    rise = 2 * np.log(9) / np.maximum(np.abs(slope[inside]), 1e-9)  # from 10 to 90 %
-    rise[np.abs(shares[inside, place] - shares[inside, place - 1]) == 1] = 0
-    loose = np.maximum(0, (high - low) - rise)
-    chance = rng_for(seed, "threshold", model, len(half)).uniform(-0.5, 0.5, len(half))[inside]
-    moved[inside] = np.clip(half[inside] + chance * loose, low, high)
-    return moved
+
+def _unlikeness(counts: Counts) -> float:
+    """How many times more the numbers found in patients vary than chance allows; at least 1."""
+    share = divide(counts.found.sum(0), counts.total.sum(0))
+    chance = float((counts.total * share * (1 - share)).sum())
+    gaps = counts.found.sum(1) - (counts.total * share).sum(1)
+    n = len(gaps)
+    return max(1.0, float((gaps**2).sum()) / chance * n / (n - 1)) if chance > 0 else 1.0
+
+
+def _beyond(thresholds: Array) -> Array:
+    """On the scale of the levels, infinite where beyond all of them."""
+    return np.where(thresholds < 0, -np.inf, np.where(thresholds > 1, np.inf, thresholds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,43 @@ from synthoma.tables import Row
 from synthoma.trials.recipe import TrialRecipe
 
 DESIGN = "design.json"
-FORMAT = 1
-_LESION = ("case", "host", "patient", "site", "center_mm", "radius_mm")
+FORMAT = 2
+_LESION = ("case", "host", "patient", "phase", "site", "center_mm", "radius_mm")
+_UNTOUCHED = ("case", "host", "patient")
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a trial holds. lesions, left_out: as `planning.plan_host` has them; hosts: host -> patient, done ones alone.
+    """What a trial holds. lesions, untouched, left_out: as `planning.plan_host` has them, of hosts that were done.
 
     in_silico: whether every host is an in-silico patient.
     """
 
     recipe: TrialRecipe
-    hosts: Mapping[str, str]
+    untouched: Sequence[Row]
     lesions: Sequence[Row]
     left_out: Sequence[Row]
     in_silico: bool = False
 
     @property
+    def hosts(self) -> dict[str, str]:
+        """Host -> patient."""
+        return {str(row["host"]): str(row["patient"]) for row in self.untouched}
+
+    @property
     def cases(self) -> list[str]:
-        """All scans of the trial: the untouched hosts, then those with lesions."""
-        return [*self.hosts, *dict.fromkeys(str(row["case"]) for row in self.lesions)]
+        """All scans of the trial: those without a lesion, then those with."""
+        return list(dict.fromkeys(str(row["case"]) for row in (*self.untouched, *self.lesions)))
 
 
 def require_scans(recipe: TrialRecipe, hosts: int) -> int:
     """How many scans a design needs; `RecipeError` if that is more than the recipe allows."""
-    cells = len(recipe.cells())
-    scans = hosts * (cells + 1)
+    cells, bare = len(recipe.cells()), len(recipe.states())
+    scans = hosts * (cells + bare)
     if scans > recipe.most_scans:
         raise RecipeError(
             "the design is larger than asked for",
-            found=f"{hosts} hosts x ({cells} cells + 1 without a lesion) = {scans} scans",
+            found=f"{hosts} hosts x ({cells} cells + {bare} without a lesion) = {scans} scans",
             expected=f"at most {recipe.most_scans}",
             fix=f"drop levels, say design = 'one', or --set most_scans={scans}",
         )
@@ -58,7 +64,7 @@ def write_design(design: Design, out: Path) -> None:
         "format": FORMAT,
         "recipe": design.recipe.as_dict(),
         "in_silico": design.in_silico,
-        "hosts": dict(design.hosts),
+        "untouched": list(design.untouched),
         "lesions": list(design.lesions),
         "left_out": list(design.left_out),
     }
@@ -76,7 +82,9 @@ def read_design(folder: Path) -> Design:
         needed = {*_LESION, *recipe.base_cell}
         if data["format"] != FORMAT or any(not needed <= row.keys() for row in data["lesions"]):
             raise ValueError(f"format {data['format']}, or lesions without {', '.join(sorted(needed))}")
-        return Design(recipe, data["hosts"], data["lesions"], data["left_out"], bool(data["in_silico"]))
+        if any(not {*_UNTOUCHED, *recipe.states()[0]} <= row.keys() for row in data["untouched"]):
+            raise ValueError("scans without a lesion that do not say whose")
+        return Design(recipe, data["untouched"], data["lesions"], data["left_out"], bool(data["in_silico"]))
     except (SynthomaError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise FileError(
             f"{path} is damaged, or was changed by hand", found=str(error)[:200], fix="make the trial again"

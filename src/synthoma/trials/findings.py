@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,8 @@ from synthoma.statistics.paired import holm, permutation_p
 from synthoma.tables import Row
 from synthoma.trials.curves import Counts, Curve, fit_curve, threshold_gap
 from synthoma.trials.design import Design
+from synthoma.trials.recipe import ATTRIBUTES, part_of
 from synthoma.trials.scores import Scores
-
-UNITS = {"diameter_mm": "mm", "contrast_hu": "HU", "edge_mm": "mm", "roughness": "", "texture_hu": "HU",
-         "rim_hu": "HU", "core_hu": "HU"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +36,22 @@ class Varied:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One model. found: share of all lesions; false: false lesions on an untouched scan, the mean."""
+    """One model. found: share of all lesions; false: false lesions on an untouched scan, the mean.
+
+    robustness: what becomes of both where the scan is made worse; phases: of both by the phase of the hosts.
+    """
 
     scores: Scores
     found: Interval
     false: Interval
     varied: Sequence[Varied]
+    robustness: Sequence[Robust] = ()
+    phases: Sequence[InPhase] = ()
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Two models on the same lesions: the second less the first.
+    """Two models on the same lesions, or two states of the scan: the second less the first.
 
     p: of a permutation test by patient; holm: corrected for the number of tests.
     """
@@ -61,18 +64,99 @@ class Gap:
     holm: float = np.nan
 
 
+@dataclass(frozen=True)
+class Robust:
+    """A scan made worse against the same scan as it is. lesions: pairs of the same lesion, share found; false: a scan.
+
+    The rest of the design is equal in both: lesion, place and what else is done to the scan.
+    """
+
+    attribute: str
+    level: float
+    pairs: int
+    lesions: Gap
+    false: Gap
+
+
+@dataclass(frozen=True)
+class InPhase:
+    """The hosts of one phase of the contrast medium; other hosts than those of another phase, so unpaired."""
+
+    phase: str
+    lesions: int
+    found: Interval
+    false: Interval
+
+
 def find_result(design: Design, scores: Scores, resamples: int, seed: int) -> Result:
     """Everything about one model."""
     varied = [
         _vary(design, scores.lesions, name, resamples, seed) for name, levels in design.recipe.levels.items() if levels
     ]
-    false = _ratio([(row["patient"], row["false"]) for row in scores.untouched])
     return Result(
         scores,
         _share(scores.lesions, resamples, seed),
-        bootstrap(false, len(false.top), resamples, seed),
+        _false(as_it_is(design, scores.untouched), resamples, seed),
         [each for each in varied if each is not None],
+        find_robustness(design, scores, resamples, seed),
+        _by_phase(design, scores, resamples, seed),
     )
+
+
+def as_it_is(design: Design, rows: Sequence[Row], but: str = "") -> list[Row]:
+    """The rows whose scan is at its base, save for one attribute of the scan if named."""
+    base = {name: value for name, value in part_of(design.recipe.base_cell, "scan") if name != but}
+    return [row for row in rows if all(float(row[name]) == value for name, value in base.items())]
+
+
+def find_robustness(design: Design, scores: Scores, resamples: int, seed: int) -> list[Robust]:
+    """Every level of every attribute of the scan against the scan as it is; p is corrected within each family."""
+    found = []
+    for name in (name for name in design.recipe.levels if ATTRIBUTES[name].of == "scan"):
+        lesions, bare = as_it_is(design, scores.lesions, name), as_it_is(design, scores.untouched, name)
+        others = [other for other in design.recipe.base_cell if other != name]
+        plain = {_key(row, ("host", "site", *others)): row for row in lesions if row[name] == 0}
+        hosts = {row["host"]: row for row in bare if row[name] == 0}
+        for level in sorted(level for level in design.recipe.levels[name] if level):
+            worse = [row for row in lesions if row[name] == level and _key(row, ("host", "site", *others)) in plain]
+            alike = [plain[_key(row, ("host", "site", *others))] for row in worse]
+            after = [row for row in bare if row[name] == level and row["host"] in hosts]
+            before = [hosts[row["host"]] for row in after]
+            said = said_level(name, level)
+            false = [_ratio([(row["patient"], row["false"]) for row in rows]) for rows in (before, after)]
+            found.append(
+                Robust(
+                    name, level, len(worse), _share_gap(said, alike, worse, resamples, seed),
+                    _gap(said, false[0], false[1], resamples, seed),
+                )
+            )  # fmt: skip
+    lesions_gaps = _corrected([each.lesions for each in found])
+    false_gaps = _corrected([each.false for each in found])
+    return [
+        dataclasses.replace(each, lesions=first, false=second)
+        for each, first, second in zip(found, lesions_gaps, false_gaps, strict=True)
+    ]
+
+
+def _key(row: Row, names: Sequence[str]) -> tuple[object, ...]:
+    return tuple(row[name] for name in names)
+
+
+def _by_phase(design: Design, scores: Scores, resamples: int, seed: int) -> list[InPhase]:
+    """Nothing where all hosts are of one phase."""
+    lesions = as_it_is(design, scores.lesions)
+    phases = {row["host"]: str(row["phase"]) for row in lesions}
+    found = []
+    for phase in sorted(set(phases.values())) if len(set(phases.values())) > 1 else ():
+        own = [row for row in lesions if row["phase"] == phase]
+        bare = [row for row in as_it_is(design, scores.untouched) if phases.get(row["host"]) == phase]
+        found.append(InPhase(phase, len(own), _share(own, resamples, seed), _false(bare, resamples, seed)))
+    return found
+
+
+def _false(untouched: Sequence[Row], resamples: int, seed: int) -> Interval:
+    ratio = _ratio([(row["patient"], row["false"]) for row in untouched])
+    return bootstrap(ratio, len(ratio.top), resamples, seed)
 
 
 def _vary(design: Design, lesions: Sequence[Row], attribute: str, resamples: int, seed: int) -> Varied | None:
@@ -137,10 +221,10 @@ def compare_models(design: Design, first: Result, second: Result, resamples: int
         for level in sorted({float(row[name]) for row in a}):
             here, there = ([row for row in rows if float(row[name]) == level] for rows in (a, b))
             by_level.append(_share_gap(f"lesions found, {said_level(name, level)}", here, there, resamples, seed))
-    hosts = {row["host"] for row in first.scores.untouched} & {row["host"] for row in second.scores.untouched}
+    bare = [as_it_is(design, result.scores.untouched) for result in (first, second)]
+    hosts = {row["host"] for row in bare[0]} & {row["host"] for row in bare[1]}
     ours_false, theirs_false = (
-        _ratio([(row["patient"], row["false"]) for row in result.scores.untouched if row["host"] in hosts])
-        for result in (first, second)
+        _ratio([(row["patient"], row["false"]) for row in rows if row["host"] in hosts]) for rows in bare
     )
     whole = [
         _share_gap("lesions found", a, b, resamples, seed),
@@ -154,7 +238,7 @@ def compare_models(design: Design, first: Result, second: Result, resamples: int
         ]
         if curves[0] is not None and curves[1] is not None:
             values = curves[0].half.value, curves[1].half.value
-            what = f"half found, {plain_name(name)} in {UNITS[name] or 'its unit'}"
+            what = f"half found, {plain_name(name)} in {ATTRIBUTES[name].unit or 'its unit'}"
             gaps.append(Gap(what, *values, threshold_gap(curves[0], curves[1])))
     return gaps
 
@@ -166,13 +250,23 @@ def _corrected(gaps: Sequence[Gap]) -> list[Gap]:
 
 
 def plain_name(attribute: str) -> str:
-    """An attribute in words: `edge_mm` is edge."""
-    return attribute.removesuffix("_mm").removesuffix("_hu")
+    """An attribute in words: `vessel_mm` is distance to vessels."""
+    return ATTRIBUTES[attribute].words
 
 
 def said_level(attribute: str, level: float) -> str:
     """An attribute with its value and unit: diameter 12 mm."""
-    return f"{plain_name(attribute)} {level:g} {UNITS[attribute]}".strip()
+    return f"{plain_name(attribute)} {level:g} {ATTRIBUTES[attribute].unit}".strip()
+
+
+def said_cell(cell: Mapping[str, float], but: Sequence[str] = ()) -> str:
+    """The attributes of a cell in words; a scan that is as it is needs none."""
+    told = [
+        said_level(name, cell[name])
+        for name in cell
+        if name not in but and (ATTRIBUTES[name].of != "scan" or cell[name])
+    ]
+    return ", ".join(told)
 
 
 def _share_gap(what: str, first: Sequence[Row], second: Sequence[Row], resamples: int, seed: int) -> Gap:

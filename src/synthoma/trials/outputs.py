@@ -23,7 +23,7 @@ from synthoma.trials.scores import Scores
 
 KIND = "trial-report"
 LESIONS, UNTOUCHED, LEVELS, GAPS = "lesions.csv", "untouched.csv", "levels.csv", "differences.csv"
-LEFT_OUT, SUMMARY, REPORT = "left_out.csv", "summary.json", "report.html"
+ROBUST, LEFT_OUT, SUMMARY, REPORT = "robustness.csv", "left_out.csv", "summary.json", "report.html"
 
 
 def finish_report(
@@ -101,9 +101,19 @@ def _write_tables(design: Design, results: Sequence[Result], gaps: Sequence[Gap]
                 })  # fmt: skip
     write_table(lesions, out / LESIONS)
     write_table(levels, out / LEVELS)
-    for rows, name in ((untouched, UNTOUCHED), ([_gap_row(gap) for gap in gaps], GAPS), (design.left_out, LEFT_OUT)):
+    robust = [{"model": result.scores.name, **row} for result in results for row in _robust_rows(result)]
+    others = ((untouched, UNTOUCHED), ([_gap_row(gap) for gap in gaps], GAPS), (robust, ROBUST))
+    for rows, name in (*others, (design.left_out, LEFT_OUT)):
         if rows:
             write_table(list(rows), out / name)
+
+
+def _robust_rows(result: Result) -> list[Row]:
+    return [
+        {"attribute": each.attribute, "level": each.level, "pairs": each.pairs, "quantity": name, **_gap_row(gap)}
+        for each in result.robustness
+        for name, gap in (("lesions found", each.lesions), ("false lesions a scan", each.false))
+    ]
 
 
 def _gap_row(gap: Gap) -> Row:
@@ -135,6 +145,15 @@ def _summary(
                 for varied in result.varied
             },
             "lesions": len(result.scores.lesions),
+            "robustness": _robust_rows(result),
+            "phases": {
+                each.phase: {
+                    "lesions": each.lesions,
+                    "found": _flat("value", each.found),
+                    "false": _flat("value", each.false),
+                }
+                for each in result.phases
+            },
             "missing": list(result.scores.missing),
         }
         for result in results

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from synthoma import anatomy, disk
+from synthoma import disk
 from synthoma.cases import Case
-from synthoma.errors import CaseError
+from synthoma.degradation import Degradation, in_view
 from synthoma.names import file_name
-from synthoma.synthesis.bodies.body import Surface, bounding_radius_mm
-from synthoma.synthesis.bodies.forms import FORMS
-from synthoma.synthesis.generators.loading import open_generator
-from synthoma.synthesis.insertion.insertion import Attempt, Inserted, insert
+from synthoma.seeds import seed_for
+from synthoma.synthesis.insertion.insertion import Inserted
 from synthoma.synthesis.insertion.scene import Scene, scan_digest
-from synthoma.synthesis.location import OrganModel
 from synthoma.synthesis.pipeline import Synthesis, as_stored, open_scene, phase_of
-from synthoma.synthesis.plan import draw_plan
-from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import scanner_blur_mm
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.degraded import as_json
 from synthoma.synthesis.store.manifest import rows_of
 from synthoma.synthesis.store.overlay import OVERLAY, write_overlay
-from synthoma.synthesis.tumor import TumorPlan, Verdict
-from synthoma.trials.recipe import Cell, TrialRecipe
+from synthoma.trials.lesions import Site, insert_all, synthesis_recipe
+from synthoma.trials.places import find_sites
+from synthoma.trials.recipe import Cell, TrialRecipe, part_of
+from synthoma.volume import Geometry
 
-Labels = NDArray[np.uint8]  # the structure that each voxel of the scan belongs to
-
-# A lesion of a trial has no rim, no core and no specks unless the recipe says so; then these are their measures.
-_RIM_MM, _CORE_SHARE = 2.0, 0.5
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place in a host. plan: of the largest lesion that fits there."""
-
-    number: int
-    plan: TumorPlan
+_NOISE_MM = 0.35  # SD of the kernel of added noise: 1/e of its correlation at 0.7 mm, as in real scans (docs/priors.md)
 
 
 def plan_host(case: Case, recipe: TrialRecipe, seed: int, out: Path | str, write: str) -> dict[str, Any]:
     """Every scan of one host: HOST without a lesion, then HOST_trial001, ... one for each cell; as JSON data.
 
-    write: `overlay` writes the changed voxels of each scan under `out`; `plans` nothing, since the rows are enough.
-    rows: of the manifest. lesions: one a lesion, with the attributes it has. left_out: one a lesion that has no room or
-    was rejected, with the reason. Raises `CaseError` if the case lacks the organ, or has no room even for the smallest.
+    Where the scan is made worse, HOST_bare001, ... are the host without a lesion made worse alike. write: `overlay`
+    writes the changed voxels of each scan under `out`; `plans` nothing, since the rows are enough. rows: of the
+    manifest. lesions: one a lesion, with the attributes it has. untouched: one a scan without any. left_out: one a
+    lesion that has no room or was rejected, with the reason. Raises `CaseError` if the case lacks the organ, or has no
+    room even for the smallest.
     """
     scene = open_scene(case, (recipe.organ,))
     rules = synthesis_recipe(recipe)
@@ -62,155 +45,80 @@ def plan_host(case: Case, recipe: TrialRecipe, seed: int, out: Path | str, write
     assert scene.map is not None  # the organ is in it
     labels = scene.map.copy(order="K")
     sites, lacking = find_sites(scene, organ, recipe, seed, labels)
-    made: dict[str, list[Any]] = {"rows": [], "lesions": [], "left_out": []}
+    made: dict[str, list[Any]] = {"rows": [], "lesions": [], "untouched": [], "left_out": []}
 
-    def keep(synthesis: Synthesis) -> None:
+    def keep(synthesis: Synthesis, degraded: Degradation) -> None:
         rows = rows_of(synthesis, (recipe.organ,), case.id)
+        rows = [row | as_json(degraded) for row in rows]
         made["rows"] += rows
         if write == "overlay":
             with disk.atomic_folder(Path(out) / file_name(synthesis.case)) as folder:
                 write_overlay(synthesis, rows, folder / OVERLAY)
 
-    keep(empty(case.id, ()))
+    for number, cell in enumerate(recipe.states()):
+        identity = bare_id(case.id, number)
+        keep(empty(identity, ()), degradation_of(cell, scene.geometry, case.id, seed))
+        made["untouched"].append({"case": identity, "host": case.id, "patient": case.patient, **cell})
     for number in range(len(cells)):
-        # each place holds another cell, so a scan has small and large, faint and plain lesions
-        wanted = [(site, cells[(number + site.number * len(cells) // recipe.sites) % len(cells)]) for site in sites]
+        # each place holds another cell, so a scan has small and large, faint and plain lesions; the scan is as of all
+        wanted = _wanted(sites, cells, number, recipe.sites)
         identity = trial_id(case.id, number + 1)
-        attempts = insert_all(scene, wanted, rules, recipe.inside, labels)
+        degraded = degradation_of(cells[number], scene.geometry, case.id, seed)
+        view = in_view(scene.geometry, degraded.view_mm) if degraded.view_mm else None
+        attempts = insert_all(scene, wanted, rules, recipe.inside, labels, view)
         inserted = [(site, cell, each) for site, cell, each in attempts if isinstance(each, Inserted)]
         for site, cell, each in attempts:
             if isinstance(each, Inserted):
-                made["lesions"].append(_lesion(case, identity, site, cell, each))
+                made["lesions"].append(_lesion(case, identity, phase, site, cell, each))
             else:
                 made["left_out"].append(_left_out(case, site.number, cell, each.verdict.reason))
         if inserted:
-            keep(empty(identity, tuple(each for _, _, each in inserted)))
-    made["left_out"] += [_left_out(case, number, cell, reason) for number, reason in lacking for cell in cells]
+            keep(empty(identity, tuple(each for _, _, each in inserted)), degraded)
+    made["left_out"] += [
+        _left_out(case, number, cell, reason)
+        for number, place, reason in lacking
+        for cell in cells
+        if part_of(cell, "place") == place
+    ]
     return {"host": case.id, "patient": case.patient, "phase": phase, **made}
 
 
-def synthesis_recipe(recipe: TrialRecipe) -> SynthesisRecipe:
-    """How the places of a trial are drawn: masses by rules, without mass effect, however faint."""
-    return SynthesisRecipe(
-        organs=(recipe.organ,), lesions=(1, 1), phase=recipe.phase, vessel_veto=recipe.vessel_veto,
-        mass_effect_share=0.0, gap_mm=recipe.gap_mm, retries=recipe.retries,
-    )  # fmt: skip
+def _wanted(sites: list[Site], cells: list[Cell], number: int, of: int) -> list[tuple[Site, Cell]]:
+    """The site and cell of each lesion in scan `number`: at the first site that cell, at others cells further on.
 
-
-def find_sites(
-    scene: Scene, organ: OrganModel, recipe: TrialRecipe, seed: int, labels: Labels
-) -> tuple[list[Site], list[tuple[int, str]]]:
-    """The places in a host, each for the largest lesion that fits; and the places that could not be had, with why.
-
-    Raises the first place's `CaseError` if there is none at all. The scene stays as it is.
+    All are of one state of the scan; a site without a place for its cell has none.
     """
-    sites: list[Site] = []
-    lacking: list[tuple[int, str]] = []
-    diameters = sorted({cell["diameter_mm"] for cell in recipe.cells()}, reverse=True)
-    for number in range(recipe.sites):
-        reason = ""
-        for diameter_mm in diameters:
-            cell = {**recipe.base_cell, "diameter_mm": diameter_mm}
-            found, why = _find_site(scene, organ, cell, recipe, seed, number, sites, labels)
-            reason = reason or why
-            if found is not None:
-                sites.append(found)
-                break
-        else:
-            lacking.append((number, reason))
-    if not sites:
-        raise CaseError(f"no room for a lesion in the {recipe.organ}: {lacking[0][1]}", case=scene.case)
-    return sites, lacking
+    alike = [cell for cell in cells if part_of(cell, "scan") == part_of(cells[number], "scan")]
+    first = alike.index(cells[number])
+    chosen = [(site, alike[(first + site.number * len(alike) // of) % len(alike)]) for site in sites]
+    return [(site, cell) for site, cell in chosen if part_of(cell, "place") in site.centers_mm]
 
 
-def _find_site(
-    scene: Scene, organ: OrganModel, cell: Cell, recipe: TrialRecipe, seed: int, number: int,
-    sites: Sequence[Site], labels: Labels,
-) -> tuple[Site | None, str]:  # fmt: skip
-    """A place for a lesion of this cell, or why there is none."""
-    rules, why = synthesis_recipe(recipe), ""
-    for attempt in range(rules.retries + 1):
-        try:
-            plan = draw_plan(organ, rules, seed, number, attempt, cell["diameter_mm"], [site.plan for site in sites])
-        except CaseError as error:
-            return None, why or error.what
-        site = Site(number, plan)
-        [(_, _, done)] = insert_all(scene, [(site, cell)], rules, recipe.inside, labels)
-        if isinstance(done, Inserted):
-            return site, ""
-        why = why or done.verdict.reason
-    return None, why
-
-
-def insert_all(
-    scene: Scene, wanted: Sequence[tuple[Site, Cell]], rules: SynthesisRecipe, inside: float, labels: Labels
-) -> list[tuple[Site, Cell, Attempt]]:
-    """The lesions of one scan, inserted and judged one after the other; then the scene is as it was before.
-
-    inside: the least share of a lesion that lies in the organ. labels: the scene's map before any lesion.
-    """
-    generator = open_generator("rules")
-    done: list[tuple[Site, Cell, Attempt]] = []
-    for site, cell in wanted:
-        attempt = insert(scene, cell_plan(site.plan, cell), generator, site.number, 0, rules.judge)
-        if isinstance(attempt, Inserted) and (share := _share_inside(scene, attempt)) < inside:
-            _take_out(scene, attempt, labels)
-            verdict = Verdict(False, f"only {100 * share:.0f} % of it lies in the {attempt.plan.organ}")
-            attempt = Attempt(attempt.plan, verdict, attempt.index, attempt.number)
-        done.append((site, cell, attempt))
-    for _, _, attempt in reversed(done):
-        if isinstance(attempt, Inserted):
-            _take_out(scene, attempt, labels)
-    return done
-
-
-def _share_inside(scene: Scene, tumor: Inserted) -> float:
-    """The share of a tumor's voxels that lie in its organ."""
-    names = anatomy.organ(tumor.plan.organ).structures
-    parts = [scene.masks[name][tumor.box.slices] for name in names if name in scene.masks]
-    return float(np.logical_or.reduce(parts)[tumor.mask].mean())
-
-
-def _take_out(scene: Scene, tumor: Inserted, labels: Labels) -> None:
-    """The scene as it was before the last tumor. labels: its map before any."""
-    assert scene.map is not None  # the organ is in it
-    scene.hu[tumor.changed.slices] = tumor.before
-    scene.map[tumor.box.slices] = labels[tumor.box.slices]
-
-
-def cell_plan(plan: TumorPlan, cell: Cell) -> TumorPlan:
-    """The plan with the attributes of a cell; place, orientation, proportions and seed stay.
-
-    What the cell does not tell stays as well, save rim, core and calcifications, which the lesions of a trial do not
-    have unless they are told.
-    """
-    scale = cell["diameter_mm"] / plan.equivalent_diameter_mm
-    x, y, z = (round(float(axis) * scale, 3) for axis in plan.axes_mm)
-    details = {name: value for name, value in plan.details.items() if name not in _LEFT_AWAY}
-    details |= {name: cell[name] for name in ("roughness", "texture_hu") if name in cell}
-    if cell.get("rim_hu"):
-        details |= {"rim_hu": cell["rim_hu"], "rim_mm": _RIM_MM}
-    if cell.get("core_hu"):
-        details |= {"core_hu": cell["core_hu"], "core_share": _CORE_SHARE}
-    changed = dataclasses.replace(plan, details=details)
-    surface = Surface.of(changed)
-    return dataclasses.replace(
-        changed,
-        axes_mm=(x, y, z),
-        volume_mm3=FORMS[surface.form].volume_mm3((x, y, z)),
-        radius_mm=bounding_radius_mm((x, y, z), surface.roughness),
-        contrast_hu=cell["contrast_hu"],
-        edge_mm=cell.get("edge_mm", plan.edge_mm),
-        displacement_mm=0.0,
+def degradation_of(cell: Cell, scan: Geometry, host: str, seed: int) -> Degradation:
+    """How the scan of a cell is made worse; the noise of all scans of a host is the same, more or less of it."""
+    state = dict(part_of(cell, "scan"))
+    cut_mm = state.get("view_cut_mm", 0.0)
+    width_mm = min(n * spacing for n, spacing in zip(scan.shape[:2], scan.spacing_mm[:2], strict=True))
+    noise_hu = state.get("noise_hu", 0.0)
+    return Degradation(
+        slice_mm=state.get("slice_mm", 0.0),
+        blur_mm=state.get("blur_mm", 0.0),
+        noise_hu=noise_hu,
+        noise_mm=_NOISE_MM if noise_hu else 0.0,
+        noise_seed=seed_for(seed, host, "added noise") % 2**31 if noise_hu else 0,
+        shift_hu=state.get("shift_hu", 0.0),
+        view_mm=round(max(width_mm - cut_mm, 1.0), 1) if cut_mm else 0.0,
     )
-
-
-_LEFT_AWAY = ("rim_hu", "rim_mm", "core_hu", "core_share", "calcifications")
 
 
 def trial_id(host: str, number: int) -> str:
     """The id of scan 1, 2, ... of a host."""
     return f"{host}_trial{number:03d}"
+
+
+def bare_id(host: str, number: int) -> str:
+    """The id of a scan without a lesion: 0 is the host, 1, 2, ... the host made worse."""
+    return f"{host}_bare{number:03d}" if number else host
 
 
 def _as_synthesis(scene: Scene, digest: str, phase: str, identity: str, inserted: tuple[Inserted, ...]) -> Synthesis:
@@ -221,9 +129,9 @@ def _as_synthesis(scene: Scene, digest: str, phase: str, identity: str, inserted
     )  # fmt: skip
 
 
-def _lesion(case: Case, identity: str, site: Site, cell: Cell, done: Inserted) -> Row:
+def _lesion(case: Case, identity: str, phase: str, site: Site, cell: Cell, done: Inserted) -> Row:
     return {
-        "case": identity, "host": case.id, "patient": case.patient, "site": site.number, **cell,
+        "case": identity, "host": case.id, "patient": case.patient, "phase": phase, "site": site.number, **cell,
         "center_mm": list(done.plan.center_mm), "radius_mm": done.plan.radius_mm,
         "measured_diameter_mm": done.verdict.scores["equivalent_diameter_mm"],
         "measured_contrast_hu": done.verdict.scores["contrast_hu"],

@@ -11,14 +11,15 @@ from synthoma.reports.plots import MODEL_COLORS, MODEL_MARKS, MUTED, Plot, draw_
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row
 from synthoma.trials.curves import Curve, from_axis, to_axis
-from synthoma.trials.findings import UNITS, Result, plain_name
+from synthoma.trials.findings import Result, plain_name
+from synthoma.trials.recipe import ATTRIBUTES
 
 _LEVELS = 160  # points of a drawn curve
 
 
 def label(attribute: str) -> str:
     """What an axis is called: diameter (mm)."""
-    unit = UNITS[attribute]
+    unit = ATTRIBUTES[attribute].unit
     return f"{plain_name(attribute)}{f' ({unit})' if unit else ''}"
 
 

@@ -16,8 +16,9 @@ from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row
 from synthoma.trials.curves import Curve, from_axis
 from synthoma.trials.design import Design
-from synthoma.trials.findings import UNITS, Gap, Result, Varied, plain_name, said_level
+from synthoma.trials.findings import Gap, Result, Robust, Varied, as_it_is, plain_name, said_cell
 from synthoma.trials.plots import label
+from synthoma.trials.recipe import ATTRIBUTES
 
 
 def sentences(design: Design, results: Sequence[Result], gaps: Sequence[Gap]) -> list[str]:
@@ -27,8 +28,9 @@ def sentences(design: Design, results: Sequence[Result], gaps: Sequence[Gap]) ->
         name = f"{result.scores.name}: " if len(results) > 1 else ""
         said = [_half_sentence(design, varied) for varied in result.varied if varied.curve is not None]
         false = f"{_with_interval(result.false, '95 % interval ')} false lesions on an untouched scan"
-        false = f"{false} ({_count(result.scores.untouched)})"
-        found.append(f"{name}{' '.join(each + '.' for each in said)} {false}.".replace("  ", " "))
+        false = f"{false} ({_count(as_it_is(design, result.scores.untouched))})"
+        told = [*(f"{each}." for each in said), f"{false}.", *_robust_sentence(result.robustness)]
+        found.append(f"{name}{' '.join(told)}")
     if gaps:
         found.append(_gap_sentence(results, gaps[0]))
     hosts = len(design.hosts)
@@ -61,7 +63,7 @@ def _half_sentence(design: Design, varied: Varied) -> str:
     curve = varied.curve
     assert curve is not None
     base = said_base(design, varied.attribute)
-    unit = UNITS[varied.attribute]
+    unit = ATTRIBUTES[varied.attribute].unit
     of = "" if varied.attribute == "diameter_mm" else f" of {plain_name(varied.attribute)}"
     low, high = _ends(curve)
     count = f"{varied.at_base} lesions in {curve.half.n} patients"
@@ -78,10 +80,28 @@ def _half_sentence(design: Design, varied: Varied) -> str:
     return f"Half of the lesions are found {where} ({f'95 % interval {interval}; ' if interval else ''}{count}){base}"
 
 
+def _robust_sentence(robustness: Sequence[Robust]) -> list[str]:
+    """What costs most of all that is done to the scan, if a loss is shown at all; nothing if nothing is done."""
+    defined = [each for each in robustness if np.isfinite(each.lesions.gap.value)]
+    if not defined:
+        return []
+    worst = min(defined, key=lambda each: each.lesions.gap.value)
+    gap = worst.lesions
+    if not (gap.holm < 0.05 and gap.gap.value < 0):
+        return [f"No loss of lesions is shown where the scan is made worse ({len(defined)} states)."]
+    interval = (
+        "" if np.isnan(gap.gap.low) else f", 95 % interval {100 * gap.gap.low:.0f} to {100 * gap.gap.high:.0f} points"
+    )
+    return [
+        f"Of what is done to the scan, {gap.what} costs most: {100 * gap.second:.0f} % of the lesions are found instead"
+        f" of {100 * gap.first:.0f} % ({worst.pairs} pairs{interval})."
+    ]
+
+
 def said_base(design: Design, *varied: str) -> str:
     """What the other attributes were, in words: ", at contrast -40 HU"; empty if there are none."""
-    others = [said_level(name, value) for name, value in design.recipe.base_cell.items() if name not in varied]
-    return f", at {', '.join(others)}" if others else ""
+    others = said_cell(design.recipe.base_cell, varied)
+    return f", at {others}" if others else ""
 
 
 def said_threshold_interval(curve: Curve) -> str:
@@ -100,7 +120,7 @@ def said_threshold_interval(curve: Curve) -> str:
 
 def said_threshold(curve: Curve) -> str:
     """A threshold with its unit, or on which side of all levels it lies."""
-    unit = UNITS[curve.attribute]
+    unit = ATTRIBUTES[curve.attribute].unit
     if np.isfinite(curve.half.value):
         text = f"{curve.half.value:.3g} {unit}"
     else:
@@ -147,6 +167,12 @@ def trial_page(
     if heats:
         parts += ["<h2>Two attributes at a time</h2>", plot_figures(heats)]
         parts += [_half_table(*each, several=len(results) > 1) for each in halves]
+    for result in results:
+        title = f" by {escape(result.scores.name)}" if len(results) > 1 else ""
+        if result.robustness:
+            parts += [f"<h2>The scan made worse{title}</h2>", _ROBUST, _robust_table(result.robustness)]
+        if result.phases:
+            parts += [f"<h2>By phase of the hosts{title}</h2>", _PHASES, _phase_table(result)]
     if gaps:
         parts += [f"<h2>{escape(results[0].scores.name)} against {escape(results[1].scores.name)}</h2>"]
         parts.append(
@@ -168,6 +194,42 @@ def trial_page(
     return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
 
 
+_ROBUST = (
+    "<p>The same lesions at the same place of the same scan, before and after the scan was made worse; what else is"
+    " done to it stays. Differences with 95 % intervals by patient; p is of a permutation test by patient, corrected"
+    " (Holm) over the states.</p>"
+)
+_PHASES = "<p>Other hosts in each phase: a difference may be one of patients.</p>"
+
+
+def _robust_table(robustness: Sequence[Robust]) -> str:
+    rows = []
+    for each in robustness:
+        found, false = each.lesions, each.false
+        rows.append([
+            escape(found.what), str(each.pairs), _share(found.first), _share(found.second), _points(found.gap),
+            "–" if np.isnan(found.holm) else f"{found.holm:.3f}", number(false.first, 2), number(false.second, 2),
+            _with_interval(false.gap), "–" if np.isnan(false.holm) else f"{false.holm:.3f}",
+        ])  # fmt: skip
+    head = ["state of the scan", "lesions", "found as it is", "found then", "points (95 %)", "p",
+            "false lesions a scan", "then", "difference (95 %)", "p"]  # fmt: skip
+    return table(head, rows, tuple(range(1, len(head))))
+
+
+def _phase_table(result: Result) -> str:
+    rows = [[each.phase, str(each.lesions), _percent(each.found), _with_interval(each.false)] for each in result.phases]
+    return table(["phase", "lesions", "found (95 %)", "false lesions on an untouched scan (95 %)"], rows, (1, 2, 3))
+
+
+def _share(value: float) -> str:
+    return "–" if np.isnan(value) else f"{100 * value:.0f} %"
+
+
+def _points(gap: Interval) -> str:
+    ends = "" if np.isnan(gap.low) else f" ({100 * gap.low:+.0f} to {100 * gap.high:+.0f})"
+    return "–" if np.isnan(gap.value) else f"{100 * gap.value:+.0f}{ends}"
+
+
 def _level_table(result: Result, several: bool) -> str:
     rows = []
     for varied in result.varied:
@@ -186,7 +248,7 @@ def _half_table(name: str, of: str, by: str, rows: Sequence[Row], several: bool)
         f"<h3>Half found, by {escape(plain_name(by))}</h3>"
     )  # fmt: skip
     cells = [
-        [f"{row[by]:g} {UNITS[by]}", str(row["lesions"]), said_threshold(row["curve"]),
+        [f"{row[by]:g} {ATTRIBUTES[by].unit}", str(row["lesions"]), said_threshold(row["curve"]),
          said_threshold_interval(row["curve"]) or "–"]
         for row in rows
     ]  # fmt: skip

@@ -28,7 +28,8 @@ from synthoma.volume import Volume
 class Scores:
     """A model on a trial. lesions: rows of the design with `found` (0 or 1) and `dsc` (0 if missed).
 
-    untouched: host, patient and `false` lesions of each host without a lesion. missing: scans that could not be scored.
+    untouched: rows of the design with the number of `false` lesions, of each scan without a lesion. missing: scans
+    that could not be scored.
     """
 
     name: str
@@ -84,8 +85,8 @@ def join_scores(name: str, design: Design, scored: Mapping[str, Mapping[str, Any
         found = part is not None and part["fate"] == "found"
         lesions.append({**row, "found": int(found), "dsc": float(part["dsc"]) if part and found else 0.0})
     untouched = [
-        {"host": host, "patient": patient, "false": int(scored[host]["rows"][0]["false"])}
-        for host, patient in design.hosts.items()
-        if host in scored and scored[host]["rows"]
+        {**row, "false": int(scored[row["case"]]["rows"][0]["false"])}
+        for row in design.untouched
+        if scored.get(row["case"], {}).get("rows")
     ]
     return Scores(name, lesions, untouched, missing)

@@ -13,7 +13,7 @@ from synthoma.evaluation.worst import pair_picture
 from synthoma.reports.pictures import Picture
 from synthoma.tables import Row
 from synthoma.trials.design import Design
-from synthoma.trials.findings import said_level
+from synthoma.trials.findings import said_cell
 from synthoma.trials.scores import Scores
 
 WORST = 6
@@ -33,7 +33,7 @@ def missed_pictures(
     lesion = anatomy.organ(design.recipe.organ).lesion
     pictures = []
     for row in list(first.values())[:count]:
-        attributes = ", ".join(said_level(name, row[name]) for name in design.recipe.base_cell)
+        attributes = said_cell({name: float(row[name]) for name in design.recipe.base_cell})
         center_mm = np.asarray(row["center_mm"], float)
         pictures.append(pair_picture(by_id[row["case"]], lesion, attributes, recipe, center_mm, _HALF_MM))
     return pictures

@@ -61,6 +61,7 @@ _FIRST_PLAN = {
 }  # fmt: skip
 _VECTORS = ("xyz", "wxyz")
 _MEASURED = "measured_"
+DEGRADED = "degraded"  # how the scan is made worse once the tumors are in, as JSON text; a column where any scan is
 DIAMETERS = (f"{_MEASURED}equivalent_diameter_mm", f"{_MEASURED}diameter_mm")  # today, and in the first format
 
 
@@ -77,13 +78,16 @@ def column_types(rows: Sequence[Row]) -> dict[str, str]:
         if len(found) == 1 and found <= set(_SIMPLE)
     }
     scores = dict.fromkeys(name for row in rows for name in row["scores"])
+    worse = {DEGRADED: "string"} if any(row.get(DEGRADED) for row in rows) else {}
     measured = {f"{_MEASURED}{name}": "double" for name in scores}
-    return _OWN | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
+    return _OWN | worse | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
 
 
 def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
     """A row as flat columns of these types."""
     columns = {name: row[name] for name in _OWN}
+    if row.get(DEGRADED):
+        columns[DEGRADED] = json.dumps(row[DEGRADED], separators=(",", ":"), allow_nan=False)
     columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
     plan = row["plan"]
     if plan is None:
@@ -104,6 +108,8 @@ def deep(columns: Mapping[str, Any]) -> Row:
     """The row that `flat` took apart, of any format that is read."""
     row: Row = {name: columns[name] for name in _OWN if name in columns}
     row.setdefault("source", row["case"])
+    if columns.get(DEGRADED) is not None:
+        row[DEGRADED] = read_json_text(columns[DEGRADED])
     if columns["organ"] is None:
         return row | {"plan": None, "scores": {}}
     first = "form" in columns
@@ -140,6 +146,7 @@ def columns_of(names: Collection[str]) -> dict[str, str]:
     first = "form" in names
     measured = {name: "double" for name in names if name.startswith(_MEASURED)}
     own = {name: kind for name, kind in _OWN.items() if not (first and name == "source")}
+    own |= {DEGRADED: "string"} if DEGRADED in names else {}
     return own | _plan_columns(_FIRST_PLAN if first else _PLAN | {_DETAILS: "string"}) | measured
 
 

@@ -23,6 +23,7 @@ from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.audit import pass_rates
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.copies import source_of
+from synthoma.synthesis.store.degraded import degraded
 from synthoma.synthesis.store.manifest import (
     MANIFEST,
     Manifest,
@@ -148,7 +149,7 @@ def _write(
     if write == "overlay":
         write_overlay(synthesis, rows, folder / OVERLAY)
     elif write == "full":
-        done = synthetic_case(case, synthesis.ct, _sources(case, synthesis, rows), case.dataset)
+        done = synthetic_case(case, degraded(synthesis.ct, rows), _sources(case, synthesis, rows), case.dataset)
         provenance = {
             "dataset": case.dataset,
             "scan_digest": synthesis.scan_digest,

@@ -13,6 +13,7 @@ from synthoma.cases import Case, Source
 from synthoma.inputs import Reads
 from synthoma.synthesis.pipeline import Synthesis, replay_plans
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.degraded import degraded
 from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest
 from synthoma.synthesis.store.overlay import lay_over, require_digest, require_scan
 from synthoma.synthesis.tumor import TumorPlan
@@ -83,8 +84,8 @@ class Rendering:
         return _rendered(self)
 
     def image(self) -> Volume:
-        """The scan with its tumors."""
-        return self.synthesis().ct
+        """The scan with its tumors, made worse where the manifest says so."""
+        return degraded(self.synthesis().ct, self.rows)
 
     def mask(self, structure: str) -> Volume:
         """A structure as it is with the tumors."""
