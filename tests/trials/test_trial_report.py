@@ -208,6 +208,10 @@ def test_a_scan_made_worse_is_compared_with_itself_and_phases_are_apart(tmp_path
     assert set(made["models"]["model"]["phases"]) == {"arterial", "portal"}
     page = (tmp_path / "report.html").read_text()
     assert "The scan made worse" in page
+    assert (
+        "over noise added, at diameter 12 mm, contrast -40 HU; points with 95 % intervals by patient, and the" in page
+    )
+    assert "over shift of all HU, at diameter 12 mm, contrast -40 HU; points with 95 % intervals by patient.<" in page
     assert "By phase of the hosts" in page
 
 

@@ -46,7 +46,8 @@ def draw_curves(attribute: str, results: Sequence[Result], base: str) -> Plot:
     axes.set_ylim(-0.03, 1.03)
     _mark_levels(axes, attribute, sorted({row[attribute] for row in rows}))
     draw_legend(axes, [result.scores.name for result in results])
-    caption = f"Lesions found over {plain_name(attribute)}{base}; points with 95 % intervals by patient, and the curve."
+    curved = ", and the curve" if ATTRIBUTES[attribute].ordered else ""
+    caption = f"Lesions found over {plain_name(attribute)}{base}; points with 95 % intervals by patient{curved}."
     return Plot(f"found_{attribute}", caption, to_svg(axes), tuple(rows))
 
 

@@ -88,7 +88,12 @@ def _robust_sentence(robustness: Sequence[Robust]) -> list[str]:
     worst = min(defined, key=lambda each: each.lesions.gap.value)
     gap = worst.lesions
     if not (gap.holm < 0.05 and gap.gap.value < 0):
-        return [f"No loss of lesions is shown where the scan is made worse ({len(defined)} states)."]
+        most = (
+            f"; most are lost with {gap.what} ({100 * gap.gap.value:+.0f} points, {worst.pairs} pairs,"
+            f" p = {gap.holm:.3f} after Holm's correction)"
+        )
+        states = f"{len(defined)} state{'s' * (len(defined) != 1)} of the scan made worse"
+        return [f"No loss of lesions is shown in {states}{most if gap.gap.value < 0 else ''}."]
     interval = (
         "" if np.isnan(gap.gap.low) else f", 95 % interval {100 * gap.gap.low:.0f} to {100 * gap.gap.high:.0f} points"
     )
@@ -160,7 +165,8 @@ def trial_page(
     parts = [verdict(told), "<h2>Found, level by level</h2>"]
     parts.append(
         "<p>The curve is logistic (in the logarithm of the diameter). The open mark is the level at which it is"
-        " one half. Intervals are of a bootstrap by patient.</p>"
+        " one half. Intervals of shares are of a bootstrap by patient; that of the level at which half are found is of"
+        " Bayes' rule, over curves of any width.</p>"
     )
     parts.append(plot_figures(plots))
     parts += [_level_table(result, len(results) > 1) for result in results]
