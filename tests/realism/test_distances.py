@@ -126,5 +126,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons", ""
     )
+    with pytest.raises(CaseError, match="real lesions in liver, synthetic ones in no organ"):
+        finish_realism(real, [], tmp_path, recipe, 0, {})
     with pytest.raises(CaseError, match="real lesions in liver, synthetic ones in kidney"):
         finish_realism(real, [{**row, "organ": "kidney"} for row in synthetic], tmp_path, recipe, 0, {})

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from synthesis.phantoms import grid, rho
 from synthoma.cases import Case
+from synthoma.errors import GeometryError
 from synthoma.realism.features import FEATURES, Side, measure_side
 from synthoma.realism.samples import read_samples
 from synthoma.realism.shape import shape_features, signed_distance_mm
@@ -114,6 +115,14 @@ def test_specks_and_lesions_without_an_organ_have_few_figures() -> None:
     alone = Case("ball", case.image, {"liver_lesion": case.masks["liver_lesion"]})
     assert all(math.isnan(figures(alone)[name]) for name in ("contrast_hu", "noise_ratio", "depth_ratio"))
     assert not math.isnan(figures(alone)["sphericity"])
+
+
+def test_a_mask_on_another_grid_is_refused() -> None:
+    case = ball_case(UPRIGHT)
+    for name in ("liver", "liver_lesion"):
+        moved = Volume(case.read_mask(name).data, grid((1.0, 1.0, 1.5), (90, 90, 135)))
+        with pytest.raises(GeometryError, match=f"{name} mask"):
+            measure_side(Side("real", dataclasses.replace(case, masks={**case.masks, name: moved})))
 
 
 def test_only_tumors_that_were_put_in_count_where_that_is_known() -> None:

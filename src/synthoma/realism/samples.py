@@ -52,11 +52,15 @@ def read_samples(case: Case, organs: Collection[str] = (), smallest_ml: float = 
     blur_mm = scanner_blur_mm(ct)
     margin = [int(np.ceil(MARGIN_MM / spacing)) for spacing in ct.geometry.spacing_mm]
     masks = {organ: case.read_mask(anatomy.organ(organ).lesion) for organ in chosen}
+    organ_masks = {organ: case.read_organ(organ) for organ in chosen if case.has_organ(organ)}
+    for organ, mask in masks.items():
+        ct.require_same_grid(mask, f"{anatomy.organ(organ).lesion} mask")
+        ct.require_same_grid(organ_masks.get(organ, mask), f"{organ} mask")
     every = np.logical_or.reduce([mask.data for mask in masks.values()])
     for organ, mask in masks.items():
         lesions, labels, whole = label_lesions(mask, organ, case.id)
         lesions = [lesion for lesion in lesions if lesion.volume_ml >= smallest_ml]
-        tissue = case.read_organ(organ).data & ~every if lesions and case.has_organ(organ) else None
+        tissue = organ_masks[organ].data & ~every if lesions and organ in organ_masks else None
         centers = np.array([lesion.center_mm for lesion in lesions])
         for lesion in lesions:
             box = lesion.box.grow(margin).clip(ct.geometry.shape)
