@@ -78,6 +78,18 @@ ALIASES = {
     "right_kidney": "kidney_right",
     "left_lung": "lung_left",
     "right_lung": "lung_right",
+    # radiotherapy writes the side last and the kind of vessel or gland first (AAPM TG-263)
+    "kidney_l": "kidney_left",
+    "kidney_r": "kidney_right",
+    "lung_l": "lung_left",
+    "lung_r": "lung_right",
+    "femur_l": "femur_left",
+    "femur_r": "femur_right",
+    "glnd_adrenal_l": "adrenal_gland_left",
+    "glnd_adrenal_r": "adrenal_gland_right",
+    "a_aorta": "aorta",
+    "v_venacava_i": "postcava",
+    "bowel_small": "intestine",
 }
 
 
@@ -128,6 +140,7 @@ def organ(name: str) -> Organ:
 TUMOR_WORDS = (
     "lesion", "lesions", "tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "carcinoma", "carcinomas",
     "metastasis", "metastases", "neoplasm", "neoplasms", "malignancy", "adenocarcinoma",
+    "mass", "masses", "gtv",
 )  # fmt: skip
 CYST_WORDS = ("cyst", "cysts")
 ORGAN_WORDS = {

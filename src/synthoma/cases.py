@@ -64,7 +64,7 @@ class Case:
 
     def __repr__(self) -> str:
         patient = "" if self.patient == self.id else f" of {self.patient}"
-        masks = f"{len(self.masks)} masks" if isinstance(self.masks, dict) else "masks of a label map"
+        masks = f"{len(self.masks)} masks" if isinstance(self.masks, dict) else "masks told by a file"
         try:
             told = not isinstance(self.image, Path) or self.image.is_file()  # a series has hundreds of headers
             grid = f", {self._scan_grid}" if told and self._scan_grid is not None else ""

@@ -10,6 +10,7 @@ import numpy as np
 
 from synthoma.errors import FileError
 from synthoma.formats import nifti, segments
+from synthoma.formats.dicom_outlines import Outline
 from synthoma.formats.segments import Segment
 from synthoma.formats.stored import Stored
 from synthoma.volume import Box, Geometry, Volume
@@ -61,6 +62,20 @@ def list_segments(path: Path | str) -> list[Segment]:
     """
     path = Path(path)
     return segments.list_segments(path) if _kind(path) == segments.SUFFIX else []
+
+
+def list_outlines(scan: Path | str, objects: Path | str) -> tuple[list[Outline], Geometry]:
+    """The structures that the SEG and RTSTRUCT files of a folder hold of a scan, and the scan's grid.
+
+    scan: the folder of a DICOM series, which the files must refer to; or an image file, on whose grid they must lie.
+    objects: their folder, which may be the scan's.
+    """
+    from synthoma.formats import dicom_outlines
+
+    scan, objects = Path(scan), Path(objects)
+    if scan.is_dir():
+        return dicom_outlines.outlines_beside(scan, None if objects == scan else objects)
+    return dicom_outlines.outlines_in(objects), read_geometry(scan)
 
 
 def affine_doubts(path: Path | str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formats.series import edit
+from formats.series import MANUAL, edit
 from grids import ANISOTROPIC, hu
 from synthoma import files
 from synthoma.errors import FileError, GeometryError
@@ -221,7 +221,7 @@ def test_a_segmentation_of_an_enhanced_image_refers_to_its_frames(
     enhanced(folder, tmp_path / "one" / "a.dcm")
     ct = hu(ANISOTROPIC).data
     masks = {"liver": Volume(ct > 0, ANISOTROPIC), "spleen": Volume(ct > 9000, ANISOTROPIC)}
-    dicom_seg.write_segmentation(masks, tmp_path / "one", tmp_path / "seg.dcm", anonymous=anonymous)
+    dicom_seg.write_segmentation(masks, tmp_path / "one", tmp_path / "seg.dcm", MANUAL, anonymous=anonymous)
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     found = np.zeros(ct.shape, bool)
     for frame, group in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):

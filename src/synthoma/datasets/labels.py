@@ -13,8 +13,9 @@ import numpy as np
 from synthoma import anatomy, files, names
 from synthoma.cases import Case, Label, Source
 from synthoma.errors import LayoutError, SynthomaError
+from synthoma.formats.dicom_outlines import Outline, OutlineMask
 from synthoma.inputs import Reads
-from synthoma.volume import Array
+from synthoma.volume import Array, Geometry
 
 Values = Mapping[str, tuple[int, ...]]
 
@@ -119,6 +120,41 @@ def segment_sources(path: Path) -> dict[str, Source]:
             raise LayoutError(f"{path}: two segments are {structure}", found=segment.name, fix="rename one")
         found[structure] = segment
     return found
+
+
+def outline_sources(outlines: Iterable[Outline], grid: Geometry, dataset: str) -> dict[str, Source]:
+    """The structures of DICOM objects -> their masks on the scan's grid; reads no voxel.
+
+    The label counts if it is a name that we know, with or without a number (`liver_lesion 2`), else the codes, else the
+    label as it is. Lesions and cysts of one object are put together. Raises `LayoutError` for an organ twice, and for a
+    structure that two objects hold.
+    """
+    held: dict[str, list[Outline]] = {}
+    for outline in outlines:
+        held.setdefault(_outlined(outline), []).append(outline)
+    found: dict[str, Source] = {}
+    for name, structure in structure_names(held, dataset).items():
+        paths = list(dict.fromkeys(one.path for one in held[name]))
+        if len(paths) > 1:
+            files_named = " and ".join(path.name for path in paths[:3])
+            raise LayoutError(
+                f"two objects hold masks of {structure}", found=files_named, fix="keep one beside the scan"
+            )
+        if len(held[name]) > 1 and not structure.endswith(("_lesion", "_cyst")):
+            labels = ", ".join(repr(one.label) for one in held[name])
+            raise LayoutError(f"{paths[0]} holds {structure} twice", found=labels, fix="rename one in what wrote it")
+        found[structure] = OutlineMask(paths[0], tuple(one.number for one in held[name]), grid)
+    return found
+
+
+def _outlined(outline: Outline) -> str:
+    """The name of a segment or region in our spelling; a tumor of an organ that is not told stays a `tumor`."""
+    plain = anatomy.canonical_name(names.usable_name(outline.label))
+    numbered = re.fullmatch(r"(.+?)[_ ]*(\d+|others)", plain)
+    finding = anatomy.canonical_name(numbered[1]) if numbered else ""
+    if finding in (*anatomy.TUMOR_WORDS, *anatomy.CYST_WORDS) or finding.endswith(("_lesion", "_cyst")):
+        plain = finding
+    return plain if anatomy.is_known(plain) or not outline.coded else outline.coded
 
 
 @dataclass(frozen=True, eq=False)

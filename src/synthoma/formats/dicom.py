@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from synthoma.errors import FileError, GeometryError
+from synthoma.errors import FileError, GeometryError, SynthomaError
 from synthoma.formats.dicom_file import PixelFile, read_header
-from synthoma.formats.dicom_series import Series, Slice, describe, files_below, list_series
+from synthoma.formats.dicom_references import read_reference, referred_series
+from synthoma.formats.dicom_series import Listing, Series, Slice, describe, files_below, list_series
 from synthoma.formats.stored import Stored, geometry_of
 from synthoma.volume import PADDING_HU, Array, Box, Geometry, Volume
 
@@ -62,7 +64,49 @@ def scan_date(folder: Path) -> str:
 def find_stack(folder: Path, series_uid: str | None = None, labels: bool = False) -> tuple[list[Slice], Geometry]:
     """The slices of the folder's series from first to last along their normal, and the grid they form."""
     listing = list_series(folder)
-    series = _choose(listing.series, folder, series_uid, labels)
+    return _stack(folder, listing, _choose(listing, folder, series_uid, labels))
+
+
+def find_scan(folder: Path) -> tuple[Listing, Series, Geometry]:
+    """All that a folder holds, its CT series, and the grid of that."""
+    listing = list_series(folder)
+    scan = _choose(listing, folder, None, labels=False)
+    return listing, scan, _stack(folder, listing, scan)[1]
+
+
+def find_stack_under(folder: Path, masks: Geometry, series_uid: str | None = None) -> tuple[list[Slice], Geometry]:
+    """The same for the series that masks were drawn on: of several CT series the only one on whose grid they lie."""
+    listing = list_series(folder)
+    several = [series for series in listing.series if _is_scan(series)]
+    if series_uid is not None or len(several) < 2:
+        return _stack(folder, listing, _choose(listing, folder, series_uid, labels=False))
+    found: list[tuple[Series, list[Slice], Geometry]] = []
+    for series in several:
+        with contextlib.suppress(SynthomaError):  # a series that makes no volume bears no masks
+            found.append((series, *_stack(folder, listing, series)))
+    fitting = [stack for stack in found if _is_same(stack[2], masks)]
+    if len(fitting) != 1:
+        raise GeometryError(
+            f"the masks lie on the grid of {'several' if fitting else 'no'} series of {folder}",
+            found=f"{masks}; {describe(series for series, *_ in fitting or found)}",
+            expected="the grid of one series",
+            fix="give each series its folder",
+        )
+    return fitting[0][1:]
+
+
+def _is_same(grid: Geometry, other: Geometry) -> bool:
+    """Whether two grids are one, up to the order and direction of their axes."""
+    turn = grid.alignment(other)
+    return turn is not None and turn.lower == (0, 0, 0) and sorted(grid.shape) == sorted(other.shape)
+
+
+def _is_scan(series: Series) -> bool:
+    return bool(series.slices) and series.modality == "CT" and not series.localizer
+
+
+def _stack(folder: Path, listing: Listing, series: Series) -> tuple[list[Slice], Geometry]:
+    """The slices of one series in order, and their grid."""
     damaged = [*series.faults, listing.stray_of(series)]
     if damaged[0] is not None:
         raise damaged[0]
@@ -126,16 +170,20 @@ def _check_spacing(folder: Path, slices: Sequence[Slice], height: Array) -> None
         )
 
 
-def _choose(found: list[Series], folder: Path, uid: str | None, labels: bool) -> Series:
-    """The series asked for, or the only one that can be a volume."""
+def _choose(listing: Listing, folder: Path, uid: str | None, labels: bool) -> Series:
+    """The series asked for, or the only one that can be a volume; of several the one that masks were drawn on."""
+    found = listing.series
     if uid is not None:
         chosen = [series for series in found if series.uid == uid]
         if not chosen:
             raise FileError(f"{folder} holds no series {uid}", found=describe(found))
     else:
-        chosen = [s for s in found if s.slices and (labels or (s.modality == "CT" and not s.localizer))]
+        chosen = [series for series in found if (bool(series.slices) if labels else _is_scan(series))]
         if len(chosen) > 1:
             chosen = [series for series in chosen if len(series.slices) > 1] or _merged(chosen)
+        if len(chosen) > 1 and listing.masks:
+            drawn_on = referred_series(listing, chosen)
+            chosen = drawn_on if len(drawn_on) == 1 else chosen
     if len(chosen) > 1:
         raise FileError(
             f"{folder} holds several series",
@@ -147,7 +195,14 @@ def _choose(found: list[Series], folder: Path, uid: str | None, labels: bool) ->
         for series in found:
             if series.faults and (labels or series.modality == "CT") and (uid is None or series.uid == uid):
                 raise series.faults[0]
-        raise FileError(f"{folder} holds no CT series with pixels", found=describe(found), expected="modality CT")
+        fix = None
+        if listing.masks:
+            uids = sorted({uid for path in listing.masks for uid in read_reference(path).series})
+            named = ", ".join(uids[:3]) or "that they do not name"
+            fix = f"its masks were drawn on the series {named}: put it beside them"
+        raise FileError(
+            f"{folder} holds no CT series with pixels", found=describe(found), expected="modality CT", fix=fix
+        )
     return chosen[0]
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synthoma.errors import FileError
+from synthoma.errors import FileError, SynthomaError
 from synthoma.extras import need
 from synthoma.formats.codestream import read_frame_size
 from synthoma.formats.limits import require_room
@@ -35,20 +36,34 @@ def read_header(path: Path, keywords: Sequence[str]) -> tuple[Any, bool] | None:
     Raises `FileError` naming the file if it is DICOM and cannot be parsed.
     """
     pydicom = need("pydicom", extra="dicom")
+    with parsing(path), path.open("rb") as file:
+        start = file.read(2048)
+        if not _is_dicom(start):
+            return None
+        stream: Any = file
+        if _DEFLATED in start:
+            stream = io.BytesIO(_inflated(path, _HEADER_BYTES)[0])
+        stream.seek(0)
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+        for keyword in keywords:
+            header.get(keyword)  # parses the value, which may fail
+        return header, bool(stream.read(1)) and "Rows" in header
+
+
+def require_header(path: Path, keywords: Sequence[str]) -> Any:
+    """The same elements; `FileError` if the file is not DICOM."""
+    read = read_header(path, keywords)
+    if read is None:
+        raise FileError(f"{path} is no DICOM file")
+    return read[0]
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """A block that reads values of a header, many of which pydicom parses only then; `FileError` for damaged ones."""
     try:
-        with path.open("rb") as file:
-            start = file.read(2048)
-            if not _is_dicom(start):
-                return None
-            stream: Any = file
-            if _DEFLATED in start:
-                stream = io.BytesIO(_inflated(path, _HEADER_BYTES)[0])
-            stream.seek(0)
-            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(keywords), force=True)
-            for keyword in keywords:
-                header.get(keyword)  # parses the value, which may fail
-            return header, bool(stream.read(1)) and "Rows" in header
-    except FileError:
+        yield
+    except SynthomaError:
         raise
     except OSError as error:
         raise FileError(f"cannot read {path}", found=error.strerror or str(error)) from error
@@ -74,7 +89,7 @@ class PixelFile:
             raise
         except Exception as error:  # on damaged bytes pydicom raises almost anything
             raise FileError(f"{path} cannot be decoded", found=_told(error)) from error
-        require_room(path, size, max(1, self._bits // 8))
+        require_room(path, size, self._bits / 8)
         if not self._decoder.is_available:
             raise FileError(
                 f"{path} is compressed as {self._syntax.name}",
@@ -87,7 +102,10 @@ class PixelFile:
         try:
             if self._syntax.is_encapsulated:
                 self._check_codestream(number, rows, columns)
-            pixels, _ = self._decoder.as_array(self._image, index=number)
+            if self._bits == 1 and not self._syntax.is_encapsulated:
+                pixels = self._unpacked(number)
+            else:
+                pixels, _ = self._decoder.as_array(self._image, index=number)
         except FileError:
             raise
         except Exception as error:  # as above, and whatever the decoders raise
@@ -96,6 +114,14 @@ class PixelFile:
         if pixels.shape != (rows, columns):
             raise FileError(f"{self.path} is damaged", found=pixels.shape, expected=(rows, columns))
         return np.asarray(pixels)
+
+    def _unpacked(self, number: int) -> Array:
+        """A frame of single bits, which need not begin with a byte (pydicom's own decoder takes it that it does)."""
+        rows, columns = int(self._image.Rows), int(self._image.Columns)
+        first, last = number * rows * columns, (number + 1) * rows * columns
+        packed = np.frombuffer(self._image.PixelData, np.uint8, -(-last // 8) - first // 8, first // 8)
+        bits = np.unpackbits(packed, bitorder="little")[first % 8 :]
+        return bits[: last - first].reshape(rows, columns)
 
     def _check_codestream(self, number: int, rows: int, columns: int) -> None:
         """Compares what the compressed frame says of itself with the header: decoders may end the process over it."""

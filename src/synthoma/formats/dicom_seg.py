@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from synthoma import disk
+from synthoma.components import parts_of
 from synthoma.errors import FileError
 from synthoma.extras import need
 from synthoma.formats import dicom
-from synthoma.formats.dicom_series import Slice
-from synthoma.volume import Array, Volume
+from synthoma.formats.dicom_codes import FAMILY, concept, finding_of, terms_of
+from synthoma.volume import Array, Box, Volume
 
-# SNOMED CT codes; a structure named liver_lesion is a lesion found in the liver
-_ANATOMY = {
-    "adrenal_gland_left": ("23451007", "Adrenal gland"),
-    "adrenal_gland_right": ("23451007", "Adrenal gland"),
-    "aorta": ("15825003", "Aorta"),
-    "bladder": ("89837001", "Bladder"),
-    "colon": ("71854001", "Colon"),
-    "duodenum": ("38848004", "Duodenum"),
-    "esophagus": ("32849002", "Esophagus"),
-    "gall_bladder": ("28231008", "Gallbladder"),
-    "kidney": ("64033007", "Kidney"),
-    "kidney_left": ("18639004", "Left kidney"),
-    "kidney_right": ("9846003", "Right kidney"),
-    "liver": ("10200004", "Liver"),
-    "lung_left": ("44029006", "Left lung"),
-    "lung_right": ("3341006", "Right lung"),
-    "pancreas": ("15776009", "Pancreas"),
-    "postcava": ("64131007", "Inferior vena cava"),
-    "prostate": ("41216001", "Prostate"),
-    "rectum": ("34402009", "Rectum"),
-    "spleen": ("78961009", "Spleen"),
-    "stomach": ("69695003", "Stomach"),
-    "uterus": ("35039007", "Uterus"),
-}
-_FINDINGS = {
-    "_lesion": ("52988006", "Lesion"),
-    "_tumor": ("108369006", "Neoplasm"),
-    "_cyst": ("367643001", "Cyst"),
-}
-_STRUCTURE = ("123037004", "Anatomical Structure")
-_ABNORMAL = ("49755003", "Morphologically Abnormal Structure")
-_TISSUE = ("85756007", "Tissue")
+MOST_LESIONS = 100  # of one structure with a segment each; noise has thousands, and the rest share one
+_LONGEST_LABEL = 64  # letters that the standard allows
 _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
 _COPIED = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber"
 _PLACED = (
@@ -59,36 +31,65 @@ _PLACED = (
 _NO_DATE, _NO_TIME = "19700101", "000000"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who drew the masks, as every SEG must say. name and version: of the program, unless a person drew them alone.
+
+    details: what else tells it, such as the digest of a model's file.
+    """
+
+    kind: Literal["manual", "semiautomatic", "automatic"]
+    name: str = ""
+    version: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What becomes one segment: voxels (bool) on a box of the series' grid. number: of a finding, from 1; else 0."""
+
+    structure: str
+    label: str
+    box: Box
+    voxels: Array
+    number: int = 0
+
+
 def write_segmentation(
     masks: Mapping[str, Volume],
     series_folder: Path | str,
     path: Path | str,
+    origin: Origin,
     series_uid: str | None = None,
     anonymous: bool = False,
-) -> None:
-    """Masks (structure -> volume, non-zero is inside) as one DICOM SEG, a segment each; they may overlap.
+) -> int:
+    """Masks (structure -> volume, non-zero is inside) as one DICOM SEG; how many segments. They may overlap.
+
+    An organ is one segment; of tumors and cysts every connected part is one, `NAME 1` the largest, with a tracking
+    identifier, and an empty mask is an empty segment. Each mask must lie on the series' grid, its axes in any order. Of
+    several CT series in the folder the one is taken on whose grid they lie, unless series_uid names one.
 
     The standard wants the patient and the study of the series in every object of the study, so name, birth date and
     the like are copied from it. anonymous: they are left empty; only identifiers of the study, the series and its
     slices stay, without which the object refers to nothing.
 
-    Each mask must lie on the series' grid, its axes in any order. The same masks and series give the same bytes:
-    identifiers follow from the content, dates are those of the study. Raises `FileError` if the series lacks
-    the identifiers to refer to it, `GeometryError` if a mask lies elsewhere.
+    The same masks and series give the same bytes: identifiers follow from the content, dates are those of the study.
+    Raises `FileError` if the series lacks the identifiers to refer to it, `GeometryError` if a mask lies elsewhere.
     """
     highdicom = need("highdicom", extra="dicom")
     folder, path = Path(series_folder), Path(path)
     if not masks:
         raise ValueError("a segmentation needs at least one mask")
-    sources, planes = _sources_and_planes(masks, folder, series_uid)
+    sources, planes, parts = _sources_and_planes(masks, folder, series_uid)
     if anonymous:
         sources = [_nameless(source) for source in sources]
-    series, instance = _identifiers(sources, planes, masks)
+    series, instance = _identifiers(sources, parts)
+    segments = [_segment(number, part, origin, sources[0]) for number, part in enumerate(parts, start=1)]
     seg = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=planes,
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(number, name) for number, name in enumerate(masks, start=1)],
+        segment_descriptions=segments,
         series_instance_uid=series,
         sop_instance_uid=instance,
         series_number=100,
@@ -97,10 +98,14 @@ def write_segmentation(
         manufacturer_model_name="synthoma",
         software_versions=version("synthoma"),
         device_serial_number="0",
+        series_description="Segmentation",
+        specific_character_set="ISO_IR 192",
+        content_label="SEGMENTATION",
     )
     _settle(seg, sources[0])
     with disk.atomic(path) as part:
         seg.save_as(part)
+    return len(parts)
 
 
 def _settle(seg: Any, source: Any) -> None:
@@ -116,32 +121,52 @@ def _settle(seg: Any, source: Any) -> None:
         item.DimensionOrganizationUID = organization
 
 
-def _sources_and_planes(masks: Mapping[str, Volume], folder: Path, series_uid: str | None) -> tuple[list[Any], Array]:
-    """Headers of the slices that any mask touches, and the masks on them (slice, row, column, segment).
+def _sources_and_planes(
+    masks: Mapping[str, Volume], folder: Path, series_uid: str | None
+) -> tuple[list[Any], Array, list[_Part]]:
+    """Headers of the slices that any mask touches, the masks on them (slice, row, column, segment), and the segments.
 
-    Of a file of many frames, its header and all its frames.
+    Of a file of many frames, its header and all its frames, in the order of the file.
     """
-    slices, geometry = dicom.find_stack(folder, series_uid)
-    turned = {name: mask.reorient(geometry.axes) for name, mask in masks.items()}
-    for name, mask in turned.items():
-        geometry.require_same(mask.geometry, f"{name} mask")
+    first = next(iter(masks.values()))
+    slices, geometry = dicom.find_stack_under(folder, first.geometry, series_uid)
+    parts = [part for name, mask in masks.items() for part in _parts(name, mask.on(geometry, f"{name} mask"))]
+    used = sorted({k for part in parts for k in range(part.box.lower[2], part.box.upper[2])}) or [0]
     if any(one.frame for one in slices):
-        return _source_of_frames(slices, turned, folder)
-    used = np.flatnonzero(np.any([mask.data.any(axis=(0, 1)) for mask in turned.values()], axis=0))
-    used = used if used.size else np.array([0])
-    planes = np.stack([mask.data[:, :, used].T != 0 for mask in turned.values()], axis=-1)
-    return [_source(slices[index].path) for index in used], planes
+        if len({one.path for one in slices}) > 1:
+            raise FileError(
+                f"{folder}: frames of several files", fix="write the masks as NIfTI, or give each its folder"
+            )
+        sources = [_source(slices[0].path)]
+        places, count = {k: one.frame for k, one in enumerate(slices)}, int(sources[0].NumberOfFrames)
+    else:
+        sources = [_source(slices[k].path) for k in used]
+        places, count = {k: place for place, k in enumerate(used)}, len(used)
+    # zeros take memory only where they are written to: many segments of few slices stay small
+    planes = np.zeros((len(parts), count, geometry.shape[1], geometry.shape[0]), bool)
+    for plane, part in zip(planes, parts, strict=True):
+        columns, rows, _ = part.box.slices
+        for k in range(part.voxels.shape[2]):
+            plane[places[part.box.lower[2] + k], rows, columns] = part.voxels[:, :, k].T
+    return sources, np.moveaxis(planes, 0, -1), parts
 
 
-def _source_of_frames(slices: Sequence[Slice], masks: Mapping[str, Volume], folder: Path) -> tuple[list[Any], Array]:
-    """The same for slices that are frames of one file; its planes are in the order of the file, empty ones included."""
-    if len({one.path for one in slices}) > 1:
-        raise FileError(f"{folder}: frames of several files", fix="write the masks as NIfTI, or give each its folder")
-    source = _source(slices[0].path)
-    planes = np.zeros((int(source.NumberOfFrames), slices[0].rows, slices[0].columns, len(masks)), bool)
-    for number, mask in enumerate(masks.values()):
-        planes[[one.frame for one in slices], :, :, number] = mask.data.T != 0
-    return [source], planes
+def _parts(structure: str, mask: Volume) -> Iterator[_Part]:
+    """A structure as segments: an organ as a whole, of findings each connected part."""
+    box = Box.around(mask.data)
+    if box is None:
+        yield _Part(structure, structure, Box((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), bool))
+    elif not finding_of(structure):
+        yield _Part(structure, structure, box, mask.data[box.slices] != 0)
+    else:
+        found = parts_of(Volume(mask.data != 0, mask.geometry))
+        ranked = found.ranked
+        shown = min(len(found.order), MOST_LESIONS)
+        for number, place in enumerate(found.boxes[:shown], start=1):
+            own = Box(*zip(*((s.start, s.stop) for s in place), strict=True)).shift(found.box.lower)
+            yield _Part(structure, f"{structure} {number}", own, ranked[place] == number, number)
+        if len(found.order) > shown:
+            yield _Part(structure, f"{structure} others", found.box, ranked > shown)
 
 
 def _source(path: Path) -> Any:
@@ -175,34 +200,47 @@ def _nameless(source: Any) -> Any:
     return kept
 
 
-def _segment(number: int, name: str) -> Any:
+def _segment(number: int, part: _Part, origin: Origin, source: Any) -> Any:
+    """The description of a segment: its name, codes, who drew it and, for a finding, by what it can be tracked."""
     highdicom = need("highdicom", extra="dicom")
-    ending = next((ending for ending in _FINDINGS if name.endswith(ending)), "")
-    place = _ANATOMY.get(name.removesuffix(ending))
-    kind = _FINDINGS[ending] if ending else place or _TISSUE
-    return highdicom.seg.SegmentDescription(
+    from pydicom.uid import generate_uid
+
+    if len(part.label) > _LONGEST_LABEL:
+        fix = "rename the structure"
+        raise FileError(
+            "the name of a segment is too long", found=part.label, expected=f"{_LONGEST_LABEL} letters", fix=fix
+        )
+    terms = terms_of(part.structure)
+    algorithm = None
+    if origin.kind != "manual":
+        algorithm = highdicom.AlgorithmIdentificationSequence(
+            name=origin.name, family=concept(FAMILY), version=origin.version, parameters=dict(origin.details) or None
+        )
+    key = [source.SeriesInstanceUID, part.label, repr(part.box), _digest(part.voxels)]
+    segment = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=name,
-        segmented_property_category=_code(_ABNORMAL if ending else _STRUCTURE),
-        segmented_property_type=_code(kind),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name="synthoma",
-            family=highdicom.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
-            version=version("synthoma"),
-        ),
-        anatomic_regions=[_code(place)] if ending and place else None,
+        segment_label=part.label,
+        segmented_property_category=concept(terms.category),
+        segmented_property_type=concept(terms.type),
+        algorithm_type=origin.kind.upper(),
+        algorithm_identification=algorithm,
+        tracking_uid=generate_uid(entropy_srcs=["lesion", *key]) if part.number else None,
+        tracking_id=part.label if part.number else None,
+        anatomic_regions=[concept(region) for region in terms.regions] or None,
     )
+    if terms.side is not None:
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [concept(terms.side)]
+    return segment
 
 
-def _code(pair: tuple[str, str]) -> Any:
-    return need("highdicom", extra="dicom").sr.CodedConcept(pair[0], "SCT", pair[1])
+def _digest(voxels: Array) -> str:
+    return hashlib.blake2b(np.packbits(voxels).data, digest_size=16).hexdigest()
 
 
-def _identifiers(sources: list[Any], planes: Array, masks: Mapping[str, Volume]) -> tuple[str, str]:
+def _identifiers(sources: Sequence[Any], parts: Sequence[_Part]) -> tuple[str, str]:
     """UIDs of the new series and instance, from what they hold."""
     from pydicom.uid import generate_uid
 
-    content = hashlib.blake2b(np.packbits(planes).data, digest_size=16).hexdigest()
-    key = [content, *masks, *(source.SOPInstanceUID for source in sources)]
+    key = [repr((part.label, part.box, _digest(part.voxels))) for part in parts]
+    key += [source.SOPInstanceUID for source in sources]
     return generate_uid(entropy_srcs=["series", *key]), generate_uid(entropy_srcs=["instance", *key])

@@ -16,7 +16,8 @@ from synthoma.errors import FileError
 from synthoma.formats.dicom_file import read_header
 
 _HEADER = (
-    "SOPClassUID SeriesInstanceUID SeriesDescription Modality PatientID ImageType Rows Columns SamplesPerPixel "
+    "SOPClassUID SOPInstanceUID SeriesInstanceUID FrameOfReferenceUID SeriesDescription Modality PatientID ImageType "
+    "Rows Columns SamplesPerPixel "
     "NumberOfFrames ImagePositionPatient ImageOrientationPatient PixelSpacing PixelRepresentation RescaleSlope "
     "RescaleIntercept PixelPaddingValue PixelPaddingRangeLimit SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence"
@@ -24,6 +25,8 @@ _HEADER = (
 _DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of DICOMDIR, a table of contents
 _NAMED = (".dcm", ".ima", ".dicom", ".dic")
 _LISTED = 4  # series named in a message
+# SOP classes of objects that hold masks of a series: segmentations, label maps, structure sets
+MASKS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Slice:
     """One plane of pixels. position and orientation in LPS+ mm; pixel_mm down the rows, then across.
 
     frame: which one of its file, from 0. rescale: slope and intercept, None if the file has none. padding: stored
-    values outside the field of view. localizer: an overview, no part of the scan. kind: SOP class of the file.
+    values outside the field of view. localizer: an overview, no part of the scan. kind, uid: SOP class and instance of
+    the file. segment: the number of the one that the frame of a segmentation shows, 0 for all other images.
     """
 
     path: Path
@@ -45,19 +49,23 @@ class Slice:
     frame: int = 0
     localizer: bool = False
     kind: str = ""
+    uid: str = ""
+    segment: int = 0
 
 
 @dataclass(frozen=True)
 class Series:
     """What one series of a folder holds. slices: localizers are left out, if there are others.
 
-    without_pixels: files of it that carry no image. faults: files of it that should carry one and cannot be used.
+    frame: of reference, in which positions are told. without_pixels: files of it that carry no image. faults: files of
+    it that should carry one and cannot be used.
     """
 
     uid: str
     description: str
     modality: str
     patient: str
+    frame: str
     localizer: bool
     slices: tuple[Slice, ...]
     without_pixels: int
@@ -70,10 +78,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Listing:
-    """All series below a folder. strays: files that look like DICOM and do not tell which series they are of."""
+    """All series below a folder. strays: files that look like DICOM and do not tell which series they are of.
+
+    masks: files that hold masks of a series, of the SOP classes `MASKS`.
+    """
 
     series: list[Series]
     strays: list[tuple[Path, FileError]]
+    masks: tuple[Path, ...] = ()
 
     def stray_of(self, series: Series) -> FileError | None:
         """The fault of a file that is, by its name and place, likely of this series; None if there is none."""
@@ -125,7 +137,19 @@ def list_series(folder: Path | str) -> Listing:
     if not headers:
         raise FileError(f"no DICOM file in {folder}", found=f"{len(others)} other files", expected="one CT series")
     strays = damaged + [(path, _not_dicom(path)) for path in others]
-    return Listing([_series(uid, headers[uid]) for uid in sorted(headers)], strays)
+    masks = sorted(
+        path for members in headers.values() for path, header, _ in members if header.get("SOPClassUID", "") in MASKS
+    )
+    return Listing([_series(uid, headers[uid]) for uid in sorted(headers)], strays, tuple(masks))
+
+
+def read_slices(path: Path) -> list[Slice]:
+    """The planes of one file, in its order; `FileError` if it has none."""
+    header = read_header(path, _HEADER.split())
+    slices = [] if header is None else _slices(path, header[0], str(header[0].get("SOPClassUID", "") or ""))
+    if not slices:
+        raise FileError(f"{path} holds no image with a place in the patient")
+    return slices
 
 
 def _not_dicom(path: Path) -> FileError:
@@ -163,6 +187,7 @@ def _series(uid: str, members: list[tuple[Path, Any, bool]]) -> Series:
         str(first.get("SeriesDescription", "") or ""),
         str(first.get("Modality", "") or ""),
         str(first.get("PatientID", "") or ""),
+        str(first.get("FrameOfReferenceUID", "") or ""),
         bool(slices) and all(one.localizer for one in slices),
         tuple(kept),
         sum(not pixels for _, _, pixels in members),
@@ -232,6 +257,8 @@ def _slice(path: Path, header: Any, sources: list[Any], frame: int, kind: str) -
         frame,
         "LOCALIZER" in " ".join(image_type),
         kind,
+        str(header.get("SOPInstanceUID", "") or ""),
+        int(told("ReferencedSegmentNumber") or 0),
     )
     numbers = [*one.position, *one.orientation, *one.pixel_mm, *(rescale or ())]
     if not np.isfinite(numbers).all() or len(numbers) != 11 + 2 * (rescale is not None):

@@ -29,7 +29,7 @@ def limit_bytes() -> int:
     return int(number * 1e9)
 
 
-def require_room(path: Path, shape: Sequence[int], bytes_per_voxel: int) -> None:
+def require_room(path: Path, shape: Sequence[int], bytes_per_voxel: float) -> None:
     """`FileError` if an array of this shape is larger than the limit."""
     needed = math.prod(int(n) for n in shape) * bytes_per_voxel
     limit = limit_bytes()

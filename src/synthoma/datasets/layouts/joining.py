@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from synthoma.cases import Case, Source
 from synthoma.datasets.labels import label_sources
 from synthoma.datasets.layouts import folders, nnunet
+from synthoma.datasets.layouts.dicom import OutlinedMasks
 from synthoma.datasets.layouts.listing import Listing, description, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.layouts.predictions import case_of_prediction
@@ -64,13 +65,16 @@ def join_masks(dataset: Dataset, root: Path | str) -> Dataset:
     """The data set with the masks of another folder besides its own.
 
     root: `CASE/NAME.nii.gz` or `CASE/segmentations/NAME.nii.gz`, as TotalSegmentator and our own commands write;
-    `CASE.nii.gz` label maps beside a `dataset.json` that names their labels; or, for a single scan, `NAME.nii.gz`.
+    `CASE.nii.gz` label maps beside a `dataset.json` that names their labels; `CASE/*.dcm`, SEG or RTSTRUCT objects that
+    refer to the scan; or, for a single scan, `NAME.nii.gz` or the objects themselves.
     A structure that a case has already is a fault of the case. Raises `LayoutError` if nothing fits any case.
     """
     listing = list_folder(Path(root))
     faults: list[SynthomaError] = []
     found = dict(_masks_of(listing, dataset, faults))
     fitting = [case for case in dataset if case.id in found]
+    if not fitting and faults:
+        raise faults[0]
     if not fitting:
         raise LayoutError(
             f"no masks in {root} fit a case of {dataset.root}",
@@ -99,11 +103,19 @@ def _masks_of(
         for file, stem in listing.images().items():
             yield case_of_prediction(stem, dataset), label_sources(listing.path / file, values)
         return
-    if len(dataset) == 1 and listing.images():
-        yield from _read([(dataset.cases[0].id, listing)], faults)
-    yield from _read(
-        ((case_of_prediction(name, dataset), _shelf(listing.path / name)) for name in listing.folders), faults
-    )
+    alone = len(dataset) == 1 and (listing.images() or listing.has_dicom())
+    shelves = [(dataset.cases[0].id, listing)] if alone else []
+    shelves += [(case_of_prediction(name, dataset), _shelf(listing.path / name)) for name in listing.folders]
+    for name, shelf in shelves:
+        if name not in dataset:
+            continue
+        try:
+            masks = _read(shelf, dataset[name])
+        except SynthomaError as fault:
+            faults.append(fault.of_case(name))
+            continue
+        if masks:
+            yield name, masks
 
 
 def _shelf(path: Path) -> Listing:
@@ -111,14 +123,9 @@ def _shelf(path: Path) -> Listing:
     return listing.within(folders.SEGMENTATIONS) if folders.SEGMENTATIONS in listing.folders else listing
 
 
-def _read(
-    shelves: Iterable[tuple[str, Listing]], faults: list[SynthomaError]
-) -> Iterator[tuple[str, Mapping[str, Source]]]:
-    for name, shelf in shelves:
-        try:
-            masks = folders.read_masks(shelf, name)
-        except SynthomaError as fault:
-            faults.append(fault.of_case(name))
-            continue
-        if masks:
-            yield name, masks
+def _read(shelf: Listing, case: Case) -> Mapping[str, Source]:
+    """The masks of one folder: files a structure, else the structures of DICOM objects."""
+    masks = folders.read_masks(shelf, case.id)
+    if masks or not shelf.has_dicom() or not isinstance(case.image, Path):
+        return masks
+    return dict(OutlinedMasks(case.image, shelf.path, case.dataset))

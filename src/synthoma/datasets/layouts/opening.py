@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from synthoma.cases import Case
-from synthoma.datasets.layouts import chaos, folders, freetumor, images, ircadb, kits, lits, msd, nnunet
+from synthoma.datasets.layouts import chaos, dicom, folders, freetumor, images, ircadb, kits, lits, msd, nnunet
 from synthoma.datasets.layouts.listing import Listing, case_id, description, image_stem, list_folder, patients_of
 from synthoma.errors import CaseError, FileError, LayoutError, SynthomaError
 from synthoma.names import name_of_file, usable_name
@@ -83,18 +83,22 @@ class Dataset:
 
 @dataclass(frozen=True)
 class CaseFolder:
-    """A convention of one folder a case: whether a folder holds one, and how to read it."""
+    """A convention of one folder a case: whether a folder holds one, and how to read it.
+
+    alone: whether the data set's own folder is a case; as `holds` unless told.
+    """
 
     holds: Callable[[Listing], bool]
     read: Callable[[Listing, str], Case]
+    alone: Callable[[Listing], bool] | None = None
 
     def fits(self, root: Listing, samples: tuple[Listing, ...]) -> bool:
         """The root is a case itself, or some of its folders are."""
-        return self.holds(root) or any(self.holds(sample) for sample in samples)
+        return (self.alone or self.holds)(root) or any(self.holds(sample) for sample in samples)
 
     def read_all(self, root: Listing) -> Iterator[Case | SynthomaError | Path]:
         """Every case below the root; an empty folder is a fault, one with other things a path."""
-        if self.holds(root):
+        if (self.alone or self.holds)(root):
             yield self.read(root, root.path.parent.name)
             return
         for name in root.folders:
@@ -122,11 +126,6 @@ class Layout:
     attributes: Callable[[Listing], dict[str, Any]] = lambda root: {}
 
 
-def _read_dicom(listing: Listing, dataset: str) -> Case:
-    """A folder that holds one DICOM series; its headers are read with the scan."""
-    return Case(case_id(listing.path.name), listing.path, {}, dataset=dataset)
-
-
 def _nnunet_attributes(root: Listing) -> dict[str, Any]:
     folds = nnunet.splits(root)
     return {} if folds is None else {"splits": folds}
@@ -141,7 +140,7 @@ CASE_FOLDERS = {
     "kits": CaseFolder(kits.holds_case, kits.read),
     "ircadb": CaseFolder(ircadb.holds_case, ircadb.read),
     "chaos": CaseFolder(chaos.holds_case, chaos.read),
-    "dicom": CaseFolder(Listing.has_dicom, _read_dicom),
+    "dicom": CaseFolder(dicom.holds_case, dicom.read, Listing.has_dicom),
 }
 
 
