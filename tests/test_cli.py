@@ -146,7 +146,7 @@ def test_converted_synthetic_data_reads_back(work: Path, layout: str) -> None:
             "full",
         ),
         (("show", "synthetic/insilico_0000#99", "--out", "x.png"), "99"),
-        (("convert", "cohort", "--to", "dicom", "--out", "y"), "not one of"),
+        (("convert", "cohort", "--to", "minc", "--out", "y"), "not one of"),
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(work: Path, words: tuple[object, ...], sentence: str) -> None:

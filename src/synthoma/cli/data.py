@@ -126,8 +126,13 @@ def validate(
 @app.command()
 def convert(
     data: Annotated[list[Path], typer.Argument(help="Data sets, in any known layout.", metavar="DIR...")],
-    to: Annotated[Literal["nnunet", "msd", "abdomenatlas"], typer.Option("--to", help="Layout to write.")],
+    to: Annotated[
+        Literal["nnunet", "msd", "abdomenatlas", "dicom", "dicom-seg"], typer.Option("--to", help="Layout to write.")
+    ],
     out: Out,
+    series: Annotated[
+        Path | None, typer.Option("--data", help="dicom-seg: the DICOM series that the masks of DIR were drawn on.")
+    ] = None,
     masks: Masks = None,
     mend: Annotated[
         Literal["show", "do"] | None,
@@ -156,22 +161,21 @@ def convert(
     )
     from synthoma.datasets.layouts.joining import join_datasets, renamed
     from synthoma.engine import mapping
-    from synthoma.reading import open_dataset
     from synthoma.recipe import read_recipe
 
     settings = read_recipe(ConvertRecipe, recipe, changes)
-    parts = [open_dataset(folder, allow_modules=allow_modules, masks=masks) for folder in data]
+    parts = _parts(data, to, series, masks, allow_modules)
     dataset = join_datasets(parts)
     for new, old in renamed(dataset).items():
         typer.echo(f"{old} is called {new}: the name is taken, or no file should have it", err=True)
     if mend is not None:
         dataset = _mended(dataset, mend)
-    conversion = plan_conversion(dataset, to, out, settings, [part.root for part in parts])
+    conversion = plan_conversion(dataset, to, out, settings, [*data, *(part.root for part in parts)])
     require_annotated(dataset, conversion, allow_failures)
     if dry_run:
         tries = {case.id: partial(attempt_case, partial(_converted, conversion), case) for case in dataset}
         preview(tries, out, workers=workers, elsewhere=cluster is not None)
-    more = {f"data_{place}": str(part.root) for place, part in enumerate(parts[1:], start=2)}
+    more = {f"data_{place}": str(folder) for place, folder in enumerate(data[0 if series else 1 :], start=2)}
     with runs.open_run(out, "convert", settings, inputs=input_facts(dataset, to=to, **more)) as run:
         records = mapping.map_cases(
             partial(convert_case, conversion=conversion), dataset.cases, run=run, workers=workers, cluster=cluster,
@@ -180,9 +184,29 @@ def convert(
         done = [record.result for record in records if record.status == "done"]
         described = finish_conversion(conversion, done)
         run.note(faults=[str(fault) for fault in dataset.faults], renamed=renamed(dataset))
-    if described is None and to != "abdomenatlas":
+    if described is None and conversion.is_map:
         typer.echo("no dataset.json is written, since no case with masks was: there is nothing to train on", err=True)
     finish(records, out, dataset.faults, allow_failures)
+
+
+def _parts(
+    data: list[Path], to: str, series: Path | None, masks: Path | None, allow_modules: list[str]
+) -> list[Dataset]:
+    """The data sets to convert; for `dicom-seg` the masks of one folder, on the series of another."""
+    from synthoma.datasets.layouts.joining import masks_on_series
+    from synthoma.errors import LayoutError
+    from synthoma.reading import open_dataset
+
+    if (to == "dicom-seg") != (series is not None):
+        raise LayoutError(
+            "--to dicom-seg and --data go together: a SEG refers to the series that its masks were drawn on",
+            fix="synthoma convert MASKS --to dicom-seg --data DICOM_SERIES --out OUT",
+        )
+    if series is None:
+        return [open_dataset(folder, allow_modules=allow_modules, masks=masks) for folder in data]
+    if len(data) != 1 or masks is not None:
+        raise LayoutError("--to dicom-seg takes one folder of masks", found=f"{len(data)} and --masks {masks}")
+    return [masks_on_series(data[0], open_dataset(series))]
 
 
 def _converted(conversion: Conversion, case: Case, folder: Path) -> None:

@@ -119,6 +119,9 @@ def segment(
     out: Out,
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Windows, flips, thresholds (TOML).")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write those of every class too.")] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write a DICOM SEG beside the masks of each DICOM series.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = 1,
     changes: Overrides = [],  # noqa: B006
@@ -149,7 +152,7 @@ def segment(
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)
     work = partial(commands.segment, path, recipe=settings, probabilities=probabilities, device=device,
-                   timeout_s=timeout)  # fmt: skip
+                   dicom_seg=dicom_seg, timeout_s=timeout)  # fmt: skip
     if dry_run:
         preview(one_by_one(dataset, work), out, workers=workers, elsewhere=cluster is not None)
     done = work(dataset, out, workers=workers, cluster=cluster)

@@ -34,6 +34,7 @@ def segment(
     *,
     recipe: SegmentRecipe | Path | str | None = None,
     probabilities: bool = False,
+    dicom_seg: bool = False,
     device: str = "auto",
     workers: int = 0,
     cluster: str | ClusterRecipe | None = None,
@@ -43,17 +44,24 @@ def segment(
 
     model: a model file, a train run, or the name of a model in the box. scans: a data set, a DICOM folder, or one
     image. recipe: windows, flips and thresholds, or their TOML file. probabilities: write those of every class too.
+    dicom_seg: write a DICOM SEG of every case too, whose scan must be a DICOM series then.
     """
     need("torch", extra="train")
     from synthoma.learning.models import find_model
     from synthoma.segmentation.infer import SegmentRecipe
-    from synthoma.segmentation.outputs import find_inputs, segment_case
+    from synthoma.segmentation.outputs import find_inputs, require_series, segment_case
 
     settings, path, out = as_recipe(SegmentRecipe, recipe), find_model(model), Path(os.path.abspath(out))
     dataset = scans if isinstance(scans, Dataset) else find_inputs(Path(scans), open_dataset)
-    facts = reading.input_facts(dataset, model=disk.digest(path), probabilities=str(probabilities))
+    if dicom_seg:
+        require_series(dataset)
+    more = {"dicom_seg": "True"} if dicom_seg else {}  # without it the facts stay those of older runs
+    facts = reading.input_facts(dataset, model=disk.digest(path), probabilities=str(probabilities), **more)
     with runs.open_run(out, "segment", settings, inputs=facts) as run:
-        task = partial(segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities)
+        task = partial(
+            segment_case, model=path, recipe=settings, device=device, out=out, probabilities=probabilities,
+            dicom_seg=dicom_seg,
+        )  # fmt: skip
         records = mapping.map_cases(
             task, dataset.cases, run=run, workers=workers, cluster=cluster, timeout_s=timeout_s, title="segment",
             reads=Case.reads,

@@ -1,10 +1,10 @@
-"""Data sets of any layout to MSD, nnU-Net v2 or AbdomenAtlas folders, case by case."""
+"""Data sets of any layout to MSD, nnU-Net v2, AbdomenAtlas or DICOM folders, case by case."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pydantic
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case
+from synthoma.datasets.dicom_writing import Drawn, require_origin, write_segmentation_case, write_series_case
 from synthoma.datasets.labels import unknown_values
 from synthoma.datasets.layouts.listing import natural
 from synthoma.datasets.layouts.opening import WRITABLE, Dataset
@@ -35,6 +36,9 @@ class ConvertRecipe(Recipe):
         "error", description="MSD, nnU-Net: a structure that a case lacks stops it, or is called absent"
     )
     name: str = pydantic.Field("", description="of the data set, in dataset.json; empty: the folder's")
+    drawn: Drawn = pydantic.Field("", description="DICOM: how masks were drawn; empty: as case.json says")
+    algorithm: str = pydantic.Field("", description="DICOM: the program that drew masks, and after a space its version")
+    anonymous: bool = pydantic.Field(False, description="dicom-seg: leave out the patient of the series")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class Conversion:
     values: Mapping[str, int]
     missing: Literal["error", "empty"]
     source: str
+    drawn: Drawn = ""
+    algorithm: str = ""
+    anonymous: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        """Whether label maps are written, which cannot say that nobody looked for a structure."""
+        return self.layout in ("msd", "nnunet")
 
 
 def plan_conversion(
@@ -58,6 +70,7 @@ def plan_conversion(
     Raises `LayoutError` for a layout that is not written, a folder inside the source, or too many labels.
     """
     out = Path(out)
+    require_origin(recipe.drawn, recipe.algorithm)
     if layout not in WRITABLE:
         raise LayoutError(f"{layout!r} is not written", expected=f"one of {', '.join(WRITABLE)}")
     for source in (dataset.root, *sources):
@@ -68,10 +81,13 @@ def plan_conversion(
     names = list(dict.fromkeys(anatomy.canonical_name(name) for name in recipe.structures or present))
     if anatomy.IGNORE in present:  # else what nobody annotated would become background; the last label, as nnU-Net asks
         names = [*(name for name in names if name != anatomy.IGNORE), anatomy.IGNORE]
-    if layout != "abdomenatlas" and len(names) > 255:
+    if layout in ("msd", "nnunet") and len(names) > 255:
         raise LayoutError("too many structures for one label map", found=len(names), expected="up to 255")
     values = {name: value for value, name in enumerate(names, start=1)}
-    return Conversion(layout, out, recipe.name or out.resolve().name, values, recipe.missing, dataset.layout)
+    return Conversion(
+        layout, out, recipe.name or out.resolve().name, values, recipe.missing, dataset.layout,
+        recipe.drawn, recipe.algorithm, recipe.anonymous,
+    )  # fmt: skip
 
 
 def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0) -> None:
@@ -80,7 +96,7 @@ def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0
     To be asked before anything is written: a label map cannot say that nobody looked for a structure. Cases without
     any mask are left alone, since they are written as test cases.
     """
-    if conversion.layout == "abdomenatlas" or conversion.missing == "empty":
+    if not conversion.is_map or conversion.missing == "empty":
         return
     cases = [case for case in dataset if case.masks]
     lacking = {case.id: _lacking(case, conversion) for case in cases}
@@ -102,7 +118,7 @@ def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0
 def _remove_earlier(case: Case, conversion: Conversion) -> None:
     """Take away what an earlier start wrote of a case: if it fails now, old files would pass for new ones."""
     name = file_name(case.id)
-    if conversion.layout == "abdomenatlas":
+    if not conversion.is_map:
         disk.remove_folder(conversion.out / name)
         return
     for tail in ("Tr", "Ts"):
@@ -130,6 +146,9 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     """
     _remove_earlier(case, conversion)
     _refuse_unknown_values(case)
+    if conversion.layout.startswith("dicom"):
+        kept = {name: case.masks[name] for name in conversion.values if name in case.masks}
+        return _write_dicom(replace(case, masks=kept), conversion)
     if conversion.layout == "abdomenatlas":
         names = [name for name in conversion.values if name in case.masks]
         provenance = {"dataset": case.dataset, "layout": conversion.source}
@@ -148,6 +167,12 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     return _write_pair(case, conversion, [name for name in conversion.values if annotated(case, name)])
 
 
+def _write_dicom(case: Case, conversion: Conversion) -> dict[str, Any]:
+    if conversion.layout == "dicom":
+        return write_series_case(case, conversion.out, conversion.drawn, conversion.algorithm)
+    return write_segmentation_case(case, conversion.out, conversion.drawn, conversion.algorithm, conversion.anonymous)
+
+
 def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any]]) -> Path | None:
     """Writes `dataset.json` for the records of the converted cases, in any order; None if there is none to write.
 
@@ -155,7 +180,7 @@ def finish_conversion(conversion: Conversion, records: Iterable[Mapping[str, Any
     `splits_final.json` is written too: five folds, or fewer for fewer patients, all cases of a patient on one side.
     Without a single label map nothing is written.
     """
-    if conversion.layout == "abdomenatlas":
+    if not conversion.is_map:
         return None
     rows = sorted(records, key=lambda record: natural(record["id"]))
     training = [row for row in rows if row["split"] == "train"]

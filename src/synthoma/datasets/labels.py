@@ -140,7 +140,7 @@ def outline_sources(outlines: Iterable[Outline], grid: Geometry, dataset: str) -
             raise LayoutError(
                 f"two objects hold masks of {structure}", found=files_named, fix="keep one beside the scan"
             )
-        if len(held[name]) > 1 and not structure.endswith(("_lesion", "_cyst")):
+        if len(held[name]) > 1 and not _is_finding(structure):
             labels = ", ".join(repr(one.label) for one in held[name])
             raise LayoutError(f"{paths[0]} holds {structure} twice", found=labels, fix="rename one in what wrote it")
         found[structure] = OutlineMask(paths[0], tuple(one.number for one in held[name]), grid)
@@ -152,9 +152,14 @@ def _outlined(outline: Outline) -> str:
     plain = anatomy.canonical_name(names.usable_name(outline.label))
     numbered = re.fullmatch(r"(.+?)[_ ]*(\d+|others)", plain)
     finding = anatomy.canonical_name(numbered[1]) if numbered else ""
-    if finding in (*anatomy.TUMOR_WORDS, *anatomy.CYST_WORDS) or finding.endswith(("_lesion", "_cyst")):
+    if _is_finding(finding):
         plain = finding
     return plain if anatomy.is_known(plain) or not outline.coded else outline.coded
+
+
+def _is_finding(name: str) -> bool:
+    """Whether a structure has parts that count one by one: tumors and cysts, of an organ that is told or not."""
+    return name in (*anatomy.TUMOR_WORDS, *anatomy.CYST_WORDS) or name.endswith(("_lesion", "_cyst"))
 
 
 @dataclass(frozen=True, eq=False)

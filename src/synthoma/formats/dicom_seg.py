@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from synthoma.errors import FileError
 from synthoma.extras import need
 from synthoma.formats import dicom
 from synthoma.formats.dicom_codes import FAMILY, concept, finding_of, terms_of
+from synthoma.formats.dicom_series import Slice
 from synthoma.volume import Array, Box, Volume
 
 MOST_LESIONS = 100  # of one structure with a segment each; noise has thousands, and the rest share one
@@ -56,14 +57,14 @@ class _Part:
 
 
 def write_segmentation(
-    masks: Mapping[str, Volume],
+    masks: Mapping[str, Volume] | Iterable[tuple[str, Volume]],
     series_folder: Path | str,
     path: Path | str,
     origin: Origin,
     series_uid: str | None = None,
     anonymous: bool = False,
 ) -> int:
-    """Masks (structure -> volume, non-zero is inside) as one DICOM SEG; how many segments. They may overlap.
+    """Masks (structure and volume, non-zero is inside) as one DICOM SEG; how many segments. They may overlap.
 
     An organ is one segment; of tumors and cysts every connected part is one, `NAME 1` the largest, with a tracking
     identifier, and an empty mask is an empty segment. Each mask must lie on the series' grid, its axes in any order. Of
@@ -78,9 +79,8 @@ def write_segmentation(
     """
     highdicom = need("highdicom", extra="dicom")
     folder, path = Path(series_folder), Path(path)
-    if not masks:
-        raise ValueError("a segmentation needs at least one mask")
-    sources, planes, parts = _sources_and_planes(masks, folder, series_uid)
+    pairs = masks.items() if isinstance(masks, Mapping) else masks
+    sources, planes, parts = _sources_and_planes(pairs, folder, series_uid)
     if anonymous:
         sources = [_nameless(source) for source in sources]
     series, instance = _identifiers(sources, parts)
@@ -122,15 +122,20 @@ def _settle(seg: Any, source: Any) -> None:
 
 
 def _sources_and_planes(
-    masks: Mapping[str, Volume], folder: Path, series_uid: str | None
+    masks: Iterable[tuple[str, Volume]], folder: Path, series_uid: str | None
 ) -> tuple[list[Any], Array, list[_Part]]:
     """Headers of the slices that any mask touches, the masks on them (slice, row, column, segment), and the segments.
 
     Of a file of many frames, its header and all its frames, in the order of the file.
     """
-    first = next(iter(masks.values()))
-    slices, geometry = dicom.find_stack_under(folder, first.geometry, series_uid)
-    parts = [part for name, mask in masks.items() for part in _parts(name, mask.on(geometry, f"{name} mask"))]
+    slices: list[Slice] = []
+    parts: list[_Part] = []
+    for name, mask in masks:
+        if not slices:
+            slices, geometry = dicom.find_stack_under(folder, mask.geometry, series_uid)
+        parts += _parts(name, mask.on(geometry, f"{name} mask"))
+    if not slices:
+        raise ValueError("a segmentation needs at least one mask")
     used = sorted({k for part in parts for k in range(part.box.lower[2], part.box.upper[2])}) or [0]
     if any(one.frame for one in slices):
         if len({one.path for one in slices}) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,25 @@ import numpy as np
 from synthoma import disk
 from synthoma.errors import FileError, GeometryError
 from synthoma.extras import need
+from synthoma.formats.dicom_codes import MODIFYING, concept
 from synthoma.volume import Array, Geometry, Volume
 
 _SQUARE_MM = 0.1  # a grid whose corners DICOM would move by more cannot be written
+_LONGEST = 60  # letters of an id
 _CT = "1.2.840.10008.5.1.4.1.1.2"  # CT Image Storage
 
 
 def write_series(
-    volume: Volume, folder: Path | str, patient: str, description: str = "synthoma", study: str = ""
+    volume: Volume,
+    folder: Path | str,
+    patient: str,
+    description: str = "synthoma",
+    study: str = "",
+    derivation: str = "Written by synthoma",
 ) -> None:
     """The scan as one uncompressed CT series, a file per slice along K, into a new or empty folder.
+
+    The header says that the images are derived and how (derivation), and names the patient as told and nothing else.
 
     HU must be whole or are rounded, within int16. Identifiers follow from voxels, grid and names, so the same
     input gives the same bytes. A grid that is left-handed comes back with K turned round, every voxel at its mm.
@@ -37,7 +47,7 @@ def write_series(
         if folder.is_dir() and any(folder.iterdir()):
             raise FileError(f"{folder} is not empty", expected="a new folder for the series")
         part.mkdir(parents=True)
-        common = _common(data, volume.geometry, patient, description, study)
+        common = _common(data, volume.geometry, _short(patient), description, study, derivation)
         for index in range(data.shape[2]):
             image = _slice(common, volume.geometry, data[:, :, index], index)
             image.save_as(part / f"{index:05d}.dcm", enforce_file_format=True)
@@ -50,7 +60,16 @@ def write_series(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _common(data: Array, where: Geometry, patient: str, description: str, study: str) -> dict[str, Any]:
+def _short(patient: str) -> str:
+    """The patient's id as a header can hold it; a digest of one that is too long or holds letters with a meaning."""
+    if len(patient) <= _LONGEST and not set(patient) & set("\\^="):
+        return patient
+    return hashlib.blake2b(patient.encode(), digest_size=8).hexdigest()
+
+
+def _common(
+    data: Array, where: Geometry, patient: str, description: str, study: str, derivation: str
+) -> dict[str, Any]:
     """What every slice of the series says, as keyword -> value."""
     need("pydicom", extra="dicom")
     from pydicom.uid import generate_uid
@@ -59,13 +78,21 @@ def _common(data: Array, where: Geometry, patient: str, description: str, study:
     content = hashlib.blake2b(np.asfortranarray(data).T.data, digest_size=16).hexdigest()
     key = [names, content, where.affine.tobytes().hex(), repr(where.shape)]
     return {
-        "ImageType": ["DERIVED", "PRIMARY", "AXIAL"],
+        "SpecificCharacterSet": "ISO_IR 192",
+        "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
         "SOPClassUID": _CT,
         "StudyDate": "",
         "StudyTime": "",
         "AccessionNumber": "",
         "Modality": "CT",
         "Manufacturer": "synthoma",
+        "ManufacturerModelName": "synthoma",
+        "SoftwareVersions": version("synthoma"),
+        "ContributingEquipmentSequence": [_equipment()],
+        "DerivationDescription": derivation,
+        "BurnedInAnnotation": "NO",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "No header of the source was copied",
         "ReferringPhysicianName": "",
         "SeriesDescription": description,
         "PatientName": f"{patient}^",
@@ -73,6 +100,7 @@ def _common(data: Array, where: Geometry, patient: str, description: str, study:
         "PatientBirthDate": "",
         "PatientSex": "",
         "KVP": None,
+        "Laterality": "",
         "PatientPosition": "HFS",
         "StudyInstanceUID": generate_uid(entropy_srcs=["study", patient, study or content]),
         "SeriesInstanceUID": generate_uid(entropy_srcs=["series", *key]),
@@ -93,6 +121,17 @@ def _common(data: Array, where: Geometry, patient: str, description: str, study:
         "RescaleSlope": 1,
         "RescaleType": "HU",
     }
+
+
+def _equipment() -> Any:
+    """Who made the images out of others."""
+    from pydicom.dataset import Dataset
+
+    made = Dataset()
+    made.PurposeOfReferenceCodeSequence = [concept(MODIFYING)]
+    made.Manufacturer = made.ManufacturerModelName = "synthoma"
+    made.SoftwareVersions = version("synthoma")
+    return made
 
 
 def _slice(common: dict[str, Any], where: Geometry, plane: Array, index: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case
+from synthoma.datasets.dicom_writing import SEGMENTATION, origin_of_model
 from synthoma.datasets.layouts import opening
 from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS, holds_case
 from synthoma.datasets.layouts.images import scan_ids
@@ -17,6 +18,7 @@ from synthoma.datasets.layouts.listing import case_id, image_stem, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
 from synthoma.errors import CaseError, LayoutError, RunError
+from synthoma.formats.dicom_seg import write_segmentation
 from synthoma.learning.loop import choose_device
 from synthoma.learning.models import BOX, Model, find_model, load_model
 from synthoma.names import file_name
@@ -58,13 +60,14 @@ def segment_case(
     device: str,
     out: Path,
     probabilities: bool = False,
+    dicom_seg: bool = False,
 ) -> dict[str, Any]:
     """Writes the masks of a case, scores of its tumors and, last, `case.json`; what was found, as JSON data.
 
     model: a file, a run folder or a name in the box is loaded once a process. `OUT/CASE/segmentations/NAME.nii.gz`
     are masks (uint8), `OUT/CASE/scores/NAME.nii.gz` fractions that reach 0.5 exactly in the tumors' masks;
-    probabilities: `OUT/CASE/probabilities/NAME.nii.gz` as well, for every class, as the network gave them. One
-    structure is held in memory at a time.
+    probabilities: `OUT/CASE/probabilities/NAME.nii.gz` as well, for every class, as the network gave them. dicom_seg:
+    `OUT/CASE/segmentation.dcm` as well, of a scan that is a DICOM series. One structure is held in memory at a time.
     """
     known = model if isinstance(model, Model) else loaded(str(model), device)
     asked, recipe = recipe, recipe.at_point(known.spec)
@@ -84,19 +87,22 @@ def segment_case(
         volumes: dict[str, float] = {}
         lesions: list[dict[str, Any]] = []
         for name, structure in each_structure(prediction, scan, recipe, case.read_organ, case.id):
-            file = f"{anatomy.ABDOMENATLAS_NAMES.get(name, name)}.nii.gz"
             mask = structure
             if isinstance(structure, Tumors):
                 mask = structure.mask
                 files.write_fractions(structure.scores, folder / SCORES / f"{name}.nii.gz")
                 lesions += [dataclasses.asdict(found.lesion) | {"score": found.score} for found in structure.lesions]
             assert isinstance(mask, Volume)
-            files.write_volume(mask, folder / SEGMENTATIONS / file)
+            files.write_volume(mask, folder / SEGMENTATIONS / _file(name))
             volumes[name] = int(mask.data.sum()) * scan.voxel_mm3 / 1000
         if probabilities:
             for name in prediction.classes:
                 levels = Volume(prediction.restore(name, scan), scan)
                 files.write_fractions(levels, folder / PROBABILITIES / f"{name}.nii.gz")
+        if dicom_seg:
+            written = ((name, files.read_labels(folder / SEGMENTATIONS / _file(name))) for name in volumes)
+            path = folder / SEGMENTATION
+            write_segmentation(written, case.image, path, origin_of_model(_told(model)))  # type: ignore[arg-type]
     record = {
         "id": case.id,
         "patient": case.patient,
@@ -116,6 +122,19 @@ def segment_case(
         "windows": prediction.windows,
         "notes": notes,
     }
+
+
+def require_series(dataset: Dataset) -> None:
+    """`CaseError` if the scan of a case is no folder of DICOM files, which a SEG of it could refer to."""
+    for case in dataset:
+        if not isinstance(case.image, Path) or not case.image.is_dir():
+            found = case.image.name if isinstance(case.image, Path) else "a scan made by synthoma"
+            fix = "leave out --dicom-seg"
+            raise CaseError("a DICOM SEG refers to a DICOM series", case=case.id, found=found, fix=fix)
+
+
+def _file(structure: str) -> str:
+    return f"{anatomy.ABDOMENATLAS_NAMES.get(structure, structure)}.nii.gz"
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from synthoma.cases import Case, Source
 from synthoma.datasets.labels import outline_sources
 from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
 from synthoma.inputs import Reads
+from synthoma.volume import Volume
 
 DEEPEST = 3  # folders below a case's
 _LOOKED_INTO = 20  # folders of each, to tell
@@ -49,6 +50,17 @@ class OutlinedMasks(Mapping[str, Source]):
 
     def __len__(self) -> int:
         return len(self._sources)
+
+
+@dataclass(frozen=True)
+class SeriesFolder:
+    """The scan of masks that are to be written as a SEG: a folder, of whose CT series their grid tells the one."""
+
+    folder: Path
+
+    def __call__(self) -> Volume:
+        """The scan, if the folder holds one CT series only."""
+        return files.read_image(self.folder)
 
 
 def holds_case(listing: Listing) -> bool:

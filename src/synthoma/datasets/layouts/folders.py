@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case, Source
@@ -44,6 +45,18 @@ def read(listing: Listing, dataset: str, labels: Listing | None = None) -> Case:
         raise LayoutError(f"{RECORD} is no record of a case", case=name, found=record)
     masks = _masks(labels or labels_beside(listing) or listing, name)
     return Case(name, image, masks, str(record.get("patient", "")), dataset, attributes=record.get("attributes", {}))
+
+
+def provenance_of(case: Case) -> dict[str, Any]:
+    """Where a case comes from, as the `case.json` beside its masks, else beside its scan, says; empty if none does."""
+    masks = next((source for source in case.masks.values() if isinstance(source, Path)), None)
+    beside = [masks.parent.parent, masks.parent] if masks else []
+    for folder in [*beside, *([case.image.parent] if isinstance(case.image, Path) else [])]:
+        if (folder / RECORD).is_file():
+            record = disk.read_json(folder / RECORD)
+            told = record.get("provenance") if isinstance(record, dict) else None
+            return dict(told) if isinstance(told, dict) else {}
+    return {}
 
 
 def _scan(listing: Listing, case: str) -> Path:

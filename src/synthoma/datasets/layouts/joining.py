@@ -9,8 +9,8 @@ from pathlib import Path
 from synthoma.cases import Case, Source
 from synthoma.datasets.labels import label_sources
 from synthoma.datasets.layouts import folders, nnunet
-from synthoma.datasets.layouts.dicom import OutlinedMasks
-from synthoma.datasets.layouts.listing import Listing, description, list_folder
+from synthoma.datasets.layouts.dicom import OutlinedMasks, SeriesFolder
+from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.layouts.predictions import case_of_prediction
 from synthoma.errors import LayoutError, SynthomaError
@@ -91,6 +91,50 @@ def join_masks(dataset: Dataset, root: Path | str) -> Dataset:
         else:
             cases.append(replace(case, masks={**case.masks, **added}) if added else case)
     return replace(dataset, cases=tuple(cases), faults=(*dataset.faults, *faults))
+
+
+def masks_on_series(root: Path | str, series: Dataset) -> Dataset:
+    """The masks of a folder as cases, each with the folder of the DICOM series that they were drawn on as its scan.
+
+    root: as for `join_masks`. A case is that of the series of the same name, or of the only folder there is, in which
+    the masks' grid tells the series. Masks without a series are faults. Raises `LayoutError` if nothing fits.
+    """
+    listing = list_folder(Path(root))
+    if any(not isinstance(case.image, Path) or not case.image.is_dir() for case in series):
+        raise LayoutError(f"{series.root} holds no DICOM series", found=series.layout, expected="dicom: CASE/*.dcm")
+    cases: list[Case] = []
+    faults: list[SynthomaError] = []
+    for name, masks in _held(listing, series):
+        own = case_of_prediction(name, series)
+        if own not in series and len(series) > 1:
+            known = ", ".join(case.id for case in series.cases[:3])
+            faults.append(LayoutError("masks without a series", case=case_id(name), expected=f"one of {known}, ..."))
+            continue
+        scan = series[own] if own in series else series.cases[0]
+        try:
+            found = masks if isinstance(masks, Mapping) else folders.read_masks(masks, own)
+            if found:
+                place = SeriesFolder(scan.image)  # type: ignore[arg-type]  # a folder, as is checked above
+                cases.append(Case(case_id(own), place, found, scan.patient, scan.dataset))
+        except SynthomaError as fault:
+            faults.append(fault.of_case(case_id(own)))
+    if not cases and faults:
+        raise faults[0]
+    if not cases:
+        raise LayoutError(f"{root} holds no masks", found=listing.summary(), expected="CASE/segmentations/NAME.nii.gz")
+    return replace(series, cases=tuple(cases), faults=(*series.faults, *faults))
+
+
+def _held(listing: Listing, series: Dataset) -> Iterator[tuple[str, Mapping[str, Source] | Listing]]:
+    """Names of cases with their label maps, or with the folders of their masks."""
+    labels = description(listing).get("labels")
+    if labels is not None:
+        values = nnunet.label_values(listing.path / "dataset.json", labels, series.name)
+        yield from ((stem, label_sources(listing.path / file, values)) for file, stem in listing.images().items())
+        return
+    if len(series) == 1 and listing.images():
+        yield series.cases[0].id, listing
+    yield from ((name, _shelf(listing.path / name)) for name in listing.folders)
 
 
 def _masks_of(

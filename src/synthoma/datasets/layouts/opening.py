@@ -169,7 +169,7 @@ LAYOUTS = {
     "freetumor": Layout("imagesTr/ and labelsTr/; only if named", freetumor.fits, freetumor.read),
 }
 # Those that `datasets.conversion` writes.
-WRITABLE = ("abdomenatlas", "msd", "nnunet")
+WRITABLE = ("abdomenatlas", "dicom", "dicom-seg", "msd", "nnunet")
 
 
 def detect(root: Path | str) -> str:
