@@ -53,6 +53,8 @@ def test_a_case_becomes_a_series_and_a_segmentation_that_are_read_as_the_same_ca
     assert np.array_equal(found.read_image().on(GRID).data, hu(GRID).data)
     for name in ("liver", "liver_lesion"):
         assert np.array_equal(found.read_mask(name).on(GRID).data, case().read_mask(name).data)
+    image = pydicom.dcmread(tmp_path / "out" / "p1" / "ct" / "00000.dcm")
+    assert list(image.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]  # the patient on the back, as viewers show it
     verify(tmp_path / "out" / "p1" / "ct" / "00000.dcm", "CTImage")
     verify(tmp_path / "out" / "p1" / "segmentation.dcm", "Segmentation")
 

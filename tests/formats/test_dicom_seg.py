@@ -143,6 +143,9 @@ def test_of_several_series_the_one_is_referred_to_on_whose_grid_the_masks_lie(tm
     dicom_seg.write_segmentation(masks(grids["thick"]), tmp_path / "study", tmp_path / "seg.dcm", MANUAL)
     referred = pydicom.dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID
     assert referred == pydicom.dcmread(tmp_path / "study" / "thick" / "00000.dcm").SeriesInstanceUID
+    dicom_write.write_series(hu(grids["thick"], 5), tmp_path / "study" / "twin", "P1")
+    with pytest.raises(GeometryError, match=r"the grid of several series of .*study; found .*thick"):
+        dicom_seg.write_segmentation(masks(grids["thick"]), tmp_path / "study", tmp_path / "two.dcm", MANUAL)
     elsewhere = Geometry.of((9, 7, 5), (0.7, 0.9, 2.0), "LPS")
     with pytest.raises(GeometryError, match=r"the grid of no series of .*study; found .*thick"):
         dicom_seg.write_segmentation(masks(elsewhere), tmp_path / "study", tmp_path / "no.dcm", MANUAL)

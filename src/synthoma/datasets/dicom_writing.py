@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from synthoma import disk
 from synthoma.cases import Case
 from synthoma.datasets.layouts.dicom import SeriesFolder
 from synthoma.datasets.layouts.folders import provenance_of
@@ -71,12 +70,11 @@ def write_series_case(case: Case, out: Path, drawn: Drawn, algorithm: str) -> di
     derived and, where tumors were put in, synthetic.
     """
     folder = out / file_name(case.id)
-    disk.remove_folder(folder)
     synthetic = is_synthetic(case, provenance_of(case))
     origin = origin_of(case, drawn, algorithm) if case.masks else None
     kind = "Synthetic: tumors or the whole patient are made up" if synthetic else "Written from another file format"
     dicom_write.write_series(
-        case.read_image(),
+        case.read_image().reorient("LPS"),  # as scanners store it: viewers show rows and columns as they come
         folder / SERIES,
         case.patient,
         description="synthetic CT" if synthetic else "CT",
