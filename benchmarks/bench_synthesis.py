@@ -1,4 +1,4 @@
-"""Rule-based tumors: CPU seconds beside the published synthesizer's, memory, replay, cost over many cases."""
+"""Rule-based tumors beside the published synthesizer's and the version before, memory, replay, cost over many cases."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import tracemalloc
 import numpy as np
 from scipy import ndimage
 
-from clock import seconds
+from clock import seconds, unit_seconds
 from synthoma.cases import Case
 from synthoma.synthesis.bodies import surface
+from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.pipeline import Inserted, Synthesis, insert, insert_tumors, open_scene, replay_plans
 from synthoma.synthesis.plan import draw_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import scanner_blur_mm
 from synthoma.volume import Geometry, Volume
 
-# The released rule-based code on a 512x512x200 CT at 0.8x0.8x2 mm, CPU seconds measured on a machine of this kind;
-# besides about 164 s and 3.2 GB for its textures at start-up.
-PUBLISHED_SETS = {"tiny": 0.38, "small": 0.45, "medium": 0.57, "large": 1.29, "mix": 1.73}
-PUBLISHED_LESIONS = {"small": 0.35, "medium": 0.37, "large": 0.67}
+# In calibration units (`clock.unit_seconds`), each measured in one run with its calibration, on the phantom below. The
+# released rule-based code besides needs some 164 s and 3.2 GB for its textures at start-up, and draws ellipsoids.
+PUBLISHED_SETS = {"tiny": 0.59, "small": 0.65, "medium": 0.78, "large": 1.19, "mix": 1.67}
+# ours before its kernels were compiled (2026-11-29)
+BEFORE_SETS = {"tiny": 0.056, "small": 0.092, "medium": 0.165, "large": 0.999, "mix": 1.297}
+BEFORE_LARGE, BEFORE_ORGAN = float("nan"), float("nan")
+LARGE_MM = 64.0
 COUNTS = {"tiny": (3, 10), "small": (3, 10), "medium": (2, 5), "large": (1, 3)}
 SHAPE = (512, 512, 200)
 
@@ -46,41 +50,44 @@ def recipe_for(size: str, lesions: tuple[int, int] | None = None) -> SynthesisRe
 
 
 def put_in(case: Case, recipe: SynthesisRecipe, seed: int) -> tuple[float, float, int]:
-    """CPU seconds of the once-per-case steps and of the tumors, and how many these are."""
+    """CPU seconds of measuring the organ and of the tumors, and how many these are."""
     scene = open_scene(case, ("liver",))
+    generator = open_generator(recipe.generator)
     start = time.process_time()
     organ_model = scene.measure_organ("liver", "portal", scanner_blur_mm(scene.ct), False)
-    inspected = time.process_time()
-    done = [insert(scene, plan, recipe.judge, n, 0) for n, plan in enumerate(draw_plans(organ_model, recipe, seed))]
-    return inspected - start, time.process_time() - inspected, sum(isinstance(tumor, Inserted) for tumor in done)
+    measured = time.process_time()
+    plans = draw_plans(organ_model, recipe, seed)
+    done = [insert(scene, plan, generator, n, 0, recipe.judgement) for n, plan in enumerate(plans)]
+    return measured - start, time.process_time() - measured, sum(isinstance(tumor, Inserted) for tumor in done)
 
 
-def published_comparison(case: Case) -> None:
-    print(
-        f"{'set':14}{'tumors':>8}{'tumors s':>10}{'+ survey s':>12}{'published s':>13}{'ratio':>8}{'with survey':>13}"
-    )
-    total_ours, total_published = 0.0, 0.0
+def published_comparison(case: Case, seeds: int = 6, takes: int = 2) -> None:
+    """Each set as the published benchmark has it: the mean over some seeds, the best of some takes of each."""
+    unit = unit_seconds()
+    print(f"the unit is {unit:.2f} CPU s here; figures are units")
+    print(f"{'set':10}{'tumors':>8}{'ours':>8}{'before':>8}{'published':>11}{'before/ours':>13}{'published/ours':>16}")
+    total, before, organs = 0.0, 0.0, []
     for size, published in PUBLISHED_SETS.items():
-        runs = []
-        for seed in range(6):
-            parts = COUNTS if size == "mix" else {size: COUNTS[size]}
-            surveys, tumors, number = [], 0.0, 0
+        parts = COUNTS if size == "mix" else {size: COUNTS[size]}
+        tumors, number = 0.0, 0
+        for seed in range(seeds):
             for name, lesions in parts.items():
-                takes = [put_in(case, recipe_for(name, lesions), seed) for _ in range(2)]
-                surveys.append(min(take[0] for take in takes))
-                tumors += min(take[1] for take in takes)
-                number += takes[0][2]
-            runs.append((min(surveys), tumors, number))
-        survey, tumors, number = (float(np.mean([run[n] for run in runs])) for n in range(3))
-        total_ours, total_published = total_ours + tumors, total_published + published
-        print(
-            f"{size:14}{number:8.1f}{tumors:10.3f}{tumors + survey:12.3f}{published:13.2f}"
-            f"{published / tumors:7.1f}x{published / (tumors + survey):12.1f}x"
-        )
-    print(f"{'sum':14}{'':8}{total_ours:10.3f}{'':12}{total_published:13.2f}{total_published / total_ours:7.1f}x")
-    for size, published in PUBLISHED_LESIONS.items():
-        ours = float(np.mean([min(put_in(case, recipe_for(size, (1, 1)), s)[1] for _ in range(2)) for s in range(8)]))
-        print(f"{'one ' + size:14}{1:8}{ours:10.3f}{'':12}{published:13.2f}{published / ours:7.1f}x")
+                runs = [put_in(case, recipe_for(name, lesions), seed) for _ in range(takes)]
+                organs += [run[0] for run in runs]
+                tumors += min(run[1] for run in runs) / unit / seeds
+                number += runs[0][2]
+        total, before = total + tumors, before + BEFORE_SETS[size]
+        print_row(size, number / seeds, tumors, BEFORE_SETS[size], published)
+    print_row("sum", float("nan"), total, before, sum(PUBLISHED_SETS.values()))
+    recipe = recipe_for("large", (1, 1)).with_changes(diameter_mm=(LARGE_MM, LARGE_MM), sizes=None)
+    large = np.mean([min(put_in(case, recipe, seed)[1] for _ in range(takes)) for seed in range(seeds)]) / unit
+    print(f"one tumor of {LARGE_MM:.0f} mm {large:.3f} (goal: at most .05), before {BEFORE_LARGE:.3f}")
+    print(f"measuring the organ {min(organs) / unit:.3f} (goal: at most .03), before {BEFORE_ORGAN:.3f}")
+
+
+def print_row(name: str, tumors: float, ours: float, before: float, published: float) -> None:
+    ratios = f"{before / ours:12.1f}x{published / ours:15.1f}x"
+    print(f"{name:10}{tumors:8.1f}{ours:8.3f}{before:8.3f}{published:11.2f}{ratios}")
 
 
 def memory(case: Case) -> None:
@@ -90,7 +97,7 @@ def memory(case: Case) -> None:
     opened = tracemalloc.get_traced_memory()[0]
     organ_model = scene.measure_organ("liver", "portal", 0.7, False)
     for n, plan in enumerate(draw_plans(organ_model, recipe, 1)):
-        insert(scene, plan, recipe.judge, n, 0)
+        insert(scene, plan, open_generator(recipe.generator), n, 0, recipe.judgement)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     volume = case.read_image().data.nbytes

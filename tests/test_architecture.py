@@ -50,6 +50,7 @@ ROOMS = {
     "SimpleITK": ("formats",),
     "nibabel": ("formats",),
     "typer": ("cli",),
+    "numba": ("synthesis.kernels",),
 }
 TABLES = {"anatomy.py"}
 LONGEST = 400
@@ -184,7 +185,7 @@ def test_importing_synthoma_is_cheap() -> None:
     import subprocess
     import sys
 
-    heavy = {"torch", "scipy", "pydantic", "nibabel", "cv2"}
+    heavy = {"torch", "scipy", "pydantic", "nibabel", "cv2", "numba"}
     code = f"import synthoma, sys; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

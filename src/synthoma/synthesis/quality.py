@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from synthoma.cases import equivalent_diameter_mm
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.recipe import JudgeRecipe
 from synthoma.synthesis.scan import HU_RANGE
 from synthoma.synthesis.tumor import Critic, Tumor, Verdict
@@ -68,9 +69,7 @@ def border_width_mm(alpha: Array, geometry: Geometry) -> float:
 
     The volume of the voxels that are partly tumor over the area of the surface (the integral of alpha's slope).
     """
-    padded = np.pad(alpha, 1)
-    slopes = np.gradient(padded, *geometry.spacing_mm)
-    area = float(np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2).sum(dtype=np.float64))
+    area = kernels().border_area_mm2(alpha, geometry.spacing_mm)
     partly = int(((alpha > 0.1) & (alpha < 0.9)).sum())
     return partly / area if area > 0 else 0.0
 

@@ -18,6 +18,8 @@ from synthoma.synthesis.location import OrganModel
 from synthoma.synthesis.tumor import Measure, Quaternion, Request, TumorPlan, Vector, no_scores
 from synthoma.volume import Box, Floats, Geometry, Volume
 
+COVERAGE_STEPS = 1280
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -113,15 +115,14 @@ def coverage(distance: Floats) -> Floats:
 
     0.5 on the surface, exactly 1 and 0 from 2.5 SDs on.
     """
-    index = np.clip(distance * np.float32(-_STEPS / 2.5) + np.float32(_STEPS + 0.5), 0, 2 * _STEPS)
-    return np.asarray(_coverage_table()[index.astype(np.intp)])
-
-
-_STEPS = 1280
+    per_step = np.float32(-COVERAGE_STEPS / 2.5)
+    index = np.clip(distance * per_step + np.float32(COVERAGE_STEPS + 0.5), 0, 2 * COVERAGE_STEPS)
+    return np.asarray(coverage_table()[index.astype(np.intp)])
 
 
 @lru_cache(maxsize=1)
-def _coverage_table() -> Floats:
-    at = np.linspace(-2.5, 2.5, 2 * _STEPS + 1)
+def coverage_table() -> Floats:
+    """`coverage` from 2.5 SDs outside to 2.5 SDs inside, in steps of 2.5 / `COVERAGE_STEPS`."""
+    at = np.linspace(-2.5, 2.5, 2 * COVERAGE_STEPS + 1)
     cumulative = np.array([0.5 * (1 + erf(x / np.sqrt(2))) for x in at])
     return np.asarray((cumulative - cumulative[0]) / (cumulative[-1] - cumulative[0]), np.float32)

@@ -9,9 +9,11 @@ import numpy as np
 
 from synthoma import anatomy
 from synthoma.anatomy import ShapePrior
-from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, bounding_radius_mm, coverage
+from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, bounding_radius_mm
 from synthoma.synthesis.bodies.subvoxels import sample_offsets, samples_per_voxel
-from synthoma.synthesis.bodies.surface import map_directions, map_index, radius_map, refine
+from synthoma.synthesis.bodies.surface import map_directions, radius_map
+from synthoma.synthesis.kernels.choice import kernels
+from synthoma.synthesis.kernels.reference import Frame
 from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
@@ -19,6 +21,7 @@ from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 _TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
 _SLACK = 1.06  # how far the digital body's scale may be from the analytic one
 _AT_SURFACE = (0.2, 0.8)  # depth of the center in radii: the organ's surface cuts the tumor, most of it is inside
+_CLOSE = np.float32(1 / _SLACK), np.float32(_SLACK)
 _RAREST = 6.5  # SDs of its field that no surface reaches: one in ten million tumors
 
 
@@ -30,51 +33,25 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     """
     half_axes = np.asarray(plan.axes_mm)
     to_unit, table, samples, blur, margin = _frame(plan, geometry)
-    map_side, fine = refine(table, _map_factor(plan, geometry))
-    reach = fine.astype(np.float32)
+    reach = kernels().refined(table, _map_factor(plan, geometry)).astype(np.float32)
     outermost = _SLACK * float(table.max()) + margin
     innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
     box = _box(plan, geometry, to_unit, table, margin)
     matrix = to_unit @ geometry.affine[:3, :3]
     start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
-
-    # arrays are (K, J, I) here: scans lie in memory with the first axis fastest, and so does what is put into them
-    center = _coordinates(matrix, start, box.shape)
-    squared = center[0] ** 2 + center[1] ** 2 + center[2] ** 2
-    near = squared < np.float32(outermost**2)
-    inside = squared < np.float32(max(innermost, 0) ** 2)
-    shell = np.flatnonzero(near & ~inside)
-
-    # a row for each sub-sample, summed one after the other
+    i, j, k = _coordinates(matrix, start, box.shape)
     moves = np.array([matrix @ offset for offset in sample_offsets(samples)]).astype(np.float32)
-    points = [axis.ravel()[shell] + move[:, None] for axis, move in zip(center, moves.T, strict=True)]
-    distances = _length(points[0], points[1], points[2])
-    edges = reach.ravel()[map_index(points[0], points[1], points[2], map_side)]
-    ratio = np.zeros(len(shell), np.float32)
-    for row in distances / edges:
-        ratio += row
-    ratio /= np.float32(len(moves))
-    scale = _scale_for(ratio, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - int(inside.sum()))
-    ratio /= scale
+    frame = Frame(i, j, k, moves, reach)
 
-    alpha = inside.astype(np.float32)
+    shell = np.float32(outermost**2), np.float32(max(innermost, 0) ** 2)
+    ratio, inside, below, close = kernels().shell_ratios(frame, *shell, _CLOSE)
+    scale = _scale_for(close, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - inside - below)
     widest = np.float32(margin / float(table.min()) + _spread_mm(geometry, samples) / min(plan.axes_mm))
-    alpha.ravel()[shell[ratio < 1 - widest]] = 1
-    border = np.flatnonzero(np.abs(ratio - 1) <= widest)
-    share = np.zeros(len(border), np.float32)
-    from_center, edges = distances[:, border], edges[:, border]
-    x, y, z = (axis[:, border] for axis in points)
-    for row in coverage(from_center * (from_center - scale * edges) / _quadratic(blur, x, y, z)):
-        share += row
-    alpha.ravel()[shell[border]] = share / np.float32(len(moves))
-    radius, depth = np.zeros_like(alpha), np.zeros_like(alpha)
-    if need_inside:
-        x, y, z = (axis.ravel()[shell] for axis in center)
-        distance = _length(x, y, z)
-        radius.ravel()[shell] = ratio
-        steepness = _quadratic(np.diag(1 / half_axes**2), x, y, z)
-        depth.ravel()[shell] = distance * distance * (1 / np.maximum(ratio, np.float32(1e-3)) - 1) / steepness
-    return Body(box, alpha.T, radius.T, depth.T)
+    alpha = kernels().shares_of(frame, ratio, scale, widest, blur)
+    if not need_inside:
+        nothing = np.zeros(box.shape, np.float32, order="F")
+        return Body(box, alpha, nothing, nothing)
+    return Body(box, alpha, *kernels().depths_of(frame, ratio, scale, np.diag(1 / half_axes**2)))
 
 
 def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:
@@ -178,11 +155,9 @@ def _frame(plan: TumorPlan, geometry: Geometry) -> tuple[Array, Array, Triple, A
     return to_unit, radius_map(plan.seed, Surface.of(plan)), samples, blur, margin
 
 
-def _scale_for(ratio: Floats, wanted: int) -> np.float32:
-    """How much to widen the surface so that `wanted` of these voxels lie inside; within the slack."""
-    low, high = np.float32(1 / _SLACK), np.float32(_SLACK)
-    close = ratio[(ratio > low) & (ratio < high)]
-    rank = wanted - int((ratio <= low).sum())
+def _scale_for(close: Floats, rank: int) -> np.float32:
+    """How much to widen the surface so that `rank` of these ratios, all within the slack, lie inside."""
+    low, high = _CLOSE
     if not 0 < rank < len(close):
         return np.float32(1)
     inner, outer = np.partition(close, [rank - 1, rank])[rank - 1 : rank + 1]
@@ -202,11 +177,6 @@ def _spread_mm(geometry: Geometry, samples: tuple[int, int, int]) -> float:
     return float(np.linalg.norm((1 - 1 / np.asarray(samples)) / 2 * geometry.spacing_mm))
 
 
-def _length(x: Floats, y: Floats, z: Floats) -> Floats:
-    """|(x, y, z)|, never 0."""
-    return np.asarray(np.sqrt(x * x + y * y + z * z + np.float32(1e-12)))
-
-
 def _blur_in_unit_frame(plan: TumorPlan, geometry: Geometry, to_unit: Array, samples: tuple[int, ...]) -> Array:
     """(3, 3) covariance of border, scanner and (sub-)voxel, in the tumor's unit coordinates."""
     cells = geometry.affine[:3, :3] / np.asarray(samples)
@@ -224,22 +194,10 @@ def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, table: Array, marg
     return Box(triple(np.floor(axis.min()) for axis in at), triple(np.ceil(axis.max()) + 1 for axis in at))
 
 
-def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> list[Floats]:
-    """Unit coordinates of every voxel of a box: three arrays (K, J, I)."""
-    result = []
-    for row, first in zip(matrix, start, strict=True):
-        i, j, k = ((row[axis] * np.arange(shape[axis])).astype(np.float32) for axis in range(3))
-        plane = (k + np.float32(first))[:, None] + j
-        result.append(plane[:, :, None] + i)
-    return result
-
-
-def _quadratic(matrix: Array, x: Floats, y: Floats, z: Floats) -> Floats:
-    """sqrt(v^T matrix v), never 0."""
-    m = matrix.astype(np.float32)
-    total = m[0, 0] * x * x + m[1, 1] * y * y + m[2, 2] * z * z
-    total += 2 * (m[0, 1] * x * y + m[0, 2] * x * z + m[1, 2] * y * z)
-    return np.asarray(np.sqrt(np.maximum(total, np.float32(1e-12))))
+def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> tuple[Floats, Floats, Floats]:
+    """Unit coordinates of the voxels of a box as sums of three, of I, J and K: each (3, voxels along the axis)."""
+    i, j, k = ((matrix[:, axis, None] * np.arange(shape[axis])).astype(np.float32) for axis in range(3))
+    return i, j, k + start.astype(np.float32)[:, None]
 
 
 def _map_factor(plan: TumorPlan, geometry: Geometry) -> int:

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.body import Surface
-from synthoma.volume import Array, Floats
+from synthoma.volume import Array
 
 DEGREES = range(3, 21)
 _MAP = 40  # side of the octahedral map; degree 20 then has four samples a period
-_AT_ONCE = 8192  # directions looked up together: so many fit the processor's cache
 
 
 @lru_cache(maxsize=16)
@@ -89,38 +88,3 @@ def _mean_cube(reach: Array) -> float:
     half = np.where(np.abs(edge) == 1, 0.5, 1.0)
     weight = weight.reshape(reach.shape) * half[:, None] * half
     return float((reach**3 * weight).sum() / weight.sum())
-
-
-def refine(table: Array, factor: int) -> tuple[int, Array]:
-    """The map with `factor` times the nodes along each side, by linear interpolation."""
-    if factor == 1:
-        return len(table), table
-    side = (len(table) - 1) * factor + 1
-    at = np.arange(side) / factor
-    low = np.minimum(at.astype(int), len(table) - 2)
-    weight = at - low
-    rows = table[low] * (1 - weight[:, None]) + table[low + 1] * weight[:, None]
-    return side, rows[:, low] * (1 - weight) + rows[:, low + 1] * weight
-
-
-def map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
-    """Flat index into the octahedral map of each direction."""
-    found = np.empty(x.shape, np.intp)
-    flat = [np.ascontiguousarray(axis).reshape(-1) for axis in (x, y, z)]
-    for start in range(0, x.size, _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        found.reshape(-1)[part] = _map_index(flat[0][part], flat[1][part], flat[2][part], side)
-    return found
-
-
-def _map_index(x: Floats, y: Floats, z: Floats, side: int) -> NDArray[np.intp]:
-    size = np.abs(x) + np.abs(y) + np.abs(z) + np.float32(1e-12)
-    a, b = x / size, y / size
-    below = z < 0
-    folded = np.copysign(1 - np.abs(b), a)
-    b = np.where(below, np.copysign(1 - np.abs(a), b), b)
-    a = np.where(below, folded, a)
-    half = np.float32((side - 1) / 2)
-    row = (a * half + np.float32(half + 0.5)).astype(np.intp)
-    column = (b * half + np.float32(half + 0.5)).astype(np.intp)
-    return row * side + column

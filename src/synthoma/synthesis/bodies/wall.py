@@ -18,8 +18,9 @@ from synthoma.errors import CaseError
 from synthoma.synthesis.bodies import centerline, tube
 from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, coverage
 from synthoma.synthesis.bodies.subvoxels import sample_grid, samples_per_voxel, voxel_means
-from synthoma.synthesis.bodies.surface import log_radius_map, map_index, refine
+from synthoma.synthesis.bodies.surface import log_radius_map
 from synthoma.synthesis.bodies.tube import Nodes, Tube
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
 from synthoma.volume import Array, Box, Floats, Geometry, Volume, triple
@@ -159,7 +160,8 @@ def make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool =
     is not there.
     """
     line = _trace(plan, organ)
-    _, table = refine(np.exp(np.clip(log_radius_map(plan.seed, Surface.of(plan)), _DENT, _BUMP)), _FINER)
+    bumps = np.exp(np.clip(log_radius_map(plan.seed, Surface.of(plan)), _DENT, _BUMP))
+    table = kernels().refined(bumps, _FINER)
     stretch, reached = _stretch(plan, line, table)
     samples = samples_per_voxel(plan, geometry)
     blur_mm = _blur_mm(plan, geometry, samples)
@@ -300,7 +302,7 @@ def _bumps(plan: TumorPlan, points: Array, table: Array) -> Floats:
         return np.ones(points.shape[1:], np.float32)
     x, y, z = (axis.astype(np.float32) - np.float32(start) for axis, start in zip(points, plan.center_mm, strict=True))
     a, b, c = (np.float32(row[0]) * x + np.float32(row[1]) * y + np.float32(row[2]) * z for row in plan.rotation.T)
-    return np.asarray(table.astype(np.float32).ravel()[map_index(a, b, c, len(table))])
+    return np.asarray(table.astype(np.float32).ravel()[kernels().map_index(a, b, c, len(table))])
 
 
 def _box_of(points: Array, geometry: Geometry, margin_mm: float) -> Box:

@@ -9,6 +9,7 @@ import numpy as np
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.body import Body
 from synthoma.synthesis.generators.details import Calcification, Tissue
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry
 
@@ -23,7 +24,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     inside = Tissue.of(plan)
     field = np.zeros_like(body.alpha)
     if inside.texture_hu > 0:
-        spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box)
+        spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box, body.alpha)
         field += np.float32(inside.texture_hu) * spread
     if inside.drift_hu != 0:
         # steep below the border, level at drift_mm: blood reaches a tumor from outside
@@ -32,7 +33,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     if inside.rim_hu != 0:
         field += np.float32(inside.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(inside.rim_mm))
     if inside.core_hu != 0:
-        border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box)
+        border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box, body.alpha)
         inner = np.float32(inside.core_share) - body.radius + np.float32(0.08) * border
         field += np.float32(inside.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     full = body.alpha > 0.95
@@ -43,11 +44,15 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     return _add_specks(field, inside.calcifications, plan, geometry, body.box)
 
 
-def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box) -> Floats:
+def waves(
+    seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box, alpha: Floats | None = None
+) -> Floats:
     """A unit-variance random field on a box, correlation exp(-d^2 / 2 L^2) with L = `length_mm`.
 
+    alpha: where it is 0, so is the field.
+
     A sum of plane waves anchored in mm at the tumor's center, so every grid sees the same field; the waves
-    separate over the axes, which makes the sum one matrix product.
+    separate over the axes, which makes the sum cheap.
     """
     rng = rng_for(seed, name)
     vectors = rng.standard_normal((_WAVES, 3)) / length_mm
@@ -59,10 +64,9 @@ def waves(seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geo
     planes = np.empty((len(k), len(j), 2 * _WAVES))
     planes[..., :_WAVES] = cos_k[:, None] * cos_j - sin_k[:, None] * sin_j
     planes[..., _WAVES:] = -sin_k[:, None] * cos_j - cos_k[:, None] * sin_j
+    here = np.ones(box.shape, np.float32, order="F") if alpha is None else alpha
     lines = np.concatenate([np.cos(i), np.sin(i)], axis=-1) * np.sqrt(2 / _WAVES)
-    # float64: sums in another order on another machine must not change a rounded HU
-    field = planes.reshape(-1, 2 * _WAVES) @ lines.T
-    return np.asarray(field.astype(np.float32).reshape(box.shape[::-1]).T)
+    return np.asarray(kernels().wave_sums(planes, np.ascontiguousarray(lines.T), here))
 
 
 def _smooth_step(share: Array) -> Floats:

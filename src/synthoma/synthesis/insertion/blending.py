@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synthoma.seeds import rng_for
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.scan import HU_RANGE, Noise
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
@@ -25,16 +26,9 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     before = ct.data[tumor.box.slices].copy(order="K")
     if not tumor.alpha.any():
         return before
-    new = noise_inside(ct, tumor, noise)
-    new += tumor.hu
-    new -= before
-    new *= tumor.alpha
-    new += before
-    # float32 holds every int16 exactly: where alpha is 0, new is before, in both types
-    np.clip(new, min(HU_RANGE[0], float(before.min())), max(HU_RANGE[1], float(before.max())), out=new)
-    if before.dtype == np.int16:
-        np.rint(new, out=new)
-    return new.astype(before.dtype)
+    limits = min(HU_RANGE[0], float(before.min())), max(HU_RANGE[1], float(before.max()))
+    inside = noise_inside(ct, tumor, noise)
+    return np.asarray(kernels().blended(before, tumor.alpha, tumor.hu, inside, limits))
 
 
 def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
@@ -42,35 +36,27 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
 
     Own noise is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
     noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
-    noise: what was learned at that site; learned from `ct` unless told.
+    noise: what was learned at that site; learned from `ct` unless told. Meaningful where there is tumor.
     """
     plan, geometry, box = tumor.plan, ct.geometry, tumor.box
     block, window = _block(geometry)
     outer = _whole_blocks(box.grow([n * b for n, b in zip(window, block, strict=True)]), block, ct.data.shape)
-    mean = _block_sums(ct.data[outer.slices], block) / np.float32(math.prod(block))
+    mean = kernels().block_sums(ct.data[outer.slices], block) / np.float32(math.prod(block))
     tolerance = np.float32(0.5 * plan.noise_hu + 12)
-    plain = np.abs(mean - np.float32(plan.base_hu)) < 2 * tolerance
-    # scalar sums in double precision: the same on any machine
-    share = ndimage.uniform_filter(plain.astype(np.float64), window, mode="nearest")
-    low = ndimage.uniform_filter(np.where(plain, mean, 0).astype(np.float64), window, mode="nearest")
-    low /= np.maximum(share, 1e-6)
-    trust = np.clip(2 - np.abs(mean - low) / tolerance, 0, 1).astype(np.float32)
-    trust[~plain | (share < 0.25)] = 0
-
+    low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance, window)
     at = [
-        (np.arange(start, stop) - first - (n - 1) / 2) / n
-        for start, stop, first, n in zip(box.lower, box.upper, outer.lower, block, strict=True)
+        _between_blocks((np.arange(start, stop) - first - (n - 1) / 2) / n, count)
+        for start, stop, first, n, count in zip(box.lower, box.upper, outer.lower, block, trust.shape, strict=True)
     ]
-    own = ct.data[box.slices] - _interpolate(low.astype(np.float32), at)
+    own: Floats = kernels().own_noise(ct.data[box.slices], low, at)
     if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
         return own
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
     trust[ndimage.minimum_filter(trust, 3, mode="nearest") == 0] = 0
-    weight = _interpolate(trust, at)
-    if (weight[tumor.alpha > 0] == 1).all():
+    if kernels().is_trusted(tumor.alpha, trust, at):
         return own
-    learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan, box)
-    return np.asarray(weight * own + np.sqrt(1 - weight * weight) * learned, np.float32)
+    learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
+    return np.asarray(kernels().mixed_noise(own, tumor.alpha, trust, at, learned))
 
 
 def reach(geometry: Geometry) -> tuple[int, int, int]:
@@ -85,45 +71,24 @@ def _block(geometry: Geometry) -> tuple[Triple, Triple]:
     return (i, j, k), _window(np.multiply((i, j, k), geometry.spacing_mm), _NOISE_MM)
 
 
-def _interpolate(values: Floats, at: list[Array]) -> Floats:
-    """Linear interpolation at positions along each axis, in samples; the outermost samples go on outside."""
-    values = values.T  # the last axis taken is the fastest in memory, as in the scan
-    for axis, position in enumerate(reversed(at)):
-        low = np.clip(np.floor(position).astype(np.intp), 0, max(values.shape[axis] - 2, 0))
-        high = np.minimum(low + 1, values.shape[axis] - 1)
-        weight = np.clip(position - low, 0, 1).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        start = values.take(low, axis)
-        values = start + (values.take(high, axis) - start) * weight
-    return values.T
+def _between_blocks(position: Array, count: int) -> tuple[NDArray[np.intp], Floats]:
+    """The block before each position, in blocks, and the share of the next one; the outermost ones go on outside."""
+    low = np.clip(np.floor(position).astype(np.intp), 0, max(count - 2, 0))
+    return low, np.clip(position - low, 0, 1).astype(np.float32)
 
 
-def _tile(noise: Noise, plan: TumorPlan, box: Box) -> Floats:
-    """Noise of the sample's power spectrum and SD on a box, repeated like tiles where the box is larger."""
+def _tile(noise: Noise, plan: TumorPlan) -> Floats:
+    """Noise of the sample's power spectrum and SD, of the sample's size; it goes on like tiles."""
     size = noise.sample.shape
     phases = np.fft.rfftn(rng_for(plan.seed, "grain").standard_normal(size))
     tile = np.fft.irfftn(phases / np.maximum(np.abs(phases), 1e-12) * noise.spectrum, s=size, axes=(0, 1, 2))
-    index = [np.arange(n) % m for n, m in zip(box.shape, size, strict=True)]
-    return np.asarray(tile.astype(np.float32).T[np.ix_(*reversed(index))].T)
+    return np.asarray(tile, np.float32)
 
 
 def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
     """An odd number of samples along each axis that spans about this length."""
     i, j, k = (2 * int(length_mm / (2 * spacing) + 0.5) + 1 for spacing in spacing_mm)
     return i, j, k
-
-
-def _block_sums(hu: Array, block: tuple[int, int, int]) -> NDArray[np.int32]:
-    """Sums over whole blocks of voxels; a rest at the upper end is filled up with the last voxels."""
-    rest = [-n % b for n, b in zip(hu.shape, block, strict=True)]
-    whole = hu if hu.dtype == np.int16 else np.rint(hu).astype(np.int32)
-    if any(rest):
-        whole = np.pad(whole, [(0, r) for r in rest], mode="edge")
-    total = np.zeros([n // b for n, b in zip(whole.shape, block, strict=True)], np.int32, order="F")
-    for i in range(block[0]):
-        for j in range(block[1]):
-            for k in range(block[2]):
-                total += whole[i :: block[0], j :: block[1], k :: block[2]]
-    return total
 
 
 def _whole_blocks(box: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> Box:

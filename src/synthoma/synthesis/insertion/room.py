@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from synthoma.components import connected_components
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
 from synthoma.volume import Box, Geometry, Volume
@@ -48,15 +46,11 @@ def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
     free = _on_box(organ, geometry, box)
     for axis, spacing in enumerate(geometry.spacing_mm):
         free = _widened(free, axis, max(1, round(_MASK_MARGIN_MM / spacing)))
-    # over 3 voxels, so that noise makes no holes; sums of whole HU
-    local = np.rint(ct.data[box.slices]).astype(np.int32)
-    for axis in range(3):
-        local = _sum_of_three(local, axis)
-    free |= (local > 27 * FAT_HU[0]) & (local < 27 * FAT_HU[1])
+    fat, hard = kernels().between(ct.data[box.slices], FAT_HU, (_GAS_HU, _BONE_HU))
+    free |= fat
     if not free.all():
         free |= ~_thick(~free, geometry.spacing_mm)
-    forbidden = occupied | (local < 27 * _GAS_HU) | (local > 27 * _BONE_HU)
-    return Room(np.asarray(free & ~occupied), np.asarray(forbidden), occupied)
+    return Room(np.asarray(free & ~occupied), np.asarray(occupied | hard), occupied)
 
 
 def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) -> Tumor:
@@ -66,20 +60,19 @@ def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) ->
     the plan, is filled unless it is forbidden.
     """
     planned = tumor.mask
-    if not (tumor.alpha * ~room.free).any():
-        whole = _largest_piece(planned)
+    if not ((tumor.alpha > 0) & ~room.free).any():
+        whole = kernels().largest_piece(planned)
         return tumor if whole is None else replace(tumor, alpha=_near(tumor.alpha, whole))
     allowed = room.free
     label = planned & allowed
-    largest = _largest_piece(label)
+    largest = kernels().largest_piece(label)
     label = label if largest is None else largest
-    filled = (enclosed(label, spacing_mm) & ~room.forbidden) | (ndimage.binary_fill_holes(label) & ~room.occupied)
+    filled = (enclosed(label, spacing_mm) & ~room.forbidden) | (kernels().without_holes(label) & ~room.occupied)
     allowed = allowed | (filled & planned)
-    # transposed: these libraries want the last axis fastest
-    alpha = (tumor.alpha.T * ndimage.uniform_filter(allowed.T.astype(np.float32), 3) * allowed.T).T
-    largest = _largest_piece(alpha >= 0.5)
+    alpha = kernels().softened(tumor.alpha, allowed)
+    largest = kernels().largest_piece(alpha >= 0.5)
     alpha = alpha if largest is None else _near(alpha, largest)
-    cavities = ndimage.binary_fill_holes(alpha >= 0.5) & (alpha < 0.5) & planned & ~room.occupied
+    cavities = kernels().without_holes(alpha >= 0.5) & (alpha < 0.5) & planned & ~room.occupied
     return replace(tumor, alpha=np.asarray(np.where(cavities, tumor.alpha, alpha), np.float32))
 
 
@@ -98,39 +91,27 @@ def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     """The voxels in gaps of a label that are narrower than `_SLIT_MM` or a voxel, in its holes, and in it."""
     radius = _SLIT_MM / 2
     steps = [spacing * radius / max(radius, 1.01 * spacing) for spacing in spacing_mm]
-    padded = np.pad(label, [(margin := int(radius / step) + 2, margin) for step in steps])
-    inner = tuple(slice(int(radius / step) + 2, -int(radius / step) - 2) for step in steps)
-    grown = edt.edt(np.ascontiguousarray(~padded), anisotropy=steps) <= radius
-    closed = (edt.edt(np.ascontiguousarray(grown), anisotropy=steps) > radius)[inner]
-    filled = closed | label
-    for k in range(label.shape[2]):  # a hole in an axial slice is one, even if it is a tunnel
-        if label[:, :, k].any():
-            filled[:, :, k] |= ndimage.binary_fill_holes(filled[:, :, k])
-    return np.asarray(ndimage.binary_fill_holes(filled))
+    margin = [int(radius / step) + 2 for step in steps]
+    padded = np.pad(label, [(n, n) for n in margin])
+    inner = tuple(slice(n, -n) for n in margin)
+    grown = kernels().near(padded, steps, radius)
+    closed = ~kernels().near(~grown, steps, radius)[inner]
+    # a hole in an axial slice is one, even if it is a tunnel
+    filled = kernels().without_holes_in_slices(closed | label, label.any(axis=(0, 1)))
+    return np.asarray(kernels().without_holes(filled))
 
 
 def _thick(mask: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     """The parts of a mask that are thicker than `_STRIP_MM`; what the box cuts goes on outside."""
-    radius = _STRIP_MM / 2
-    core = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing_mm, black_border=False) > radius
-    if not core.any():
-        return np.asarray(core)
-    near = edt.edt(np.ascontiguousarray(~core), anisotropy=spacing_mm, black_border=False) <= radius
-    return np.asarray(mask & near)
-
-
-def _largest_piece(label: Bools) -> Bools | None:
-    """The largest connected piece; None if there is only one, or none."""
-    pieces = connected_components(label.T, connectivity=6)
-    if pieces.max() <= 1:
-        return None
-    largest = np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))
-    return np.asarray(largest.T)
+    core = ~kernels().near(~mask, spacing_mm, _STRIP_MM / 2)
+    return np.asarray(mask & kernels().near(core, spacing_mm, _STRIP_MM / 2))
 
 
 def _near(alpha: NDArray[np.float32], piece: Bools) -> NDArray[np.float32]:
     """alpha in a piece of its label and in the border around it, 0 elsewhere."""
-    around = ndimage.binary_dilation(piece.T, np.ones((3, 3, 3)), iterations=2).T
+    around = piece
+    for axis in range(3):
+        around = _widened(around, axis, 2)
     return np.asarray(np.where(around & (piece | (alpha < 0.5)), alpha, 0), np.float32)
 
 
@@ -151,15 +132,4 @@ def _widened(mask: Bools, axis: int, voxels: int) -> Bools:
     for step in range(1, min(voxels, len(source) - 1) + 1):
         target[step:] |= source[:-step]
         target[:-step] |= source[step:]
-    return result
-
-
-def _sum_of_three(values: NDArray[np.int32], axis: int) -> NDArray[np.int32]:
-    """Each value and its two neighbors along an axis; the outermost are repeated."""
-    source, result = np.moveaxis(values, axis, 0), values.copy(order="K")
-    target = np.moveaxis(result, axis, 0)
-    target[1:] += source[:-1]
-    target[:-1] += source[1:]
-    target[0] += source[0]
-    target[-1] += source[-1]
     return result

@@ -13,9 +13,10 @@ import edt
 import numpy as np
 
 from synthoma.synthesis.bodies.body import Surface
-from synthoma.synthesis.bodies.surface import map_index, radius_map, refine
+from synthoma.synthesis.bodies.surface import radius_map
 from synthoma.synthesis.generators.growth.details import Invasion
 from synthoma.synthesis.generators.growth.front import NEVER, arrival_times
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Floats, Volume
@@ -184,6 +185,6 @@ def _clones(plan: TumorPlan, lattice: Lattice) -> Floats:
     surface = Surface.of(plan)
     if surface.roughness == 0:
         return np.ones(lattice.shape, np.float32)
-    side, table = refine(radius_map(plan.seed, surface), 2)
+    table = kernels().refined(radius_map(plan.seed, surface), 2)
     x, y, z = (axis.astype(np.float32) for axis in lattice.units)
-    return np.asarray((table**_LUMPS).astype(np.float32).ravel()[map_index(x, y, z, side)])
+    return np.asarray((table**_LUMPS).astype(np.float32).ravel()[kernels().map_index(x, y, z, len(table))])

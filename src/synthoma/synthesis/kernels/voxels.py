@@ -1,0 +1,331 @@
+"""Compiled kernels on HU: sums over neighbors and blocks, the scan's noise, blending, fields of waves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthoma.synthesis.kernels.compiling import dense, kernel
+from synthoma.synthesis.kernels.reference import Places
+from synthoma.volume import Array, Floats, Triple
+
+Bools = NDArray[np.bool_]
+_ONE, _ZERO = np.float32(1), np.float32(0)
+
+
+def softened(alpha: Floats, allowed: Bools) -> Floats:
+    """As `reference.softened`."""
+    voxels = dense(allowed, np.bool_).astype(np.float32)
+    for axis in range(3):
+        voxels = _running_mean(voxels, axis, 3, True)
+    return np.asarray((dense(alpha, np.float32) * voxels * allowed.T).T)
+
+
+def between(hu: Array, fat_hu: tuple[float, float], hard_hu: tuple[float, float]) -> tuple[Bools, Bools]:
+    """As `reference.between`."""
+    limits = np.array([*fat_hu, *hard_hu]) * 27
+    fat, hard = _between(_whole(hu), limits)
+    return fat.T, hard.T
+
+
+def block_sums(hu: Array, block: Triple) -> NDArray[np.int32]:
+    """As `reference.block_sums`."""
+    return np.asarray(_block_sums(_whole(hu), *block).T)
+
+
+def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: Triple) -> tuple[Floats, Floats]:
+    """As `reference.means_of_plain`."""
+    blocks = dense(mean, np.float64)
+    plain, low = _plain(blocks, np.float32(base_hu), tolerance)
+    share = plain.astype(np.float64)
+    for axis, size in zip((2, 1, 0), window, strict=True):  # along I first, as scipy
+        if size > 1:
+            share, low = _running_mean(share, axis, size, False), _running_mean(low, axis, size, False)
+    low, trust = _trust(blocks, plain, share, low, tolerance)
+    return low.T, trust.T
+
+
+def own_noise(hu: Array, low: Floats, at: Places) -> Floats:
+    """As `reference.own_noise`."""
+    return np.asarray(_minus(_float(hu), dense(low, np.float32), *_along(at)).T)
+
+
+def mixed_noise(own: Floats, alpha: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
+    """As `reference.mixed_noise`, where alpha is not 0; own noise where it is."""
+    noise = dense(own, np.float32).copy()
+    _mix(noise, dense(alpha, np.float32), dense(trust, np.float32), dense(tile, np.float32), *_along(at))
+    return np.asarray(noise.T)
+
+
+def is_trusted(alpha: Floats, trust: Floats, at: Places) -> bool:
+    """As `reference.is_trusted`."""
+    return bool(_is_trusted(dense(alpha, np.float32), dense(trust, np.float32), *_along(at)))
+
+
+def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits: tuple[float, float]) -> Array:
+    """As `reference.blended`."""
+    voxels = np.ascontiguousarray(before.T).copy()
+    low, high = np.float32(limits[0]), np.float32(limits[1])
+    shares, inside, grain = (dense(part, np.float32) for part in (alpha, tissue, noise))
+    _blend(voxels, shares, inside, grain, low, high, before.dtype == np.int16)
+    return voxels.T
+
+
+def wave_sums(planes: Array, lines: Array, alpha: Floats) -> Floats:
+    """As `reference.wave_sums`."""
+    return np.asarray(_wave_sums(planes, lines, dense(alpha, np.float32)).T)
+
+
+def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
+    """As `reference.border_area_mm2`."""
+    i, j, k = (np.array([spacing, 2 * spacing], np.float32) for spacing in spacing_mm)
+    return float(_border_area(np.pad(alpha.T, 1), i, j, k))
+
+
+def _whole(hu: Array) -> Array:
+    """HU as whole numbers, (K, J, I)."""
+    return dense(hu if hu.dtype == np.int16 else np.rint(hu).astype(np.int32), np.int32)
+
+
+def _float(hu: Array) -> Array:
+    return dense(hu, np.float32)
+
+
+def _along(at: Places) -> list[Array]:
+    """Samples and shares along I, J and K, of one type."""
+    return [
+        np.ascontiguousarray(part, kind) for low, share in at for part, kind in ((low, np.int64), (share, np.float32))
+    ]
+
+
+@kernel
+def _running_mean(values: Any, axis: int, size: int, mirrored: bool) -> Any:
+    """scipy's uniform_filter1d to the letter: a running sum in double precision, stored in the type of the values.
+
+    Beyond the ends values are repeated, or mirrored with the outermost one twice.
+    """
+    result = np.empty_like(values)
+    count, before = values.shape[axis], size // 2
+    at = np.empty(count + size - 1, np.int64)
+    for n in range(len(at)):
+        place = n - before
+        if mirrored:
+            while place < 0 or place >= count:
+                place = -place - 1 if place < 0 else 2 * count - 1 - place
+        at[n] = min(max(place, 0), count - 1)
+    if axis == 2:
+        for k in range(values.shape[0]):
+            for j in range(values.shape[1]):
+                line, target = values[k, j], result[k, j]
+                total = 0.0
+                for n in range(size):
+                    total += line[at[n]]
+                target[0] = total / size
+                for n in range(1, count):
+                    total += np.float64(line[at[n + size - 1]]) - np.float64(line[at[n - 1]])
+                    target[n] = total / size
+        return result
+    totals = np.empty(values.shape[2])
+    for other in range(values.shape[1 - axis]):
+        totals[:] = 0
+        for n in range(size):
+            row = values[at[n], other] if axis == 0 else values[other, at[n]]
+            for i in range(len(totals)):
+                totals[i] += row[i]
+        for n in range(count):
+            if n:
+                new = values[at[n + size - 1], other] if axis == 0 else values[other, at[n + size - 1]]
+                old = values[at[n - 1], other] if axis == 0 else values[other, at[n - 1]]
+                for i in range(len(totals)):
+                    totals[i] += np.float64(new[i]) - np.float64(old[i])
+            target = result[n, other] if axis == 0 else result[other, n]
+            for i in range(len(totals)):
+                target[i] = totals[i] / size
+    return result
+
+
+@kernel
+def _between(hu: Any, limits: Any) -> Any:
+    layers, rows, length = hu.shape
+    fat, hard = np.empty(hu.shape, np.bool_), np.empty(hu.shape, np.bool_)
+    sums = np.empty((rows, length + 2), np.int32)
+    total = np.empty(length + 2, np.int32)
+    # first and last whole numbers on the right side of each limit
+    low, high = np.int32(np.floor(limits[0])) + 1, np.int32(np.ceil(limits[1])) - 1
+    gas, bone = np.int32(np.ceil(limits[2])), np.int32(np.floor(limits[3]))
+    for k in range(layers):
+        under, over = max(k - 1, 0), min(k + 1, layers - 1)
+        for j in range(rows):
+            for i in range(length):
+                sums[j, i + 1] = hu[under, j, i] + hu[k, j, i] + hu[over, j, i]
+        for j in range(rows):
+            one, other = sums[max(j - 1, 0)], sums[min(j + 1, rows - 1)]
+            own = sums[j]
+            for i in range(1, length + 1):
+                total[i] = one[i] + own[i] + other[i]
+            total[0], total[length + 1] = total[1], total[length]
+            fat_row, hard_row = fat[k, j], hard[k, j]
+            for i in range(length):
+                local = total[i] + total[i + 1] + total[i + 2]
+                fat_row[i] = (local >= low) & (local <= high)
+                hard_row[i] = (local < gas) | (local > bone)
+    return fat, hard
+
+
+@kernel
+def _block_sums(hu: Any, bi: int, bj: int, bk: int) -> Any:
+    layers, rows, length = hu.shape
+    total = np.zeros((-(-layers // bk), -(-rows // bj), -(-length // bi)), np.int32)
+    line = np.empty(length, np.int32)
+    for k in range(total.shape[0]):
+        for j in range(total.shape[1]):
+            line[:] = 0
+            for dk in range(bk):
+                for dj in range(bj):
+                    source = hu[min(k * bk + dk, layers - 1), min(j * bj + dj, rows - 1)]
+                    for i in range(length):
+                        line[i] += source[i]
+            target = total[k, j]
+            for i in range(length // bi):
+                for di in range(bi):
+                    target[i] += line[i * bi + di]
+            for n in range(length // bi * bi, len(target) * bi):
+                target[len(target) - 1] += line[min(n, length - 1)]
+    return total
+
+
+@kernel
+def _plain(mean: Any, base: Any, tolerance: Any) -> Any:
+    plain, low = np.empty(mean.shape, np.bool_), np.empty(mean.shape)
+    flat, to, values = mean.ravel(), plain.ravel(), low.ravel()
+    for n in range(len(flat)):
+        is_plain = abs(flat[n] - base) < np.float32(2) * tolerance
+        to[n] = is_plain
+        values[n] = flat[n] if is_plain else 0.0
+    return plain, low
+
+
+@kernel
+def _trust(mean: Any, plain: Any, share: Any, low: Any, tolerance: Any) -> Any:
+    means, trust = np.empty(mean.shape, np.float32), np.zeros(mean.shape, np.float32)
+    flat, is_plain, shares, lows = mean.ravel(), plain.ravel(), share.ravel(), low.ravel()
+    to, trusts = means.ravel(), trust.ravel()
+    for n in range(len(flat)):
+        here = lows[n] / max(shares[n], 1e-6)
+        to[n] = here
+        if is_plain[n] and shares[n] >= 0.25:
+            trusts[n] = min(max(2 - abs(flat[n] - here) / tolerance, 0.0), 1.0)
+    return means, trust
+
+
+@kernel
+def _row(values: Any, k: int, k_share: Any, j: int, j_share: Any, row: Any) -> None:
+    """Samples of a row of voxels, interpolated along K and then along J."""
+    over, right = min(k + 1, values.shape[0] - 1), min(j + 1, values.shape[1] - 1)
+    for i in range(len(row)):
+        one = values[k, j, i] + (values[over, j, i] - values[k, j, i]) * k_share
+        other = values[k, right, i] + (values[over, right, i] - values[k, right, i]) * k_share
+        row[i] = one + (other - one) * j_share
+
+
+@kernel
+def _minus(hu: Any, low: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> Any:
+    row = np.empty(low.shape[2], np.float32)
+    last = len(row) - 1
+    for k in range(hu.shape[0]):
+        for j in range(hu.shape[1]):
+            _row(low, ak[k], wk[k], aj[j], wj[j], row)
+            for i in range(hu.shape[2]):
+                start = row[ai[i]]
+                hu[k, j, i] -= start + (row[min(ai[i] + 1, last)] - start) * wi[i]
+    return hu
+
+
+@kernel
+def _is_trusted(alpha: Any, trust: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> bool:
+    row = np.empty(trust.shape[2], np.float32)
+    last = len(row) - 1
+    for k in range(alpha.shape[0]):
+        for j in range(alpha.shape[1]):
+            _row(trust, ak[k], wk[k], aj[j], wj[j], row)
+            for i in range(alpha.shape[2]):
+                start = row[ai[i]]
+                if alpha[k, j, i] > 0 and start + (row[min(ai[i] + 1, last)] - start) * wi[i] != _ONE:
+                    return False
+    return True
+
+
+@kernel
+def _mix(noise: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> None:
+    row = np.empty(trust.shape[2], np.float32)
+    last = len(row) - 1
+    for k in range(alpha.shape[0]):
+        for j in range(alpha.shape[1]):
+            _row(trust, ak[k], wk[k], aj[j], wj[j], row)
+            learned = tile[k % tile.shape[0], j % tile.shape[1]]
+            for i in range(alpha.shape[2]):
+                if alpha[k, j, i] > 0:
+                    start = row[ai[i]]
+                    weight = start + (row[min(ai[i] + 1, last)] - start) * wi[i]
+                    other = np.sqrt(_ONE - weight * weight)
+                    noise[k, j, i] = weight * noise[k, j, i] + other * learned[i % len(learned)]
+
+
+@kernel
+def _blend(voxels: Any, alpha: Any, tissue: Any, noise: Any, low: Any, high: Any, whole: bool) -> None:
+    for k in range(alpha.shape[0]):
+        for j in range(alpha.shape[1]):
+            for i in range(alpha.shape[2]):
+                before = np.float32(voxels[k, j, i])
+                new = (noise[k, j, i] + tissue[k, j, i] - before) * alpha[k, j, i] + before
+                new = min(max(new, low), high)
+                voxels[k, j, i] = np.rint(new) if whole else new
+
+
+@kernel
+def _wave_sums(planes: Any, lines: Any, alpha: Any) -> Any:
+    field = np.zeros(alpha.shape, np.float32)
+    total = np.empty(alpha.shape[2])
+    for k in range(alpha.shape[0]):
+        for j in range(alpha.shape[1]):
+            shares = alpha[k, j]
+            first, last = 0, len(shares)
+            while first < last and shares[first] <= 0:
+                first += 1
+            while last > first and shares[last - 1] <= 0:
+                last -= 1
+            if first == last:
+                continue
+            total[first:last] = 0
+            for wave in range(len(lines)):
+                height, line = planes[k, j, wave], lines[wave]
+                for i in range(first, last):
+                    total[i] += height * line[i]
+            for i in range(first, last):
+                field[k, j, i] = total[i] if shares[i] > 0 else 0.0
+    return field
+
+
+@kernel
+def _border_area(padded: Any, i_mm: Any, j_mm: Any, k_mm: Any) -> float:
+    """padded: alpha with a layer of 0 around it; steps of one voxel, and of two, in mm."""
+    area = 0.0
+    layers, rows, length = padded.shape
+    for k in range(layers):
+        under, over = max(k - 1, 0), min(k + 1, layers - 1)
+        for j in range(rows):
+            left, right = max(j - 1, 0), min(j + 1, rows - 1)
+            for i in range(length):
+                before, after = max(i - 1, 0), min(i + 1, length - 1)
+                di = padded[k, j, after] - padded[k, j, before]
+                dj = padded[k, right, i] - padded[k, left, i]
+                dk = padded[over, j, i] - padded[under, j, i]
+                if di != 0 or dj != 0 or dk != 0:
+                    di /= i_mm[after - before - 1]
+                    dj /= j_mm[right - left - 1]
+                    dk /= k_mm[over - under - 1]
+                    area += np.sqrt(di * di + dj * dj + dk * dk)
+    return area

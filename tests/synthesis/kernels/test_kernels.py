@@ -1,0 +1,252 @@
+"""The compiled kernels give the bytes of their numpy twins, on any grid, at the scan's border, and for empty boxes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from phantoms import GRIDS, ellipsoid_case, plan_of, rho
+from scipy import ndimage
+
+from synthoma.cases import Case
+from synthoma.synthesis.generators.loading import open_generator
+from synthoma.synthesis.insertion.insertion import Inserted, insert
+from synthoma.synthesis.kernels import choice, compiled, compiling, masks, reference, surfaces, voxels
+from synthoma.synthesis.kernels.reference import Frame
+from synthoma.synthesis.pipeline import open_scene
+from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Array, Geometry, Volume
+
+SHAPES = [(30, 25, 12), (1, 5, 7), (9, 1, 3), (6, 7, 1), (23, 24, 25)]
+
+
+@pytest.fixture(autouse=True)
+def _chosen_anew() -> Iterator[None]:
+    choice.kernels.cache_clear()
+    yield
+    choice.kernels.cache_clear()
+
+
+def same(name: str, *given: Any) -> Any:
+    """What the numpy twin gives, once the compiled kernel has been found to give the same bytes."""
+    expected, found = getattr(reference, name)(*given), getattr(compiled, name)(*given)
+    several = expected if isinstance(expected, tuple) else (expected,)
+    for one, other in zip(several, found if isinstance(found, tuple) else (found,), strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, np.ndarray):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            assert one.tobytes("F") == other.tobytes("F"), f"{name}: {int((one != other).sum())} of {one.size} differ"
+        else:
+            assert one == other
+    return expected
+
+
+def blobs(shape: Sequence[int], share: float, seed: int = 0) -> Array:
+    """A mask with about this share, in lumps, and single voxels added and taken away."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape), 1.5)
+    mask = smooth > np.quantile(smooth, 1 - share)
+    return np.asfortranarray(mask ^ (rng.random(shape) < 0.03))
+
+
+def floats(shape: Sequence[int], seed: int = 0) -> Array:
+    return np.asfortranarray(np.random.default_rng(seed).normal(40, 30, shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_masks_near_pieces_and_holes_are_those_of_the_twin(shape: tuple[int, int, int], share: float) -> None:
+    mask = blobs(shape, share)
+    if share in (0.0, 1.0):
+        mask = np.full(shape, bool(share), order="F")
+    # distances that equal the radius are in it; 0.75 twice is 1.5
+    for spacing, radius in (((0.8, 0.8, 2.0), 1.5), ((0.8, 0.8, 1.98), 2.0), ((0.5, 0.7, 0.75), 1.5), ((5, 1, 1), 2.0)):
+        same("near", mask, spacing, radius)
+    largest = reference.largest_piece(mask)
+    if largest is None:
+        assert compiled.largest_piece(mask) is None
+    else:
+        same("largest_piece", mask)
+    same("without_holes", mask)
+    same("without_holes_in_slices", mask, mask.any(axis=(0, 1)))
+
+
+def test_a_kernel_reads_any_layout_and_writes_into_none() -> None:
+    mask = blobs((20, 21, 22), 0.5)
+    turned = np.ascontiguousarray(mask)[::-1, :, 2:]
+    turned.flags.writeable = False
+    for name, given in (("without_holes", ()), ("near", ((1, 1, 1), 2.0))):
+        before = turned.copy()
+        same(name, turned, *given)
+        assert (turned == before).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_sums_and_means_of_hu_are_those_of_the_twin(shape: tuple[int, int, int], kind: type) -> None:
+    hu = np.asfortranarray(np.random.default_rng(1).normal(0, 400, shape).astype(kind))
+    fat, hard = same("between", hu, (-200.0, 0.0), (-300.0, 350.0))
+    if np.prod(shape) > 1000:
+        assert fat.any()
+        assert hard.any()
+        assert not (fat & hard).any()
+    same("softened", np.clip(floats(shape), 0, 1), blobs(shape, 0.6))
+    for block in ((1, 1, 1), (3, 3, 1), (2, 4, 5)):
+        mean = same("block_sums", hu, block) / np.float32(np.prod(block))
+        for window in ((3, 3, 3), (5, 5, 1), (1, 3, 7)):
+            same("means_of_plain", mean, 40.0, np.float32(150.5), window)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_noise_and_blending_are_those_of_the_twin(shape: tuple[int, int, int], kind: type) -> None:
+    rng, blocks = np.random.default_rng(2), (4, 3, 2)
+    before = np.asfortranarray(rng.normal(0, 400, shape).astype(kind))
+    alpha = np.asfortranarray(np.clip(rng.normal(0.4, 0.6, shape), 0, 1).astype(np.float32))
+    trust = np.asfortranarray(np.clip(rng.normal(0.5, 1, blocks), 0, 1).astype(np.float32))
+    at = [
+        (rng.integers(0, max(n - 1, 1), size), rng.random(size).astype(np.float32))
+        for size, n in zip(shape, blocks, strict=True)
+    ]
+    own = same("own_noise", before, floats(blocks), at)
+    assert not same("is_trusted", alpha, trust, at)
+    assert same("is_trusted", alpha, np.ones(blocks, np.float32), at)
+    tumor = alpha > 0
+    mixed = [module.mixed_noise(own, alpha, trust, at, floats((5, 4, 3))) for module in (reference, compiled)]
+    assert mixed[0][tumor].tobytes() == mixed[1][tumor].tobytes()
+    after = same("blended", before, alpha, floats(shape, 3), own, (-1024.0, 300.0))
+    kept = ~tumor & (before > -1024) & (before < 300)
+    assert (after[kept] == before[kept]).all()
+    areas = [module.border_area_mm2(alpha, (0.8, 0.9, 2.0)) for module in (reference, compiled)]
+    assert areas[0] == pytest.approx(areas[1], rel=1e-12)  # a sum in another order
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_waves_are_summed_in_one_order(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(3)
+    planes, lines = rng.standard_normal((shape[2], shape[1], 32)), rng.standard_normal((32, shape[0]))
+    alpha = np.asfortranarray(np.clip(rng.normal(0, 1, shape), 0, 1).astype(np.float32))
+    field = same("wave_sums", planes, lines, alpha)
+    assert not field[alpha == 0].any()
+    same("wave_sums", planes, lines, np.zeros_like(alpha))
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_surfaces_are_those_of_the_twin(samples: int) -> None:
+    rng = np.random.default_rng(4)
+    for factor in (1, 2, 5):
+        same("refined", rng.random((40, 40)), factor)
+    directions = [rng.standard_normal((7, 9)).astype(np.float32) for _ in range(3)]
+    directions[2][0] = 0  # on the fold
+    directions[0][:, 0] = -0.0
+    same("map_index", *directions, 79)
+    i, j, k = (
+        np.linspace(-1.4, 1.4, n).astype(np.float32) * np.eye(3, dtype=np.float32)[:, [n % 3]] for n in (24, 25, 11)
+    )
+    moves = rng.uniform(-0.1, 0.1, (samples, 3)).astype(np.float32)
+    frame = Frame(i, j, k, moves, rng.uniform(0.8, 1.2, (40, 40)).astype(np.float32))
+    close = np.float32(1 / 1.06), np.float32(1.06)
+    ratio, inside, *_ = same("shell_ratios", frame, np.float32(1.9), np.float32(0.2), close)
+    assert inside > 0
+    assert np.isposinf(ratio).any()
+    blur = 0.02 * np.eye(3) + 0.003
+    alpha = same("shares_of", frame, ratio, np.float32(1.02), np.float32(0.3), blur)
+    assert ((alpha > 0) & (alpha < 1)).any()
+    same("depths_of", frame, ratio, np.float32(1.02), np.diag([0.01, 0.02, 0.05]))
+
+
+def rendered(case: Case, plan: TumorPlan) -> Inserted:
+    made = insert(open_scene(case, (plan.organ,)), plan, open_generator(plan.generator), 0, 0, None)
+    assert isinstance(made, Inserted)
+    return made
+
+
+def tissue_plans(geometry: Geometry) -> list[TumorPlan]:
+    """A plain tumor, one with rim, core and specks, one over the organ's border, and one cut by the scan's corner."""
+    specks = (((0.2, 0.1, -0.3), 2.0, 400.0),)
+    rough = {"roughness": 0.15, "texture_hu": 10.0, "texture_mm": 3.0, "displacement_mm": 1.5}
+    inside = {"rim_hu": 20.0, "rim_mm": 3.0, "core_hu": -30.0, "core_share": 0.5, "calcifications": specks}
+    corner = tuple(geometry.to_mm(np.asarray(geometry.shape) - 3).tolist())
+    return [
+        plan_of(18.0),
+        plan_of(26.0, (1, 0.8, 0.6), **rough, **inside),
+        plan_of(24.0, center_mm=(0.0, 26.0, 0.0), **rough),
+        plan_of(16.0, center_mm=corner, roughness=0.1, displacement_mm=1.0),
+    ]
+
+
+@pytest.mark.parametrize("around", [-95.0, 60.0])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_whole_tumors_are_those_of_the_twin(grid: str, around: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = GRIDS[grid](80)
+    aorta = Volume(np.asfortranarray(rho(geometry, (6, 6, 60), (0, 34, 0)) < 1), geometry)
+    case = ellipsoid_case(geometry, (30, 30, 30), around=around, image=np.float32 if grid == "oblique" else np.int16)
+    case = dataclasses.replace(case, masks={**case.masks, "aorta": aorta})
+    for plan in tissue_plans(geometry):
+        monkeypatch.delenv(choice.SWITCH, raising=False)
+        choice.kernels.cache_clear()
+        assert choice.kernels() is compiled
+        made = rendered(case, plan)
+        monkeypatch.setenv(choice.SWITCH, "numpy")
+        choice.kernels.cache_clear()
+        assert choice.kernels() is reference
+        twin = rendered(case, plan)
+        assert made.mask.any() == (around < 0 or plan.center_mm[0] == 0)  # a corner in muscle has no room
+        assert made.digest == twin.digest
+        assert repr(made.verdict) == repr(twin.verdict)  # with nan in it
+
+
+def test_a_kernel_is_compiled_once_for_each_type_of_scan() -> None:
+    case = ellipsoid_case(GRIDS["1 mm"](80), (30, 30, 30), around=60.0)
+    for plan in tissue_plans(case.read_image().geometry):
+        rendered(case, plan)
+    for module in (masks, surfaces, voxels):
+        for name, function in vars(module).items():
+            signatures = getattr(function, "signatures", [])
+            assert len(signatures) <= 2, f"{name}: {signatures}"
+
+
+def test_without_numba_tumors_are_the_same_and_a_line_says_so() -> None:
+    code = """
+import logging, sys
+logging.basicConfig()
+sys.modules["numba"] = None
+from synthoma.synthesis.kernels import choice, reference
+assert choice.kernels() is reference
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install numba" in done.stderr
+
+
+def test_numba_is_imported_when_a_tumor_is_rendered_and_not_before() -> None:
+    code = """
+import sys
+import synthoma.cli.app, synthoma.synthesis.pipeline, synthoma.synthesis.generators.rules
+assert "numba" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_where_nothing_can_be_kept_kernels_are_compiled_for_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+
+    def njit(cache: bool = False, **settings: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function 'twice': no locator available for file 'x.py'")
+        made.append(settings)
+        return lambda function: function
+
+    monkeypatch.setattr(compiling.numba, "njit", njit)
+    with caplog.at_level(logging.DEBUG):
+        assert compiling.kernel(abs)(-2) == 2
+    assert made
+    assert "fastmath" not in made[0]
+    assert "no locator" in caplog.text
