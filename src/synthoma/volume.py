@@ -395,5 +395,5 @@ class Volume:
 
 def triple(values: Iterable[int] | Array) -> Triple:
     """Three whole numbers, whatever they come in."""
-    i, j, k = (int(value) for value in values)
-    return i, j, k
+    i, j, k = values
+    return int(i), int(j), int(k)

@@ -136,7 +136,7 @@ def measure_organ(
         noise_from_mm=quiet,
         noise_hu=float(noise_sample(ct, quiet).std()),
         lesions=tuple((found.center_mm, _bounding_radius_mm(found)) for found in real),
-        touches_edge=any(bool(sparse.take(face, axis).any()) for axis in range(3) for face in (0, -1)),
+        touches_edge=any(bool(sparse.swapaxes(0, axis)[face].any()) for axis in range(3) for face in (0, -1)),
     )
 
 

@@ -36,11 +36,12 @@ def judge(
     plan, mask, geometry = tumor.plan, tumor.mask, ct.geometry
     voxels = int(mask.sum())
     volume_mm3 = voxels * geometry.voxel_mm3
-    core = after[tumor.alpha > 0.95] if (tumor.alpha > 0.95).sum() > 1 else after[mask]
+    # transposed: numpy picks along memory
+    inside, full = after.T[mask.T], after.T[tumor.alpha.T > 0.95]
+    core = full if full.size > 1 else inside
     known = core.size > 1
     contrast = float(core.mean(dtype=np.float64)) - plan.base_hu if known else float("nan")
     noise = float(core.std(dtype=np.float64)) if known else float("nan")
-    inside = after[mask]
     edge_mm = border_width_mm(tumor.alpha, geometry)
     sharp_mm = 2.563 * float(np.sqrt(plan.blur_mm**2 + np.square(geometry.spacing_mm).mean() / 12))
     scores = {

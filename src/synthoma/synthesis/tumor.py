@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
@@ -99,8 +99,12 @@ class TumorPlan:
 
         Raises `CaseError` for values that its annotations refuse.
         """
-        names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        return _checked(kind, {name: value for name, value in self.details.items() if name in names})
+        known: dict[Any, Any] = self.__dict__.setdefault("_details_as", {})  # asked for ten times while it is rendered
+        if kind not in known:
+            names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+            known[kind] = _checked(kind, {name: value for name, value in self.details.items() if name in names})
+        found: Details = known[kind]
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """JSON data from which `from_dict` gives an equal plan."""
@@ -159,7 +163,7 @@ class Tumor:
     follows_organ: bool = False
     measure: Measure = no_scores
 
-    @property
+    @cached_property
     def mask(self) -> Array:
         """The label, bool (box): where at least half of the voxel is tumor."""
         return np.asarray(self.alpha >= 0.5)

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from synthoma.seeds import rng_for
+from synthoma.synthesis.insertion.room import widened
 from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.scan import HU_RANGE, Noise
 from synthoma.synthesis.tumor import Tumor, TumorPlan
@@ -52,7 +52,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
         return own
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
-    trust[ndimage.minimum_filter(trust, 3, mode="nearest") == 0] = 0
+    trust[_around(trust == 0)] = 0
     if kernels().is_trusted(tumor.alpha, trust, at):
         return own
     learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
@@ -110,4 +110,11 @@ def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple
         for axis, n, low, first in zip(places, block, tumor.box.lower, outer.lower, strict=True)
     ]
     touched[tuple(index)] = True
-    return np.asarray(ndimage.maximum_filter(touched, 3))
+    return _around(touched)
+
+
+def _around(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The blocks and their neighbors."""
+    for axis in range(3):
+        blocks = widened(blocks, axis, 1)
+    return blocks

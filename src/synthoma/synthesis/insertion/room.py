@@ -45,7 +45,7 @@ def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
     geometry = ct.geometry
     free = _on_box(organ, geometry, box)
     for axis, spacing in enumerate(geometry.spacing_mm):
-        free = _widened(free, axis, max(1, round(_MASK_MARGIN_MM / spacing)))
+        free = widened(free, axis, max(1, round(_MASK_MARGIN_MM / spacing)))
     fat, hard = kernels().between(ct.data[box.slices], FAT_HU, (_GAS_HU, _BONE_HU))
     free |= fat
     if not free.all():
@@ -89,6 +89,11 @@ def slit_share(planned: Bools, label: Bools, spacing_mm: tuple[float, float, flo
 
 def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     """The voxels in gaps of a label that are narrower than `_SLIT_MM` or a voxel, in its holes, and in it."""
+    result = np.zeros(label.shape, bool, order="F")
+    own = Box.around(label)
+    if own is None:
+        return result
+    label = label[own.slices]
     radius = _SLIT_MM / 2
     steps = [spacing * radius / max(radius, 1.01 * spacing) for spacing in spacing_mm]
     margin = [int(radius / step) + 2 for step in steps]
@@ -98,7 +103,8 @@ def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     closed = ~kernels().near(~grown, steps, radius)[inner]
     # a hole in an axial slice is one, even if it is a tunnel
     filled = kernels().without_holes_in_slices(closed | label, label.any(axis=(0, 1)))
-    return np.asarray(kernels().without_holes(filled))
+    result[own.slices] = kernels().without_holes(filled)
+    return result
 
 
 def _thick(mask: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
@@ -111,7 +117,7 @@ def _near(alpha: NDArray[np.float32], piece: Bools) -> NDArray[np.float32]:
     """alpha in a piece of its label and in the border around it, 0 elsewhere."""
     around = piece
     for axis in range(3):
-        around = _widened(around, axis, 2)
+        around = widened(around, axis, 2)
     return np.asarray(np.where(around & (piece | (alpha < 0.5)), alpha, 0), np.float32)
 
 
@@ -125,10 +131,10 @@ def _on_box(organ: Volume, geometry: Geometry, box: Box) -> Bools:
     return result
 
 
-def _widened(mask: Bools, axis: int, voxels: int) -> Bools:
+def widened(mask: Bools, axis: int, voxels: int) -> Bools:
     """The mask dilated along one axis."""
-    source, result = np.moveaxis(mask, axis, 0), mask.copy(order="K")
-    target = np.moveaxis(result, axis, 0)
+    source, result = mask.swapaxes(axis, 0), mask.copy(order="K")
+    target = result.swapaxes(axis, 0)
     for step in range(1, min(voxels, len(source) - 1) + 1):
         target[step:] |= source[:-step]
         target[:-step] |= source[step:]

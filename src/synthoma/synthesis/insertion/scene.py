@@ -107,7 +107,7 @@ class Scene:
     def measure_organ(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> OrganModel:
         """The model of the organ as it is now; errors as `location.measure_organ`."""
         i, j, k = coarse_steps(self.geometry, organ)
-        others = None if self.map is None else self._others(self.map[::i, ::j, ::k], organ)
+        others = None if self.map is None else self._others(np.array(self.map[::i, ::j, ::k]), organ)
         return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
 
     def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
@@ -115,10 +115,11 @@ class Scene:
         return np.zeros(box.shape, bool) if self.map is None else self._others(self.map[box.slices], organ)
 
     def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
-        others = np.ones(256, bool)
-        own = [self.numbers[name] for name in anatomy.organ(organ).structures if name in self.numbers]
-        others[[0, *own]] = False
-        return others[numbers.T].T
+        others = np.asarray(numbers != 0)
+        for name in anatomy.organ(organ).structures:
+            if name in self.numbers:
+                others &= numbers != self.numbers[name]
+        return others
 
     def noise(self, center_mm: Vector) -> Noise:
         """The healthy scan's noise at a place."""
