@@ -144,7 +144,7 @@ def test_without_splits_they_are_drawn(data: Dataset, tmp_path: Path) -> None:
         ({"shares": [0.5, 0.5]}, "each once"),
         ({"shares": [0.0]}, "greater than 0"),
         ({"metric": "hd95_mm"}, "no curve is known"),
-        ({"filters": ["critic"]}, "none"),
+        ({"filters": ["critics"]}, "critic"),
     ],
 )
 def test_recipes_that_make_no_study_are_refused(wrong: dict[str, object], message: str) -> None:

@@ -66,14 +66,19 @@ def _preview_study(
 ) -> None:
     """Tell how many trainings a study is and what they would take, from some steps of one; ends the command."""
     from synthoma.recipe import make_recipe
+    from synthoma.scaling.networks import complete_generators, require_arms
     from synthoma.scaling.point import arm_training, complete_training
+    from synthoma.scaling.recipe import Arm
     from synthoma.scaling.subsets import find_sides
     from synthoma.segmentation.recipe import TrainRecipe
 
     table = complete_training(recipe.train, recipe.arms())
+    recipe = recipe.with_changes(train=table)
+    complete_generators(recipe)
     sides, points = find_sides(dataset, recipe, splits), list(recipe.points())
     wanted = [*sides.annotated, *sides.healthy]
-    training = make_recipe(TrainRecipe, arm_training(table, points[-1].arm), "train")
+    require_arms(recipe, sides)
+    training = make_recipe(TrainRecipe, arm_training(table, Arm(recipe.shares[0], "rules")), "train")
     trial = try_training(training, [case for case in dataset if case.id in wanted], device, loaders)
     cached, models = len(wanted) * trial.cache_bytes, len(points) * trial.model_bytes
     steps_s = len(points) * training.steps * trial.step_s

@@ -19,7 +19,8 @@ from synthoma.volume import Array, Floats
 OTHER = "other"  # lesions of no organ that we know
 HOMES = (*anatomy.ORGANS, OTHER)
 BINS, BIN_HU = 16, 10.0  # of the histogram around the lesion's mean: from -80 to 80 HU, the outer ones open
-TISSUE_MM = 1.5  # SD of the filter that takes a scan's noise away and leaves the tissue
+# SD of the filter that takes a scan's noise away and leaves the tissue: in mm, and at least in voxels
+TISSUE_MM, TISSUE_VOXELS = 1.5, 0.7
 _RIM, _CORE = 0.25, 0.6  # of the largest depth: where the rim ends, and where the core begins
 _OPEN = 0.05  # share of an outer bin from which a lesion is more than tissue
 _RARE, _FAR_HU = 0.005, 120.0  # shares of a histogram that are no part of its range; where open bins end
@@ -149,9 +150,9 @@ def depths(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Floats:
 def tissue_of(hu: Array, mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Floats:
     """The lesion's tissue without the scan's noise, HU float32, continued a little beyond its border.
 
-    A mean over 1.5 mm (SD) of the lesion's own voxels; those on the border, which are partly something else, count
-    little. Noise of CT has its power at high frequencies, tissue at low ones. Where no voxel of the lesion is near,
-    its mean.
+    A mean over 1.5 mm (SD) of the lesion's own voxels, of coarse ones over more, lest their noise be taken for tissue.
+    Those on the border, which are partly something else, count little. Noise of CT has its power at high frequencies,
+    tissue at low ones. Where no voxel of the lesion is near, its mean.
     """
     import edt
     from scipy import ndimage
@@ -159,7 +160,7 @@ def tissue_of(hu: Array, mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -
     inside = np.ascontiguousarray(mask)
     depth = edt.edt(inside, anisotropy=tuple(spacing_mm), black_border=False)
     weight = np.where(inside, np.clip(depth / (1.5 * max(spacing_mm)), _LEAST, 1), 0).astype(np.float64)
-    sigma = [TISSUE_MM / spacing for spacing in spacing_mm]
+    sigma = [max(TISSUE_MM / spacing, TISSUE_VOXELS) for spacing in spacing_mm]
     near = ndimage.gaussian_filter(weight, sigma, mode="constant", truncate=3)
     total = ndimage.gaussian_filter(weight * hu, sigma, mode="constant", truncate=3)
     mean = float((weight * hu).sum() / max(weight.sum(), 1e-9))

@@ -22,7 +22,7 @@ from torch.nn import functional
 from synthoma import disk
 from synthoma.errors import FileError, RecipeError
 from synthoma.learning.flow import LEVELS, bounded_velocity, follow
-from synthoma.learning.looks import CONDITION, TISSUE_MM, Look
+from synthoma.learning.looks import CONDITION, TISSUE_MM, TISSUE_VOXELS, Look
 from synthoma.learning.loop import read_tensors, write_tensors
 from synthoma.learning.models import distinct_tensors
 from synthoma.recipe import Recipe
@@ -140,8 +140,9 @@ def tissue_field(
         )
     grain = smoothed(noise, _GRAIN_MM / spec.spacing_mm)
     made = ask(grain / grain.std((1, 2, 3, 4), keepdim=True), torch.zeros(len(noise), device=noise.device))
-    # tissue is what a mean over `TISSUE_MM` leaves; a discriminator does not see every pattern finer than that
-    return smoothed(spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu)), TISSUE_MM / spec.spacing_mm)
+    # tissue is what the mean of `looks.tissue_of` leaves; a discriminator does not see every pattern finer than that
+    sigma = max(TISSUE_MM / spec.spacing_mm, TISSUE_VOXELS)
+    return smoothed(spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu)), sigma)
 
 
 def smoothed(images: torch.Tensor, sigma: float) -> torch.Tensor:

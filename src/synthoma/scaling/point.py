@@ -22,7 +22,6 @@ from synthoma.scaling.recipe import Arm, PointTask, StudyRecipe
 from synthoma.scaling.subsets import Sides
 from synthoma.seeds import seed_for
 from synthoma.synthesis.online.online import complete_table
-from synthoma.training.segmentation import training_data
 from synthoma.volume import Box, Volume
 
 POINTS, CACHE, EXAMPLES = "points", "cache", "examples"
@@ -33,13 +32,14 @@ Segmenter = Callable[[Case], Mapping[str, Volume]]  # a case -> masks on its sca
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What all points of a study share. cases: by id, those that take part; examples: boxes to keep predictions of.
+    """What all points of a study share. data: the folder of its cases; cases: by id, those that take part.
 
-    trainer: training cases, task, plan, the point's run and a device -> what segments a case. allow_failures: how many
-    cases a point may do without.
+    examples: boxes to keep predictions of. trainer: training cases, task, plan, the point's run and a device -> what
+    segments a case. allow_failures: how many cases a point may do without.
     """
 
     folder: Path
+    data: Path
     recipe: StudyRecipe
     cases: Mapping[str, Case]
     sides: Sides
@@ -91,6 +91,7 @@ def run_point(task: PointTask, plan: Plan) -> dict[str, Any]:
         "arm": plan.recipe.label(task.arm),
         "cases": task.cases,
         "seed": task.seed,
+        "tumors": run.record.summary.get("tumors", {}),
         "tests": {name: [scores.as_dict() for scores in found] for name, found in tests.items()},
     }
 
@@ -108,22 +109,6 @@ def _score_all(ids: Sequence[str], segment: Segmenter, plan: Plan, folder: Path)
             if name in plan.examples:
                 files.write_volume(mask.crop(plan.examples[name]), folder / EXAMPLES / f"{name}.nii.gz")
     return found
-
-
-def train_network(cases: Sequence[Case], task: PointTask, plan: Plan, run: Run, device: str) -> Segmenter:
-    """The network of the study's train recipe, with the synthetic tumors of the point's arm."""
-    need("torch", extra="train")
-    from synthoma.learning.loop import Team, choose_device
-    from synthoma.segmentation.infer import segment
-    from synthoma.segmentation.recipe import TrainRecipe
-    from synthoma.segmentation.train import train
-
-    recipe = make_recipe(TrainRecipe, arm_training(plan.recipe.train, task.arm), "train")
-    team, seed = Team(choose_device(device)), plan.seed_of(task)
-    data = training_data(recipe, cases, (), plan.folder / CACHE, seed)
-    data = replace(data, allow_failures=plan.allow_failures)
-    model = train(recipe, data, run, team, seed=seed, workers=plan.loaders)
-    return lambda case: segment(model, case.read_image(), recipe.segment, team.device, case.read_organ).masks
 
 
 def complete_training(table: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:

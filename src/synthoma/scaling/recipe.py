@@ -22,6 +22,17 @@ BOUNDED = tuple(
 TESTS = {"test": "new patients of the training hospitals", "ood": "patients of other hospitals"}
 
 
+class FilterRecipe(Recipe):
+    """Which tumors a critic keeps: it calls at least `keep` and at most `at_most` of their voxels tumor.
+
+    steps: of a critic's training; as many as a point has unless given.
+    """
+
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.5
+    at_most: Annotated[float, Field(ge=0, le=1)] = 1.0
+    steps: int | None = Field(None, ge=1)
+
+
 class StudyRecipe(Recipe):
     """A grid of trainings: numbers of real annotated cases x arms x seeds.
 
@@ -30,6 +41,10 @@ class StudyRecipe(Recipe):
     what makes synthetic tumors, and what sorts them out; every combination with `shares` is an arm, and the first is
     the one that the answer is about. seeds: trainings of each, each with subsets of its own. seed: of subsets, weights
     and tumors. healthy: how many cases without tumors take part, in every arm the same; all if None.
+
+    learned: by name in `generators`, the generator recipe of one that learns in the study, from the same cases as the
+    networks of its points. critic: which tumors the filter `critic` keeps. copies: of each host, with tumors made
+    before the training and shown in turn by epoch, in all arms alike; 0 draws new ones in every epoch.
 
     train: a train recipe, for every point the same. tests: sides of the splits that are scored, in words; all sides
     unless named. splits: how to divide the cases where the data set has no `splits.json`. metric, structure: what is
@@ -40,7 +55,10 @@ class StudyRecipe(Recipe):
     counts: tuple[Annotated[int, Field(ge=0)], ...] = (4, 8, 16)
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5,)
     generators: tuple[str, ...] = ("rules",)
-    filters: tuple[Literal["none"], ...] = ("none",)
+    filters: tuple[Literal["none", "critic"], ...] = ("none",)
+    learned: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    critic: FilterRecipe = FilterRecipe()
+    copies: int = Field(0, ge=0, le=99)
     seeds: int = Field(3, ge=1)
     seed: int = Field(0, ge=0)
     healthy: int | None = Field(None, ge=0)
@@ -63,6 +81,12 @@ class StudyRecipe(Recipe):
             raise ValueError("counts are given from the smallest to the largest")
         if self.metric not in BOUNDED and not self.metric.startswith("nsd_"):
             raise ValueError(f"no curve is known for {self.metric}; known: {', '.join(BOUNDED)}, nsd_2mm and the like")
+        if "critic" in self.filters and not self.copies:
+            raise ValueError("a critic judges tumors before a training: give copies, such as 4")
+        if strangers := sorted(set(self.learned) - set(self.generators)):
+            raise ValueError(f"learned.{strangers[0]} is the recipe of no generator of {', '.join(self.generators)}")
+        if self.learned and not self.counts[0]:
+            raise ValueError("a generator that learns in the study needs a real case: take 0 out of counts")
         computed = [nsd_name(tolerance) for tolerance in self.evaluate.tolerances_mm]
         if self.metric.startswith("nsd_") and self.metric not in computed:
             raise ValueError(
@@ -100,13 +124,13 @@ class StudyRecipe(Recipe):
             return REAL
         told = [f"{100 * arm.share:g} %"] if len(self.shares) > 1 else []
         told += [arm.generator] if len(self.generators) > 1 else []
-        told += [arm.filter] if len(self.filters) > 1 else []
+        told += [arm.filter] if arm.filter != "none" else []
         return "with synthetic tumors" + (f", {', '.join(told)}" if told else "")
 
     def points(self) -> Iterator[PointTask]:
-        """Every point, smallest training sets first, so that a partial study has all arms of some sizes."""
-        for count in self.counts:
-            for seed in range(self.seeds):
+        """Every point, seed by seed, so that a partial study has all arms and sizes of some seeds."""
+        for seed in range(self.seeds):
+            for count in self.counts:
                 for arm in self.arms():
                     if count or arm.share:
                         yield PointTask(arm, count, seed)
@@ -125,8 +149,12 @@ class Arm:
         """As part of a folder's name."""
         if self.share == 0:
             return "real"
-        plain = "".join(letter if letter.isalnum() else "-" for letter in self.generator)
-        return f"{plain}-{100 * self.share:g}" + ("" if self.filter == "none" else f"-{self.filter}")
+        return f"{self.maker}-{100 * self.share:g}" + ("" if self.filter == "none" else f"-{self.filter}")
+
+    @property
+    def maker(self) -> str:
+        """The generator, as part of a folder's name."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.generator)
 
 
 @dataclass(frozen=True)
@@ -140,4 +168,9 @@ class PointTask:
     @property
     def id(self) -> str:
         """Its name, and that of its folder."""
-        return f"n{self.cases:04d}_s{self.seed}_{self.arm.name}"
+        return f"{self.subset}_{self.arm.name}"
+
+    @property
+    def subset(self) -> str:
+        """The name of the cases that it learns from, which all arms have in common."""
+        return f"n{self.cases:04d}_s{self.seed}"

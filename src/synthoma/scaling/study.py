@@ -20,8 +20,9 @@ from synthoma.errors import CaseError
 from synthoma.learning.cache import refuse_failures
 from synthoma.learning.entry import annotates
 from synthoma.runs import open_run
+from synthoma.scaling.networks import complete_generators, require_arms, train_network
 from synthoma.scaling.outputs import DESIGN, KIND, finish_study
-from synthoma.scaling.point import EXAMPLES, Plan, Trainer, complete_training, run_point, train_network
+from synthoma.scaling.point import EXAMPLES, Plan, Trainer, complete_training, run_point
 from synthoma.scaling.recipe import StudyRecipe
 from synthoma.scaling.subsets import Sides, choose_examples, find_sides
 from synthoma.volume import Box, Geometry
@@ -58,13 +59,17 @@ def run_study(
     refuse_failures(failed, len(failed) + len(dataset), allow_failures)
     if trainer is train_network:
         recipe = recipe.with_changes(train=complete_training(recipe.train, recipe.arms()))
+        recipe = recipe.with_changes(learned=complete_generators(recipe))
     sides = find_sides(dataset, recipe, splits)
     _require_organs(dataset, sides, recipe)
+    if trainer is train_network:
+        require_arms(recipe, sides)
     facts = {"data": str(dataset.root), **(inputs or {}), "splits": sides.splits}
     with open_run(out, KIND, recipe, recipe.seed, facts) as run:
         require_unchanged(run, _members(dataset, sides).values(), Case.reads)
-        plan = Plan(out, recipe, _members(dataset, sides), sides, _keep_examples(dataset, sides, recipe, out), device,
-                    loaders, trainer, allow_failures - len(failed))  # fmt: skip
+        shown = _keep_examples(dataset, sides, recipe, out)
+        plan = Plan(out, dataset.root, recipe, _members(dataset, sides), sides, shown, device, loaders, trainer,
+                    allow_failures - len(failed))  # fmt: skip
         tasks = list(recipe.points())
         drawn = all(case.attributes.get("in_silico") for case in dataset)
         design = {"sides": sides.as_dict(), "points": [task.id for task in tasks], "in_silico": drawn}

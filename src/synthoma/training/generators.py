@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthoma import disk, reading
 from synthoma.cases import Case
+from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import RecipeError
 from synthoma.extras import need
 from synthoma.learning.crops import LesionCrops, build_crops
-from synthoma.recipe import find_recipe, read_recipe
+from synthoma.recipe import find_recipe, make_recipe, read_recipe
 from synthoma.runs import Run, open_run
 from synthoma.training.data import open_all
 
@@ -27,7 +28,7 @@ KIND = "train-generator"
 
 def train_generator(
     recipe: DiffusionRecipe | AdversarialRecipe,
-    data: Sequence[Path | str],
+    data: Dataset | Sequence[Path | str],
     out: Path | str,
     *,
     critic: Path | str | None = None,
@@ -39,10 +40,10 @@ def train_generator(
 ) -> TissueModel:
     """The trained generator, also `generator.safetensors` in the run folder `out`; the same call again resumes.
 
-    data: folders of data sets; those with tumor labels are learned from, all of them can host fake tumors. critic: a
-    trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared by runs; a
-    folder `cache` beside `out` unless given. workers: processes that make crops. allow_modules: generators of the
-    form `module:Class` that the manifest of a data set may name.
+    data: a data set, or the folders of some; those with tumor labels are learned from, all can host fake tumors.
+    critic: a trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared by
+    runs; a folder `cache` beside `out` unless given. workers: processes that make crops. allow_modules: generators of
+    the form `module:Class` that the manifest of a data set may name.
     Raises `CaseError` if there is no lesion to learn from.
     """
     need("torch", extra="train")
@@ -51,7 +52,7 @@ def train_generator(
 
     out = Path(out).absolute()
     place = Path(cache) if cache else out.parent / "cache"
-    dataset = open_all(data, allow_modules)
+    dataset = data if isinstance(data, Dataset) else open_all(data, allow_modules)
     if critic is not None and recipe.kind == "diffusion":
         raise RecipeError(
             "a diffusion generator learns from lesions alone", found=f"--critic {critic}", fix="leave it out"
@@ -110,21 +111,30 @@ def _adversarial(
 
 def read_generator_recipe(recipe: Path | str, changes: Sequence[str] = ()) -> DiffusionRecipe | AdversarialRecipe:
     """The recipe of this file, or of this name that comes along; its `kind` says which one it is."""
-    need("torch", extra="train")
-    from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
-
     path = find_recipe(recipe, "generator")
-    kinds: dict[str, type[DiffusionRecipe] | type[AdversarialRecipe]] = {
-        "diffusion": DiffusionRecipe,
-        "adversarial": AdversarialRecipe,
-    }
     try:
         kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind", "")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML", found=str(error)) from error
+    return read_recipe(_recipe_of(kind, path), path, changes)
+
+
+def make_generator_recipe(table: Mapping[str, Any], source: Path | str) -> DiffusionRecipe | AdversarialRecipe:
+    """The recipe in a table; its `kind` says which one it is. source: where the table is, for errors."""
+    return make_recipe(_recipe_of(table.get("kind", ""), source), table, source)
+
+
+def _recipe_of(kind: str, source: Path | str) -> type[DiffusionRecipe] | type[AdversarialRecipe]:
+    need("torch", extra="train")
+    from synthoma.training.recipe import AdversarialRecipe, DiffusionRecipe
+
+    kinds: dict[str, type[DiffusionRecipe] | type[AdversarialRecipe]] = {
+        "diffusion": DiffusionRecipe,
+        "adversarial": AdversarialRecipe,
+    }
     if kind not in kinds:
-        raise RecipeError(f"{path}: no kind {kind!r} of generator", expected=f"kind = {' or '.join(kinds)}")
-    return read_recipe(kinds[kind], path, changes)
+        raise RecipeError(f"{source}: no kind {kind!r} of generator", expected=f"kind = {' or '.join(kinds)}")
+    return kinds[kind]
 
 
 def _digest(critic: Path | str | None) -> str:
