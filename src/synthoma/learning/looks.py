@@ -20,7 +20,7 @@ OTHER = "other"  # lesions of no organ that we know
 HOMES = (*anatomy.ORGANS, OTHER)
 BINS, BIN_HU = 16, 10.0  # of the histogram around the lesion's mean: from -80 to 80 HU, the outer ones open
 # SD of the filter that takes a scan's noise away and leaves the tissue: in mm, and at least in voxels
-TISSUE_MM, TISSUE_VOXELS = 1.5, 0.7
+TISSUE_MM, TISSUE_VOXELS = 1.5, 1.0
 _RIM, _CORE = 0.25, 0.6  # of the largest depth: where the rim ends, and where the core begins
 _OPEN = 0.05  # share of an outer bin from which a lesion is more than tissue
 _RARE, _FAR_HU = 0.005, 120.0  # shares of a histogram that are no part of its range; where open bins end

@@ -11,7 +11,7 @@ from synthoma.synthesis.scan import HU_RANGE
 from synthoma.synthesis.tumor import Critic, Tumor, Verdict
 from synthoma.volume import Array, Geometry, Volume
 
-_CRITIC_MARGIN_MM = 30.0  # of the surroundings that a critic sees
+_CRITIC_MARGIN_MM = 30.0  # of the surroundings that a critic sees which does not say `margin_mm`
 
 
 def judge(
@@ -78,7 +78,8 @@ def border_width_mm(alpha: Array, geometry: Geometry) -> float:
 def _ask(critic: Critic, after: Array, tumor: Tumor, ct: Volume) -> float:
     """The critic's score of the lesion in its surroundings."""
     geometry = ct.geometry
-    margin = [int(np.ceil(_CRITIC_MARGIN_MM / spacing)) for spacing in geometry.spacing_mm]
+    margin_mm = getattr(critic, "margin_mm", _CRITIC_MARGIN_MM)
+    margin = [int(np.ceil(margin_mm / spacing)) for spacing in geometry.spacing_mm]
     box = tumor.box.grow(margin).clip(geometry.shape)
     hu, mask = ct.data[box.slices].copy(order="F"), np.zeros(box.shape, bool, order="F")
     inside = tumor.box.seen_from(box).slices

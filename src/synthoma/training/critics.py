@@ -73,6 +73,12 @@ class LesionCritic:
     device: str = "cpu"
     threshold: float = 0.5
 
+    @property
+    def margin_mm(self) -> float:
+        """Around a lesion: what fills a window of the model, whose norms change with what else they see."""
+        spec = _opened(self.model, self.device).spec
+        return max(side * spacing for side, spacing in zip(spec.patch, spec.spacing_mm, strict=True)) / 2
+
     def __call__(self, ct: Volume, lesion: Volume) -> float:
         """From 0, nothing of it is called tumor, to 1; of this lesion alone. `CaseError` for an empty mask."""
         inside = lesion.data != 0

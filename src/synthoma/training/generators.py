@@ -41,9 +41,9 @@ def train_generator(
     """The trained generator, also `generator.safetensors` in the run folder `out`; the same call again resumes.
 
     data: a data set, or the folders of some; those with tumor labels are learned from, all can host fake tumors.
-    critic: a trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared by
-    runs; a folder `cache` beside `out` unless given. workers: processes that make crops. allow_modules: generators of
-    the form `module:Class` that the manifest of a data set may name.
+    critic: a trained segmentation whose judgement an adversarial generator learns from. cache: prepared cases, shared
+    by runs; a folder `cache` beside `out` unless given. workers: processes that make crops. allow_modules: generators
+    of the form `module:Class` that the manifest of a data set may name.
     Raises `CaseError` if there is no lesion to learn from.
     """
     need("torch", extra="train")
