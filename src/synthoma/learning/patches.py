@@ -165,16 +165,25 @@ class Patches:
         else:
             hu, labels = entry.read_hu(source), entry.read_labels(source)
         hu, labels = resample(hu, labels, augmentation, box.shape, spacing)
+        target = class_masks(labels, self.classes)
         return Patch(
             image=to_image(hu, augmentation, self.recipe.window_hu, spacing)[None],
-            target=class_masks(labels, self.classes),
+            target=target,
             annotated=self.annotated(entry),
             case=entry.case,
             box=box,
-            synthetic=_shows_any(drawn, entry, source, labels),
+            synthetic=self._shows_any(drawn, entry, source, target),
             augmentation=augmentation,
             ignored=ignored[None] if (ignored := labels == IGNORED).any() else None,
         )
+
+    def _shows_any(
+        self, drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, target: NDArray[np.uint8]
+    ) -> bool:
+        """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
+        shown = {name for name, mask in zip(self.classes, target.view(bool), strict=True) if mask.any()}
+        there = [tumor for tumor in drawn if anatomy.organ(tumor.organ).lesion in shown]
+        return any(entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box) for tumor in there)
 
     @cached_property
     def _balance(self) -> Balance:
@@ -211,10 +220,3 @@ def _box_around(
         lower.append(min(max(start, 0), room - length) if room > length else (room - length) // 2)
     i, j, k = lower
     return Box((i, j, k), (i + size[0], j + size[1], k + size[2]))
-
-
-def _shows_any(drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, labels: Array) -> bool:
-    """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
-    near = [tumor for tumor in drawn if entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box)]
-    lesions = {anatomy.STRUCTURES[anatomy.organ(tumor.organ).lesion] for tumor in near}
-    return any(bool((labels == lesion).any()) for lesion in lesions)

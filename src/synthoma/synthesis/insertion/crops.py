@@ -168,8 +168,9 @@ def render(voxels: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array
             _make(tumor, *crop, 0, None, None)
         done.append(tumor)
         _paste(tumor, box, hu, labels)
-    if done:
-        _take_bulges_off(labels)
+    for tumor in done:
+        if shared := box.overlap(tumor.changed):
+            _take_bulges_off(labels[shared[0]])
     return hu, labels
 
 
