@@ -93,7 +93,9 @@ def test_records_and_the_report_name_arms_and_what_the_critic_kept(study: Path) 
     assert arms["real only"] == {}
     for arm, told in list(arms.items())[1:]:
         assert 0 < told["tumors"] <= told["kept"] <= told["judged"]
-        assert arm in (study / "report.html").read_text()
+        page = (study / "report.html").read_text()
+        assert arm in page
+        assert f"<td>{told['kept']} of {told['judged']}, " in page
 
 
 def test_what_arms_share_is_made_once_and_only_the_rest_is_done_on_resume(

@@ -177,9 +177,7 @@ class Patches:
             ignored=ignored[None] if (ignored := labels == IGNORED).any() else None,
         )
 
-    def _shows_any(
-        self, drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, target: NDArray[np.uint8]
-    ) -> bool:
+    def _shows_any(self, drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, target: NDArray[np.uint8]) -> bool:
         """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
         shown = {name for name, mask in zip(self.classes, target.view(bool), strict=True) if mask.any()}
         there = [tumor for tumor in drawn if anatomy.organ(tumor.organ).lesion in shown]

@@ -42,7 +42,8 @@ def finish_study(folder: Path | str) -> dict[str, Any]:
         disk.write_text(folder / "plots" / f"{plot.name}.svg", plot.svg)
         write_table(plot.rows, folder / "plots" / f"{plot.name}.csv")
     write_table(level_rows(study), folder / POINT_TABLE)
-    told = {"answer": study.answer(), "remarks": study.remarks(), "failed": list(study.failed)}
+    told: dict[str, Any] = {"answer": study.answer(), "remarks": study.remarks(), "failed": list(study.failed)}
+    told["tumors"] = list(study.tumors)
     fits = {name: fit.as_dict() for name, fit in study.fits.items()}
     disk.write_json(folder / FINDINGS, {**told, "arm": study.arm, "metric": recipe.metric, "fits": fits})
     page = study_page(study, _asked(recipe, study), plots, _examples(folder, recipe), _facts(folder, record, recipe))
@@ -116,6 +117,11 @@ def findings(folder: Path, recipe: StudyRecipe, records: Sequence[CaseRecord]) -
         recipe.fit.worthwhile,
         tuple(f"{one.case}: {one.error}" for one in records if one.status == "failed"),
         _is_drawn(folder),
+        tuple(
+            {name: one.result[name] for name in ("arm", "cases", "seed")} | told
+            for one in done
+            if "tumors" in (told := one.result.get("tumors", {}))
+        ),
     )
 
 

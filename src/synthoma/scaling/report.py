@@ -44,7 +44,7 @@ class Study:
 
     tests: name -> in words. arm: the one the study is about. metric: in words. fits: findings of the metric; points:
     behind them; sizes: size -> findings of lesion sensitivity. worthwhile: what a doubling of the real cases must add.
-    in_silico: whether all patients were drawn.
+    in_silico: whether all patients were drawn. tumors: of points with a bank, what was made, judged and kept.
     """
 
     tests: Mapping[str, str]
@@ -56,6 +56,7 @@ class Study:
     worthwhile: float
     failed: Sequence[str] = ()
     in_silico: bool = False
+    tumors: Sequence[Mapping[str, Any]] = ()
 
     @property
     def first(self) -> StudyFit:
@@ -108,6 +109,7 @@ def study_page(
     parts += [_examples(examples), "<h2>The points</h2>"]
     for name, fit in study.fits.items():
         parts += [f"<h3>{escape(study.tests[name])}</h3>", _levels(fit, study.metric), _curves(fit)]
+    parts.append(_banks(study.tumors))
     parts += ["<h2>How it was done, and how to do it again</h2>", f"<p>{HOW}</p>", fact_table(facts)]
     return page(TITLE + " In silico" * study.in_silico, [part for part in parts if part])
 
@@ -152,6 +154,19 @@ def _examples(examples: Sequence[Picture]) -> str:
         "them purple. Cases were chosen by the size of their tumors before any was predicted.</p>"
     )
     return f'{head}<div class="plots examples">{"".join(figures)}</div>'
+
+
+def _banks(tumors: Sequence[Mapping[str, Any]]) -> str:
+    """How many tumors the arms had to paste, and what share of those judged a critic kept."""
+    if not tumors:
+        return ""
+    rows = []
+    for row in tumors:
+        judged = row.get("judged", 0)
+        kept = f"{row['kept']} of {judged}, {100 * row['kept'] / judged:.0f} %" if judged else "–"
+        rows.append([escape(row["arm"]), str(row["cases"]), str(row["seed"]), str(row["tumors"]), kept])
+    head = ["arm", "real cases", "seed", "tumors to paste", "kept by the critic"]
+    return "<h3>The tumors of each arm</h3>" + table(head, rows, numeric=(1, 2, 3))
 
 
 def _levels(fit: StudyFit, metric: str) -> str:

@@ -49,6 +49,30 @@ def test_masks_and_contrast_are_those_of_the_plan(kind: str, grid: str, tmp_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("contrast_hu", [-40.0, 40.0])
+def test_a_lesion_darker_and_one_brighter_than_its_organ_both_come_out(
+    kind: str, contrast_hu: float, tmp_path: Path
+) -> None:
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    recipe = recipe_of(tiny_file(tmp_path, kind), lesions=(1, 1), contrast_hu=(contrast_hu, contrast_hu))  # type: ignore[arg-type]
+    (tumor,) = insert_tumors(case, recipe, 3).inserted
+    before = case.read_image().reorient("RAS").data[tumor.box.slices][tumor.mask]
+    after = tumor.after[tumor.box.seen_from(tumor.changed).slices][tumor.mask]
+    assert float(after.mean() - before.mean()) == pytest.approx(contrast_hu, abs=8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scan_that_is_stored_mirrored_gets_the_same_tumors(kind: str, tmp_path: Path) -> None:
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    recipe = recipe_of(tiny_file(tmp_path, kind), lesions=(1, 1))  # type: ignore[arg-type]
+    masks = {name: case.read_mask(name).reorient("LAI") for name in case.masks}
+    mirrored = dataclasses.replace(case, image=case.read_image().reorient("LAI"), masks=masks)
+    plain, other = insert_tumors(case, recipe, 3), insert_tumors(mirrored, recipe, 3)
+    assert other.ct.geometry.axes == "LAI"
+    assert np.array_equal(plain.ct.reorient("RAS").data, other.ct.reorient("RAS").data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_replay_gives_the_same_voxels_and_another_model_is_refused(kind: str, tmp_path: Path) -> None:
     case = ellipsoid_case(fine(80), (38, 38, 38))
     name = tiny_file(tmp_path, kind)  # type: ignore[arg-type]

@@ -47,6 +47,6 @@ def test_a_manifest_is_replayed_bit_for_bit(case: Case) -> None:
     assert [listed.organ for listed in manifest.tumors()] == ["liver", "liver", "kidney", "kidney"]
     assert [plan.displacement_mm for plan in manifest.plans("plain")] == [2.2, 1.54, 2.22, 0.0]
     assert manifest.plans("plain")[0].details["form"] == "mass"
-    done = replay_rows(case, manifest.rows("plain"))
+    done, _ = replay_rows(case, manifest.rows("plain"))
     assert [tumor.digest for tumor in done.inserted] == TUMORS
     assert digest(done.ct.data) == SCAN

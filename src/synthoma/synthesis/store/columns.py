@@ -9,8 +9,8 @@ from typing import Any
 from synthoma.synthesis.generators.details import read_first_format
 
 # One attempt as JSON data, as a worker reports it: case, source (the case of the data set that it was made from),
-# scan_digest, phase, versions, index, number, accepted, reason, digest, plan (`TumorPlan.as_dict`) and scores. A case
-# without any attempt has one row without a plan.
+# scan_digest, phase, versions, index, number, accepted, reason, digest, plan (`TumorPlan.as_dict`) and scores; some
+# have what `_OPTIONAL` names. A case without any attempt has one row without a plan.
 Row = dict[str, Any]
 
 # Columns of a row itself; those of the plan follow, then what was measured as `measured_NAME`.
@@ -26,6 +26,8 @@ _OWN = {
     "reason": "string",
     "digest": "string",
 }
+# Columns that a table has if one of its rows does: what replays are compared with, and how one was compared.
+_OPTIONAL = {"mask_digest": "string", "hu_sample": "string", "compared": "string"}
 # Columns of the plan, which follow; a vector has a column for each of its parts: `center_mm_x`, ...
 _PLAN = {
     "organ": "string",
@@ -80,12 +82,13 @@ def column_types(rows: Sequence[Row]) -> dict[str, str]:
     scores = dict.fromkeys(name for row in rows for name in row["scores"])
     worse = {DEGRADED: "string"} if any(row.get(DEGRADED) for row in rows) else {}
     measured = {f"{_MEASURED}{name}": "double" for name in scores}
-    return _OWN | worse | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
+    optional = {name: kind for name, kind in _OPTIONAL.items() if any(row.get(name) for row in rows)}
+    return _OWN | optional | worse | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
 
 
 def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
     """A row as flat columns of these types."""
-    columns = {name: row[name] for name in _OWN}
+    columns = {name: row[name] for name in _OWN} | {name: row.get(name) for name in _OPTIONAL if name in types}
     if row.get(DEGRADED):
         columns[DEGRADED] = json.dumps(row[DEGRADED], separators=(",", ":"), allow_nan=False)
     columns |= {f"{_MEASURED}{name}": value for name, value in row["scores"].items()}
@@ -106,7 +109,7 @@ def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
 
 def deep(columns: Mapping[str, Any]) -> Row:
     """The row that `flat` took apart, of any format that is read."""
-    row: Row = {name: columns[name] for name in _OWN if name in columns}
+    row: Row = {name: columns[name] for name in _OWN | _OPTIONAL if name in columns}
     row.setdefault("source", row["case"])
     if columns.get(DEGRADED) is not None:
         row[DEGRADED] = read_json_text(columns[DEGRADED])
@@ -146,6 +149,7 @@ def columns_of(names: Collection[str]) -> dict[str, str]:
     first = "form" in names
     measured = {name: "double" for name in names if name.startswith(_MEASURED)}
     own = {name: kind for name, kind in _OWN.items() if not (first and name == "source")}
+    own |= {name: kind for name, kind in _OPTIONAL.items() if name in names}
     own |= {DEGRADED: "string"} if DEGRADED in names else {}
     return own | _plan_columns(_FIRST_PLAN if first else _PLAN | {_DETAILS: "string"}) | measured
 

@@ -21,6 +21,7 @@ from synthoma.synthesis.insertion.insertion import Attempt, Inserted
 from synthoma.synthesis.pipeline import Synthesis
 from synthoma.synthesis.store import columns
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.comparing import is_learned, sample_of, torch_version
 from synthoma.synthesis.store.copies import as_copy
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
@@ -40,12 +41,13 @@ def rows_of(synthesis: Synthesis, organs: Sequence[str], source: str = "") -> li
 
     The accepted ones are thus in the order of insertion. Scores that are undefined are None.
     """
+    learned = any(is_learned(tumor.plan) for tumor in synthesis.inserted)
     common = {
         "case": synthesis.case,
         "source": source or synthesis.case,
         "scan_digest": synthesis.scan_digest,
         "phase": synthesis.phase,
-        "versions": versions(),
+        "versions": versions() + (torch_version() if learned else ""),
     }
     attempts = sorted(
         (*synthesis.inserted, *synthesis.rejected),
@@ -287,10 +289,10 @@ def _require_columns(path: Path, table: Any) -> None:
 
 def _row(attempt: Attempt) -> Row:
     verdict = attempt.verdict
-    digest = attempt.digest if isinstance(attempt, Inserted) else None
+    digest, sample = (attempt.digest, sample_of(attempt)) if isinstance(attempt, Inserted) else (None, {})
     scores = {name: value if value == value else None for name, value in verdict.scores.items()}
     outcome = _outcome(verdict.accepted, verdict.reason, digest, attempt.index, attempt.number)
-    return outcome | {"plan": json.loads(_json(attempt.plan.as_dict())), "scores": scores}
+    return outcome | sample | {"plan": json.loads(_json(attempt.plan.as_dict())), "scores": scores}
 
 
 def _outcome(

@@ -22,6 +22,7 @@ from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.audit import pass_rates
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.comparing import compared_rows
 from synthoma.synthesis.store.copies import source_of
 from synthoma.synthesis.store.degraded import degraded
 from synthoma.synthesis.store.manifest import (
@@ -88,7 +89,7 @@ def replay_case(
     allow_modules: Sequence[str] = (),
     generator: str = "",
 ) -> dict[str, Any]:
-    """The same case again from the manifest, written as by `synthesize_case`: the same bytes.
+    """The same case again from the manifest, written as by `synthesize_case`: the same bytes, or as `comparing` says.
 
     allow_modules: generators of the form `module:Class` that the manifest may name. generator: who renders instead of
     whom the plans name, such as a model that lies elsewhere now. Raises `CaseError` if the scan is not the one that the
@@ -96,8 +97,9 @@ def replay_case(
     """
     with _result_folder(case, out, write, maps) as folder:
         rows = manifest.rows(case.id)
-        synthesis = replay_rows(case, rows, allow_modules, generator)
-        notes = _write(case, synthesis, rows, folder, write, maps)
+        synthesis, how = replay_rows(case, rows, allow_modules, generator)
+        rows, notes = compared_rows(rows, synthesis.inserted, how)
+        notes += _write(case, synthesis, rows, folder, write, maps)
     return {"rows": rows, "notes": notes}
 
 

@@ -23,6 +23,7 @@ from synthoma.synthesis.insertion.insertion import Inserted
 from synthoma.synthesis.insertion.scene import FRAME, scan_digest
 from synthoma.synthesis.pipeline import Synthesis, as_stored
 from synthoma.synthesis.store.columns import Row, read_json_text
+from synthoma.synthesis.store.comparing import compare
 from synthoma.synthesis.store.manifest import accepted, versions
 from synthoma.synthesis.tumor import Verdict
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -85,7 +86,7 @@ def lay_over(scan: Volume, path: Path | str, case: str) -> Synthesis:
         except (AttributeError, CaseError, LookupError, TypeError, ValueError) as error:
             found = error.what if isinstance(error, CaseError) else repr(error)
             raise FileError(f"{path} is damaged", found=found, fix="copy it again") from error
-        require_digest(row, tumor.digest, case)
+        compare(row, tumor, case, versions())
         inserted.append(tumor)
     ct = as_stored(Volume(hu, geometry), scan.geometry)
     return Synthesis(case, header["scan_digest"], header["phase"], ct, tuple(inserted), frame=frame)
@@ -108,18 +109,6 @@ def require_scan(scan: Volume, digest: str, case: str) -> str:
         expected=digest,
         fix="give the data set that the tumors were made on, or synthesize anew",
     )
-
-
-def require_digest(row: Row, digest: str, case: str) -> None:
-    """`CaseError` unless a tumor came out as its row says."""
-    if digest != row["digest"]:
-        raise CaseError(
-            f"tumor {row['index'] + 1} of the {row['plan']['organ']} comes out otherwise than when it was made",
-            case=case,
-            found=f"digest {digest} with {versions()}",
-            expected=f"{row['digest']} as made with {row['versions']}",
-            fix="use those versions and the same masks, or synthesize anew",
-        )
 
 
 def _lay_over_tumor(

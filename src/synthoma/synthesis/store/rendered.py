@@ -13,15 +13,18 @@ from synthoma.cases import Case, Source
 from synthoma.inputs import Reads
 from synthoma.synthesis.pipeline import Synthesis, replay_plans
 from synthoma.synthesis.store.columns import Row
+from synthoma.synthesis.store.comparing import compare, torch_version
 from synthoma.synthesis.store.degraded import degraded
-from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest
-from synthoma.synthesis.store.overlay import lay_over, require_digest, require_scan
+from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest, versions
+from synthoma.synthesis.store.overlay import lay_over, require_scan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 
-def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] = (), generator: str = "") -> Synthesis:
-    """The healthy case with the accepted tumors of its rows; the same voxels as when they were made.
+def replay_rows(
+    case: Case, rows: Sequence[Row], allow_modules: Collection[str] = (), generator: str = ""
+) -> tuple[Synthesis, list[str]]:
+    """The healthy case with the accepted tumors of its rows, and how each was compared (see `comparing`).
 
     allow_modules: generators of the form `module:Class` that the rows may name. generator: see `replay_plans`. Raises
     `CaseError` if the scan is another one, or a tumor comes out otherwise.
@@ -32,9 +35,9 @@ def replay_rows(case: Case, rows: Sequence[Row], allow_modules: Collection[str] 
     plans = [TumorPlan.from_dict(row["plan"]) for row in there]
     known = dataclasses.replace(case, image=scan)
     synthesis = replay_plans(known, plans, allow_modules=allow_modules, frame=frame, generator=generator)
-    for row, tumor in zip(there, synthesis.inserted, strict=True):
-        require_digest(row, tumor.digest, case.id)
-    return dataclasses.replace(synthesis, phase=rows[0]["phase"])
+    made_with = versions() + torch_version()
+    how = [compare(row, tumor, case.id, made_with) for row, tumor in zip(there, synthesis.inserted, strict=True)]
+    return dataclasses.replace(synthesis, phase=rows[0]["phase"]), how
 
 
 def lesions_of(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ def _rendered(rendering: Rendering) -> Synthesis:
     with healthy.named():
         if rendering.overlay is not None:
             return lay_over(healthy.read_image(), rendering.overlay, healthy.id)
-        return replay_rows(healthy, rendering.rows, rendering.allow_modules)
+        return replay_rows(healthy, rendering.rows, rendering.allow_modules)[0]
 
 
 @lru_cache(maxsize=2)
