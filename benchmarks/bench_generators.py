@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clock import seconds
 from synthoma.cases import Case
@@ -14,6 +18,7 @@ from synthoma.learning.cache import build_cache
 from synthoma.learning.patches import Patches, PatchRecipe
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.synthesis.generators.loading import generators_in_the_box, open_generator
+from synthoma.synthesis.insertion.crops import DrawnTumor, Voxels
 from synthoma.synthesis.online.online import Fixed
 from synthoma.synthesis.pipeline import open_scene
 from synthoma.synthesis.plan import draw_plans
@@ -22,6 +27,7 @@ from synthoma.synthesis.scan import scanner_blur_mm
 from synthoma.synthesis.store.copies import copies_of
 from synthoma.synthesis.store.manifest import write_manifest
 from synthoma.synthesis.store.outputs import synthesize_case
+from synthoma.volume import Array, Box
 
 SPACING_MM, DIAMETER_MM = 1.5, 30.0
 LIMITS_S = {"rules": 0.1, "adversarial": 0.3, "diffusion": 4.0}
@@ -39,6 +45,13 @@ def tumor_seconds(case: Case, generator: str) -> float:
     mask = scene.organ("liver", plan.center_mm, maker.reach(plan))
     maker.render(scene.ct, mask, plan)
     return seconds(lambda: maker.render(scene.ct, mask, plan))
+
+
+class Unseen(Fixed):
+    """A bank whose tumors place the patches, and are then left out."""
+
+    def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
+        return entry.read_hu(box), entry.read_labels(box)
 
 
 def bank_ratio(case: Case, generator: str) -> float:
@@ -59,7 +72,7 @@ def bank_ratio(case: Case, generator: str) -> float:
         bank = Fixed(Path(folder))
         entries = build_cache(cases, Path(folder) / "cache", SPACING_MM, bank)
         with_bank = Patches(entries, patches, ("liver", "liver_lesion"), bank)
-        plain = Patches(entries, patches.with_changes(lesion_share=0.0, organ_share=1.0), ("liver", "liver_lesion"))
+        plain = Patches(entries, patches, ("liver", "liver_lesion"), Unseen(Path(folder)))
         took: dict[str, list[float]] = {"bank": [], "plain": []}
         for _ in range(4):
             for name, source in (("bank", with_bank), ("plain", plain)):

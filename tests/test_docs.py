@@ -35,7 +35,7 @@ from synthoma.phantom.hospitals import Hospital
 from synthoma.realism.recipe import RealismRecipe
 from synthoma.recipe import Recipe, find_recipe, make_recipe, read_recipe, recipe_names
 from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
-from synthoma.scaling.recipe import StudyRecipe
+from synthoma.scaling.recipe import FilterRecipe, StudyRecipe
 from synthoma.scaling.results import FitRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
@@ -72,6 +72,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (SegmentRecipe, "segmentation.md"),
     (CalibrateRecipe, "segmentation.md"),
     (StudyRecipe, "scaling.md"),
+    (FilterRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),
     (Hospital, "phantom.md"),
     (FollowRecipe, "growth.md"),
