@@ -148,6 +148,8 @@ def test_an_organ_it_has_not_seen_is_told_once_and_a_device_that_is_not_there_at
     made = insert_tumors(case, recipe_of(name, organs=("uterus",)), 1)
     assert made.inserted
     assert len([record for record in caplog.records if "none of the uterus" in record.message]) == 1
+    with pytest.raises(CaseError, match=r"learned no lesion of the uterus.*leave as_learned out, or give contrast_hu"):
+        insert_tumors(case, recipe_of(name, organs=("uterus",), contrast_hu=None, as_learned=True), 1)
     if not torch.cuda.is_available():
         write_case(case, tmp_path / "data" / "one")
         with pytest.raises(RunError, match="no CUDA device"):

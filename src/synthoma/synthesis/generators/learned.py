@@ -89,9 +89,11 @@ class LearnedGenerator(BodyGenerator):
     def draw(self, organ: OrganModel, request: Request, rng: np.random.Generator) -> TumorPlan:
         """A plan with surface and place as real tumors have them, and the look of a lesion that it learned from.
 
-        The contrast is the recipe's or the prior's; with the recipe's `as_learned` it is that lesion's too.
+        The contrast is the recipe's or the prior's; with the recipe's `as_learned` it is that lesion's too. Raises
+        `CaseError` for `as_learned` in an organ whose lesions it has not learned.
         """
-        self._tell_if_unseen(organ.organ)
+        as_learned = request.recipe.as_learned
+        self._tell_if_unseen(organ.organ, as_learned)
         surface = draw_surface(organ, request.diameter_mm, rng)
         form = FORMS[surface.form]
         placed = form.place(organ, request, surface, rng)
@@ -101,7 +103,6 @@ class LearnedGenerator(BodyGenerator):
             organ, request, placed.center_mm, placed.axes_mm, rng
         )
         displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
-        as_learned = request.recipe.as_learned
         wanted = None if as_learned else contrast
         look = choose_look(self.looks, organ.organ, organ.phase, request.diameter_mm, wanted, rng)
         axes, details = rounded(placed.axes_mm, 3), rounded_surface(surface)
@@ -161,9 +162,16 @@ class LearnedGenerator(BodyGenerator):
         hu += np.float32(plan.base_hu + plan.contrast_hu - _mean(hu, inside))
         return Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure).within(ct.data.shape)
 
-    def _tell_if_unseen(self, organ: str) -> None:
-        """A warning, once, for an organ whose lesions are new to the network."""
-        if organ in self.model.spec.organs or organ in self._told:
+    def _tell_if_unseen(self, organ: str, as_learned: bool) -> None:
+        """A warning, once, of an organ whose lesions are new to the network; `CaseError` with as_learned."""
+        seen = self.model.spec.organs
+        if organ not in seen and as_learned:
+            raise CaseError(
+                f"{self.path.name} learned no lesion of the {organ}, so it knows no contrast there",
+                found=f"as_learned, and lesions of {', '.join(seen)}",
+                fix="leave as_learned out, or give contrast_hu: the tissue is then that of other organs' lesions",
+            )
+        if organ in seen or organ in self._told:
             return
         self._told.add(organ)
         log.warning(
