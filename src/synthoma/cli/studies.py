@@ -84,7 +84,8 @@ def _preview_study(
     steps_s = len(points) * training.steps * trial.step_s
     typer.echo(
         f"{len(points)} trainings of {training.steps} steps would be done on up to {len(wanted)} cases:"
-        f" about {duration((len(wanted) * trial.cache_s + steps_s) / max(workers, 1))}, tests not counted."
+        f" about {duration((len(wanted) * trial.cache_s + steps_s) / max(workers, 1))}, tests not counted"
+        f"{', generators and critics neither' if recipe.learned or 'critic' in recipe.filters else ''}."
     )
     typer.echo(f"{out} would hold about {amount(cached)} of prepared cases and {amount(models)} of models.")
     say_end(out, cached + models)
