@@ -32,6 +32,7 @@ def to_run(page: str) -> list[Block]:
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+DATA_SETS = ("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "IN", "cohort")
 TRAIN = {**tomllib.loads(tiny_training()), "synthesis": {"diameter_mm": [10.0, 16.0]}}
 # what is said otherwise than in the recipes that come along, by folder: smaller, so that each takes seconds
 TINY: dict[str, dict[str, Any]] = {
@@ -39,7 +40,7 @@ TINY: dict[str, dict[str, Any]] = {
     "cohort": {"cases": 3, "spacing_mm": 5.0, "slice_mm": 5.0},
     "train": TRAIN,
     "scale": {"counts": [1, 2], "seeds": 2, "examples": 1, "train": TRAIN},
-    "trial": {"levels": {"diameter_mm": [10, 16], "contrast_hu": [-60]}, "sites": 1},
+    "trial": {"levels": {"diameter_mm": [10, 16], "contrast_hu": [-60, -40]}, "sites": 1},
     "follow": {"days": [0, 90], "synthesis": {"organs": ["liver"], "lesions": [1, 1], "diameter_mm": [10.0, 14.0]}},
     "generator": {**TINY_GENERATOR, "steps": 2},
 }
@@ -72,15 +73,16 @@ class Shelf:
     def __init__(self, folder: Path, recipes: Path) -> None:
         self.folder, self.recipes = folder, recipes
         self.makers: dict[str, Callable[[Path], None]] = {
-            **dict.fromkeys(("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "cohort"), _write_patients),
-            **dict.fromkeys(("MORE", "HEALTHY"), lambda folder: _write_patients(folder, sick=0, prefix="more")),
+            **dict.fromkeys(
+                ("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "IN", "cohort"), _write_patients
+            ),
+            **dict.fromkeys(("MORE", "HEALTHY"), lambda folder: _write_patients(folder, 0, "more")),
+            "RAW": _write_scans,
             **dict.fromkeys(("PRED", "PRED_B", "PREDICTED", "PREDICTIONS", "predicted"), _write_masks),
             "MASKS": _write_masks,
-            "SARCOMAS": lambda folder: _write_patients(folder, prefix="sarcoma"),
+            "FLAT": self._label_maps,
             "Dataset001_Liver": self._made("convert DIR --to nnunet --out"),
             "MODEL": self._made("train unet --data DIR --out"),
-            "FOLD0": self._made("train unet --data DIR --out"),
-            "FOLD1": self._made("train unet --data DIR --out"),
             "GEN": self._made("train-generator diffusion --data DIR --out"),
             "SYNTHETIC": self._made("synthesize liver --data DIR --out"),
             "OUT": self._made("synthesize liver --data DIR --out"),
@@ -93,6 +95,10 @@ class Shelf:
     def _made(self, command: str) -> Callable[[Path], None]:
         return lambda folder: run_command([*command.split(), str(folder)], self, self.folder)
 
+    def _label_maps(self, folder: Path) -> None:
+        self.put("Dataset001_Liver", self.folder)
+        shutil.copytree(self.folder / "Dataset001_Liver/labelsTr", folder)
+
     def put(self, name: str, place: Path) -> None:
         """A copy of what has this name in a folder; nothing if it is there already, or is not on the shelf."""
         if (place / name).exists() or name not in self.makers:
@@ -104,10 +110,10 @@ class Shelf:
             shutil.copytree(made, place / name)
 
 
-def _write_patients(folder: Path, sick: int = 3, prefix: str = "patient") -> None:
-    """Cases with tumors, and two without, of which one is called CASE; with splits."""
-    names = [f"{prefix}{n}" for n in range(sick)]
-    cases = [patient(name, True) for name in names] + [patient(name, False) for name in (f"{prefix}_well", "CASE")]
+def _write_patients(folder: Path, sick: int = 3, well: str = "CASE") -> None:
+    """Cases with tumors, and two without; with splits."""
+    names = [f"patient{n}" for n in range(sick)]
+    cases = [patient(name, True) for name in names] + [patient(name, False) for name in (well, f"{well}2")]
     for case in cases:
         write_case(case, folder / case.id)
     trained, tested = tuple(case.id for case in cases if case.id not in names[-1:]), tuple(names[-1:])
@@ -120,6 +126,13 @@ def _write_masks(folder: Path) -> None:
     _write_patients(folder)
     for scan in folder.glob("*/ct.nii.gz"):
         scan.unlink()
+
+
+def _write_scans(folder: Path) -> None:
+    """The scans of the same cases without any mask."""
+    _write_patients(folder)
+    for masks in folder.glob("*/segmentations"):
+        shutil.rmtree(masks)
 
 
 def _write_files_of_a_scan(folder: Path) -> None:
@@ -140,9 +153,10 @@ def _write_files_of_a_scan(folder: Path) -> None:
 def run_command(words: list[str], shelf: Shelf, place: Path) -> None:
     """One command in a folder, with what it reads and nobody has made yet; fails unless it ends well."""
     outputs = {after for word, after in zip(words, words[1:], strict=False) if word in ("--out", "--recipe")}
-    for name in _names_in(words):
-        if name not in outputs:
-            shelf.put(name, place)
+    for name in _names_in([word for word in words if word not in outputs]):
+        shelf.put(name, place)
+    # in this process: tests run side by side
+    words = ["0" if before == "--workers" else word for before, word in zip(["", *words], words, strict=False)]
     with contextlib.chdir(place), pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "RECIPES", shelf.recipes)
         done = CliRunner().invoke(app, words)
