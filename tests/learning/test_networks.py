@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from synthoma.errors import RecipeError
+from synthoma.errors import MissingExtraError, RecipeError
 from synthoma.learning.networks import (
     NETWORKS,
     NetworkRecipe,
@@ -169,3 +170,9 @@ def test_a_patch_of_one_voxel_at_the_lowest_level_is_refused_and_two_are_enough(
         check_patch(recipe, (32, 32, 32))
     check_patch(recipe, (32, 64, 32))
     build_network(recipe, channels=1)(torch.zeros(1, 1, 32, 64, 32))
+
+
+def test_resencm_without_its_library_is_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'synthoma\[resenc\]'"):
+        build_network(NetworkRecipe(name="resencm", width=4, depth=3), 2)
