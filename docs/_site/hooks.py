@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from command_pages import command_reference
@@ -17,6 +18,23 @@ def on_config(config: Any) -> Any:
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {})
     fences["custom_fences"] = [{"name": "math", "class": "math", "format": formula}]
     return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """A page that mkdocs.yml does not place yet is found under `More`."""
+    placed = set(_pages_in(config.nav))
+    if others := [file.src_uri for file in files.documentation_pages() if file.src_uri not in placed]:
+        config.nav.append({"More": others})
+    return files
+
+
+def _pages_in(nav: Any) -> Iterator[str]:
+    """The files that a navigation names, at any depth."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for item in nav.values() if isinstance(nav, dict) else nav:
+            yield from _pages_in(item)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
