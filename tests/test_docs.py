@@ -37,6 +37,7 @@ from synthoma.recipe import Recipe, find_recipe, make_recipe, read_recipe, recip
 from synthoma.review.recipes import AnnotateRecipe, Stage, TuringRecipe
 from synthoma.scaling.recipe import FilterRecipe, StudyRecipe
 from synthoma.scaling.results import FitRecipe
+from synthoma.segmentation.card import CardRecipe
 from synthoma.segmentation.infer import SegmentRecipe
 from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.synthesis.recipe import CriticRecipe, JudgeRecipe, SynthesisRecipe
@@ -71,6 +72,7 @@ RECIPES: list[tuple[type[Recipe], str]] = [
     (TrainRecipe, "segmentation.md"),
     (SegmentRecipe, "segmentation.md"),
     (CalibrateRecipe, "segmentation.md"),
+    (CardRecipe, "segmentation.md"),
     (StudyRecipe, "scaling.md"),
     (FilterRecipe, "scaling.md"),
     (FitRecipe, "scaling.md"),

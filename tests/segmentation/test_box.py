@@ -14,6 +14,10 @@ from synthoma.phantom.hospitals import Hospital
 from synthoma.reading import read_case
 from synthoma.segmentation.infer import segment
 
+ILL = Hospital(name="elsewhere", tumors=1.0, kinds={"metastasis": 1.0}, diameter_mm=(25, 50), lesions=(1, 1))
+GUARD = CohortRecipe(
+    name="new", seed=77, region="liver", structures=("liver", "liver_lesion"), hospitals=(ILL,), spacing_mm=2.5
+)
 QUICK = EvaluateRecipe(distances=False, tolerances_mm=(2.0,))
 
 
@@ -38,13 +42,25 @@ def test_every_model_in_the_box_is_small_and_says_where_it_comes_from() -> None:
 
 
 def test_it_finds_natural_tumors_of_a_patient_it_has_never_seen() -> None:
-    ill = Hospital(name="elsewhere", tumors=1.0, kinds={"metastasis": 1.0}, diameter_mm=(25, 50), lesions=(1, 1))
-    recipe = CohortRecipe(
-        name="new", seed=77, region="liver", structures=("liver", "liver_lesion"), hospitals=(ill,), spacing_mm=2.5
-    )
-    found = scores_of(cohort_case(recipe, 0))
+    found = scores_of(cohort_case(GUARD, 0))
     assert (found["liver"] or 0) > 0.9
     assert (found["liver_lesion"] or 0) > 0.5
+
+
+# model -> class -> DSC and ml on the patient below; a change here is a change of the model or of the way to use it
+RECORDED = {"liver-small": {"liver": (0.9728, 1482.7), "liver_lesion": (0.9175, 11.297)}}
+
+
+def test_models_in_the_box_say_what_they_said() -> None:
+    """Guards against silent change of weights, preparation, windows or thresholds."""
+    assert set(RECORDED) == set(models_in_the_box())
+    for name, recorded in RECORDED.items():
+        case = cohort_case(GUARD, 0)
+        found = segment(load_model(name), case.read_image(), device="cpu").masks
+        for structure, (dsc, ml) in recorded.items():
+            mask, truth = found[structure].data, case.read_mask(structure).data
+            assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) == pytest.approx(dsc, abs=0.002), structure
+            assert mask.sum() * found[structure].geometry.voxel_mm3 / 1000 == pytest.approx(ml, rel=0.005), structure
 
 
 @pytest.mark.parametrize("name", ["crlm_1004", "crlm_1006"])

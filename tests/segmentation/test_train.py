@@ -17,8 +17,15 @@ from ill import scan
 from synthoma.anatomy import IGNORE
 from synthoma.cases import Case
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
+from synthoma.learning.cache import build_cache
+from synthoma.learning.loader import collate
 from synthoma.learning.loop import Team, rate_at
+from synthoma.learning.losses import loss
 from synthoma.learning.models import MODEL, Model, load_model
+from synthoma.learning.networks import build_network
+from synthoma.learning.patches import Patches
+from synthoma.phantom.cohort import CohortRecipe, cohort_case
+from synthoma.phantom.hospitals import Hospital
 from synthoma.recipe import make_recipe
 from synthoma.runs import open_run, read_run
 from synthoma.segmentation.recipe import TrainRecipe
@@ -166,6 +173,33 @@ def test_a_class_without_annotation_learns_nothing(tmp_path: Path) -> None:
     learn(tmp_path / "run", settings, others)
     assert any("dice_loss_liver_lesion" not in line for line in metrics(tmp_path / "run"))
     assert all("dice_loss_liver" in line for line in metrics(tmp_path / "run"))
+
+
+def test_a_hospital_without_pancreas_labels_changes_no_pancreas_gradient(tmp_path: Path) -> None:
+    """Patches of its patients beside those of another one: the pancreas learns what it would learn without them."""
+    annotations = {"all": None, "kidneys": ("kidney", "kidney_lesion")}
+    hospitals = tuple(Hospital(name=name, annotated=what, tumors=0.0) for name, what in annotations.items())
+    cohort = CohortRecipe(spacing_mm=8, cases=2, hospitals=hospitals, region="pancreas")
+    entries = build_cache([cohort_case(cohort, 0), cohort_case(cohort, 1)], tmp_path, 8.0)
+    settings = recipe(organs=["pancreas", "kidney"], patches={"lesion_share": 0, "organ_share": 1, "spacing_mm": 8.0})
+    whole, partial = (Patches([entry], settings.patches, settings.classes) for entry in entries)
+    pairs = [collate([one.draw(0, 0)]) for one in (whole, partial)]
+    both = collate([whole.draw(0, 0), partial.draw(0, 0)])
+    assert both["annotated"].tolist() == [[True] * 4, [False, False, True, True]]
+
+    def gradients(batch: dict[str, Any]) -> list[torch.Tensor]:
+        """Of what the pancreas and its tumors say, by each weight of the network."""
+        torch.manual_seed(0)
+        net = build_network(settings.network, len(settings.classes))
+        known = batch["annotated"] & torch.tensor([True, True, False, False])
+        total, _ = loss(net(batch["image"]), batch["target"], known, settings.loss, settings.classes)
+        return list(torch.autograd.grad(total, list(net.parameters()), allow_unused=True))
+
+    alone, together, unknown = gradients(pairs[0]), gradients(both), gradients(pairs[1])
+    assert any(bool(gradient.abs().sum() > 0) for gradient in alone if gradient is not None)
+    for one, other, nothing in zip(alone, together, unknown, strict=True):
+        assert one is None or torch.allclose(one, 2 * other, atol=1e-6)  # half the mean, over twice the patches
+        assert nothing is None or not nothing.any()
 
 
 @pytest.mark.parametrize(

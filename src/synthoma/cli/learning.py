@@ -212,13 +212,23 @@ def export(
     model: Annotated[str, typer.Argument(help="Model file, train run, or a model in the box.", metavar="RUN")],
     to: Annotated[Literal["onnx", "monai-bundle", "safetensors"], typer.Option("--to", help="What to write.")],
     out: Annotated[Path, typer.Option("--out", help="File (monai-bundle: folder) to write.")],
+    card: Annotated[
+        Path | None, typer.Option("--card", help="What is to be known of the model (TOML); with safetensors.")
+    ] = None,
 ) -> None:
-    """Hand a model on, to be used without this program."""
+    """Hand a model on, to be used without this program; with --card, in half the size and with its card beside it."""
+    from synthoma.errors import RecipeError
     from synthoma.extras import need
 
     need("torch", extra="train")
     from synthoma.learning.models import load_model
     from synthoma.segmentation.export import export as write
+    from synthoma.segmentation.export import write_with_card
 
-    write(load_model(model), to, out)
+    if card is None:
+        write(load_model(model), to, out)
+    elif to == "safetensors":
+        typer.echo(str(write_with_card(load_model(model), card, out)))
+    else:
+        raise RecipeError(f"a card does not go into {to}", fix="say --to safetensors")
     typer.echo(str(out))

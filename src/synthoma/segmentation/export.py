@@ -18,6 +18,8 @@ from synthoma.errors import FileError
 from synthoma.extras import need
 from synthoma.learning.models import Model, described, save_model
 from synthoma.learning.networks import architecture, build_network
+from synthoma.recipe import read_recipe
+from synthoma.segmentation.card import CardRecipe, card_page, with_card
 
 Kind = Literal["onnx", "monai-bundle", "safetensors"]
 OPSET = 20  # of ONNX 1.15, November 2023
@@ -35,6 +37,15 @@ def export(model: Model, to: Kind, out: Path | str) -> Path:
     """
     _EXPORTS[to](model, Path(out))
     return Path(out)
+
+
+def write_with_card(model: Model, card: Path, out: Path) -> Path:
+    """Writes the model with its card in its record, in half precision, and the card as a page: where that is."""
+    known = with_card(model, read_recipe(CardRecipe, card))
+    save_model(out, known, half=True)
+    page = out.with_suffix(".md")
+    write_text(page, card_page(known))
+    return page
 
 
 def _without_heads(model: Model) -> nn.Module:

@@ -73,6 +73,14 @@ def sides(
     return training, validation, failed
 
 
+def outside_splits(dataset: Dataset, splits: Path) -> list[Case]:
+    """The cases of those of several data sets that the splits know nothing of: they are trained on."""
+    known = read_splits(splits)
+    named = {name for side in (*known.folds, Fold(known.test, known.ood)) for name in (*side.train, *side.val)}
+    split = {case.dataset for case in dataset.cases if case.id in named}
+    return [case for case in dataset.cases if case.dataset not in split]
+
+
 def refuse_synthetic_hosts(folders: Sequence[Path], training: Sequence[Case], recipe: TrainRecipe) -> None:
     """`CaseError` if tumors are to be put into cases that a synthesis has put tumors into already, all of them.
 

@@ -15,7 +15,7 @@ from synthoma.engine.records import require_unchanged
 from synthoma.extras import need
 from synthoma.recipe import find_recipe, read_recipe
 from synthoma.runs import open_run
-from synthoma.training.data import open_all, refuse_synthetic_hosts, sides
+from synthoma.training.data import open_all, outside_splits, refuse_synthetic_hosts, sides
 from synthoma.training.scores import score_validation
 from synthoma.training.tumors import make_augment, with_synthesis
 
@@ -106,6 +106,8 @@ def plan_training(
 
     settings, dataset = read_train_recipe(recipe), _opened(data, allow_modules)
     training, validation, failed = sides(dataset, settings, Path(splits) if splits else None, fold, seed)
+    if splits and len(_folders(data)) > 1:
+        training += outside_splits(dataset, Path(splits))
     refuse_synthetic_hosts(_folders(data), training, settings)
     origin = find_model(start) if start else None
     facts = reading.input_facts(
