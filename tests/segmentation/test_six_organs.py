@@ -71,6 +71,7 @@ def sets(changes: list[str]) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
+@pytest.mark.timeout(1200)  # seven commands
 def test_from_nothing_to_a_model_with_its_card(tmp_path: Path) -> None:
     (tmp_path / "cohort.toml").write_text(COHORT)
     (tmp_path / "card.toml").write_text(CARD)

@@ -183,8 +183,8 @@ def test_a_hospital_without_pancreas_labels_changes_no_pancreas_gradient(tmp_pat
     entries = build_cache([cohort_case(cohort, 0), cohort_case(cohort, 1)], tmp_path, 8.0)
     settings = recipe(organs=["pancreas", "kidney"], patches={"lesion_share": 0, "organ_share": 1, "spacing_mm": 8.0})
     whole, partial = (Patches([entry], settings.patches, settings.classes) for entry in entries)
-    pairs = [collate([one.draw(0, 0)]) for one in (whole, partial)]
-    both = collate([whole.draw(0, 0), partial.draw(0, 0)])
+    pairs = [collate([(0, one.draw(0, 0))]) for one in (whole, partial)]
+    both = collate([(0, whole.draw(0, 0)), (1, partial.draw(0, 0))])
     assert both["annotated"].tolist() == [[True] * 4, [False, False, True, True]]
 
     def gradients(batch: dict[str, Any]) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from synthoma.learning.gridding import training_grid
 from synthoma.learning.models import ModelSpec
-from synthoma.learning.networks import build_network
+from synthoma.learning.networks import NetworkRecipe, build_network
 from synthoma.segmentation.windows import Windows
 from synthoma.volume import Geometry, Triple
 
@@ -52,7 +52,7 @@ class MemoryEstimate:
             resampled=voxels * _HU,
             probabilities=voxels * classes,
             slab=2 * slab,  # twice while it advances
-            network=int(WORKSPACE * network_bytes(spec, windows, batch)) + BLOCKS * window,
+            network=int(WORKSPACE * network_bytes(spec.network, classes, windows, batch)) + BLOCKS * window,
             result=RESULT * found,
         )
 
@@ -72,10 +72,10 @@ class MemoryEstimate:
 
 
 @lru_cache(maxsize=8)
-def network_bytes(spec: ModelSpec, size: Triple, batch: int) -> int:
+def network_bytes(network: NetworkRecipe, classes: int, size: Triple, batch: int) -> int:
     """The most that the network's maps fill at once for `batch` windows in float32; nothing is computed."""
     with torch.random.fork_rng(devices=[]):
-        net = build_network(spec.network, len(spec.classes)).eval().to("meta")
+        net = build_network(network, classes).eval().to("meta")
     with torch.no_grad(), _Peak() as peak:
         net(torch.empty(batch, 1, *size, device="meta"))
     return int(peak.bytes)

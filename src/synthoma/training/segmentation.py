@@ -113,6 +113,8 @@ def plan_training(
     facts = reading.input_facts(
         dataset, splits=str(splits or ""), fold=str(fold), start=disk.digest(origin) if origin else ""
     )
+    if settings.patches.negatives:
+        facts |= {"negatives": disk.digest(Path(settings.patches.negatives))}
     kept = Path(cache) if cache else out.parent / "cache"
     material = training_data(settings, training, validation, kept, seed, allow_modules)
     material = replace(
