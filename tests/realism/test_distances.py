@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from browsing import look
 from synthoma.errors import CaseError
 from synthoma.realism.distances import compare_features, ks_distance, match_sizes
 from synthoma.realism.features import FEATURES
@@ -126,6 +127,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons", ""
     )
+    assert look(tmp_path / "report.html", 1300, 400) == [(0, 0), (0, 0)]
     with pytest.raises(CaseError, match="real lesions in liver, synthetic ones in no organ"):
         finish_realism(real, [], tmp_path, recipe, 0, {})
     with pytest.raises(CaseError, match="real lesions in liver, synthetic ones in kidney"):

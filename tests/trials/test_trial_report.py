@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hosts import detect, write_hosts
 
+from browsing import look
 from synthoma.commands.trials import trial, trial_report
 from synthoma.errors import CaseError, FileError
 from synthoma.trials.curves import Counts, fit_curve, threshold_gap
@@ -213,6 +214,7 @@ def test_a_scan_made_worse_is_compared_with_itself_and_phases_are_apart(tmp_path
     )
     assert "over shift of all HU, at diameter 12 mm, contrast -40 HU; points with 95 % intervals by patient.<" in page
     assert "By phase of the hosts" in page
+    assert look(tmp_path / "report.html", 1300, 400) == [(0, 0), (0, 0)]
 
 
 def test_a_folder_that_is_no_trial_and_a_design_that_was_changed_are_sentences(tmp_path: Path) -> None:
