@@ -167,6 +167,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
 
 
 SET = {  # what --set changes, of commands without a named recipe
+    "calibrate": CalibrateRecipe,
     "convert": ConvertRecipe,
     "evaluate": EvaluateRecipe,
     "realism": RealismRecipe,

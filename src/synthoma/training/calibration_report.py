@@ -38,7 +38,7 @@ def write_report(
     parts = [
         fact_table(facts),
         "<h2>Operating points</h2>",
-        table(["sensitivity", "false a scan", "found", "class", "threshold", "smallest, mm3"], points, range(1, 6)),
+        table(["sensitivity", "false a scan", "found", "class", "threshold", "smallest, mm3"], points, (1, 2, 4, 5)),
         "<h2>Probabilities</h2>",
         table(["class", "temperature", "calibration error before", "after"], heats, (1, 2, 3)),
         plot_figures([plot for plot in plots if plot.rows]),
