@@ -91,6 +91,11 @@ def test_a_classifier_tells_what_differs_and_nothing_where_nothing_does() -> Non
     assert "8 and 8 lesions of 4 and 4 patients are too few" in few.note
 
 
+def test_what_is_always_told_apart_is_said_to_be() -> None:
+    told = classify(lesions(15, seed=1), lesions(15, seed=2, noise_ratio=30.0), resamples=300)
+    assert (told.auc.value, told.auc.low, told.auc.high) == (1, 1, 1)
+
+
 def test_a_patient_whose_lesions_are_alike_teaches_nothing_about_itself() -> None:
     sides = []
     for seed in (1, 2):

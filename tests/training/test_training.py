@@ -208,3 +208,10 @@ def test_validation_looks_for_tumors_inside_the_organ_given(data: Path, tmp_path
 def test_synthesis_none_turns_synthetic_tumors_off() -> None:
     assert read_train_recipe("unet").synthesis is not None
     assert read_train_recipe("unet", ["synthesis=none"]).synthesis is None
+
+
+def test_a_manifest_takes_the_place_of_what_the_recipe_says_of_synthesis() -> None:
+    recipe = read_train_recipe("unet", ["synthesis.manifest=BANK"])
+    assert recipe.synthesis == {"manifest": "BANK"}
+    with pytest.raises(RecipeError, match="leaves nothing to choose"):
+        read_train_recipe("unet", ["synthesis.manifest=BANK", "synthesis.probability=0.3"])

@@ -125,12 +125,18 @@ def plan_training(
 
 
 def read_train_recipe(recipe: TrainRecipe | Path | str, changes: Sequence[str] = ()) -> TrainRecipe:
-    """A train recipe with its table of synthesis complete; changes: overrides of the form `key.sub=value`."""
+    """A train recipe with its table of synthesis complete; changes: overrides of the form `key.sub=value`.
+
+    A change of `synthesis.manifest` takes the place of what the recipe says of synthesis: finished tumors leave nothing
+    to choose.
+    """
     need("torch", extra="train")
     from synthoma.segmentation.recipe import TrainRecipe
 
     if isinstance(recipe, TrainRecipe):
         return with_synthesis(recipe, "recipe")
+    if any(change.partition("=")[0].strip() == "synthesis.manifest" for change in changes):
+        changes = ["synthesis={}", *changes]
     return with_synthesis(read_recipe(TrainRecipe, find_recipe(recipe, "train"), changes), recipe)
 
 
