@@ -140,7 +140,7 @@ def organ(name: str) -> Organ:
 TUMOR_WORDS = (
     "lesion", "lesions", "tumor", "tumors", "tumour", "tumours", "cancer", "cancers", "carcinoma", "carcinomas",
     "metastasis", "metastases", "neoplasm", "neoplasms", "malignancy", "adenocarcinoma",
-    "mass", "masses", "gtv",
+    "gtv",
 )  # fmt: skip
 CYST_WORDS = ("cyst", "cysts")
 ORGAN_WORDS = {
