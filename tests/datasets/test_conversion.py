@@ -172,7 +172,7 @@ def test_the_source_is_never_written_into(tmp_path: Path) -> None:
     for out in (tmp_path / "in", tmp_path / "in" / "new", tmp_path / "link" / "new"):
         with pytest.raises(LayoutError, match="would lie in the data"):
             plan_conversion(dataset, "msd", out, ConvertRecipe())
-    with pytest.raises(LayoutError, match="'kits' is not written; expected one of abdomenatlas, dicom, dicom-seg, msd, nnunet"):
+    with pytest.raises(LayoutError, match=r"'kits' is not written; expected one of .*dicom, dicom-seg, msd, nnunet"):
         plan_conversion(dataset, "kits", tmp_path / "out", ConvertRecipe())
 
 

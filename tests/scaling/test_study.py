@@ -145,6 +145,7 @@ def test_without_splits_they_are_drawn(data: Dataset, tmp_path: Path) -> None:
         ({"shares": [0.0]}, "greater than 0"),
         ({"metric": "hd95_mm"}, "no curve is known"),
         ({"filters": ["critics"]}, "critic"),
+        ({"critic": {"keep": 0.8, "at_most": 0.5}}, "0.8 is above at_most"),
     ],
 )
 def test_recipes_that_make_no_study_are_refused(wrong: dict[str, object], message: str) -> None:
@@ -159,6 +160,13 @@ def test_a_grid_has_every_combination_and_the_real_arm_once() -> None:
     assert "n0004_s1_my-module-Own-25" in names
     assert [recipe.label(arm) for arm in recipe.arms()][:2] == ["real only", "with synthetic tumors, 25 %, rules"]
     assert not any(name.startswith("n0000") and name.endswith("real") for name in names)
+
+
+def test_points_with_a_critic_come_last_so_that_a_partial_study_can_be_compared() -> None:
+    recipe = StudyRecipe(counts=(3, 6), generators=("rules",), filters=("none", "critic"), copies=2, seeds=2)
+    names = [task.id for task in recipe.points()]
+    assert names[:4] == ["n0003_s0_real", "n0003_s0_rules-50", "n0006_s0_real", "n0006_s0_rules-50"]
+    assert [name.endswith("critic") for name in names] == [False] * 8 + [True] * 4
 
 
 def test_a_study_leaves_findings_tables_plots_and_a_report(study: Path) -> None:

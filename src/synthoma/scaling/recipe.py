@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,7 @@ from synthoma.evaluation.figures import METRICS, metric
 from synthoma.evaluation.scoring import EvaluateRecipe, nsd_name
 from synthoma.recipe import Recipe
 from synthoma.scaling.results import FitRecipe
+from synthoma.synthesis.recipe import require_band
 
 REAL = "real only"
 BOUNDED = tuple(
@@ -31,6 +33,11 @@ class FilterRecipe(Recipe):
     keep: Annotated[float, Field(ge=0, le=1)] = 0.5
     at_most: Annotated[float, Field(ge=0, le=1)] = 1.0
     steps: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        require_band(self.keep, self.at_most)
+        return self
 
 
 class StudyRecipe(Recipe):
@@ -128,12 +135,11 @@ class StudyRecipe(Recipe):
         return "with synthetic tumors" + (f", {', '.join(told)}" if told else "")
 
     def points(self) -> Iterator[PointTask]:
-        """Every point, seed by seed, so that a partial study has all arms and sizes of some seeds."""
-        for seed in range(self.seeds):
-            for count in self.counts:
-                for arm in self.arms():
-                    if count or arm.share:
-                        yield PointTask(arm, count, seed)
+        """Every point, arms without a critic first, then seed by seed: what a partial study has can be compared."""
+        for judged in (False, True):
+            arms = [arm for arm in self.arms() if (arm.filter == "critic") == judged]
+            for seed, count in itertools.product(range(self.seeds), self.counts):
+                yield from (PointTask(arm, count, seed) for arm in arms if count or arm.share)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,12 @@ class JudgeRecipe(Recipe):
     critic: tuple[float, float] = (0.0, 1.0)
 
 
+def require_band(keep: float, at_most: float) -> None:
+    """`ValueError` if no share of a tumor's voxels lies between a critic's limits."""
+    if keep > at_most:
+        raise ValueError(f"keep is the lower limit: {keep:g} is above at_most, {at_most:g}")
+
+
 class CriticRecipe(Recipe):
     """A trained segmentation that judges each tumor by itself.
 
@@ -49,6 +55,11 @@ class CriticRecipe(Recipe):
     model: str | tuple[str, ...] = ""
     keep: Share = 0.7
     at_most: Share = 1.0
+
+    @model_validator(mode="after")
+    def _band(self) -> Self:
+        require_band(self.keep, self.at_most)
+        return self
 
     @property
     def models(self) -> tuple[str, ...]:

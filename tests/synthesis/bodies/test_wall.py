@@ -20,7 +20,7 @@ from synthoma.synthesis.insertion.blending import blend
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import Request, Tumor, TumorPlan
-from synthoma.volume import Array, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Volume
 
 RADIUS, BEND = 16.0, 48.0
 Organ = Callable[[Array], tuple[Array, Array]]
@@ -172,6 +172,15 @@ def test_an_annular_tumor_goes_all_the_way_round_and_leaves_the_planned_lumen(na
     planned = ((RADIUS - 9) / RADIUS) ** 2
     assert body.measure(body.box, body.alpha)["lumen_left"] == pytest.approx(planned, abs=0.1)
     assert not label[(away < 3) & (np.abs(along) < 30)].any()
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_tumor_shorter_than_the_steps_along_the_organ_is_measured_too(name: str) -> None:
+    grid = GRIDS[name]
+    line = wall._trace(plan((2.0, 10.0, 4.0)), mask(grid))
+    line = dataclasses.replace(line, rows_mm=line.rows_mm + 0.3)  # no row within the tumor's length
+    empty = np.zeros(grid.shape, bool)
+    assert wall.lumen_left(line, 0.1, grid, Box((0, 0, 0), grid.shape), empty) == 1
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -200,7 +200,8 @@ def _scores(
 def lumen_left(line: Tube, half_length_mm: float, geometry: Geometry, whole: Box, label: Array) -> float:
     """Share of the organ's section that the tumor leaves, where it leaves least; 0 is closed. The wall counts."""
     mask = Volume(np.pad(label, 1), geometry.crop(whole.grow(1)))
-    rows = np.abs(line.rows_mm) <= half_length_mm
+    along = np.abs(line.rows_mm)
+    rows = along <= max(half_length_mm, along.min())  # a tumor shorter than a row has the nearest one
     shares = (np.arange(12) + 0.5) / 12
     away = line.surface_mm[rows][:, :, None] * shares
     points = line.ray_points(line.rows_mm[rows], line.angles, away)
