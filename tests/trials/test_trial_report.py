@@ -90,6 +90,14 @@ def test_a_detector_of_contrast_is_told_in_hu_without_the_sign() -> None:
     assert curve.rising
 
 
+def test_the_curve_that_is_drawn_follows_the_shares_and_is_one_half_at_the_threshold() -> None:
+    found = np.tile([0, 1, 2, 3, 4.0], (20, 1))
+    curve = fit_curve(Counts("diameter_mm", np.array([6.0, 9.0, 12.0, 16.0, 24.0]), found, np.full((20, 5), 4.0)), 100)
+    assert curve is not None
+    assert curve.share(np.array([curve.half.value])) == pytest.approx(0.5, abs=1e-6)
+    assert curve.share(curve.levels) == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.12)
+
+
 def test_a_threshold_beyond_all_levels_is_said_to_be_so() -> None:
     for d0, expected in ((1.0, -np.inf), (100.0, np.inf)):
         curve = fit_curve(Counts.of("diameter_mm", rows(d0)), 200)
