@@ -32,7 +32,7 @@ def to_run(page: str) -> list[Block]:
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-DATA_SETS = ("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "IN", "cohort")
+DATA_SETS = ("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "IN", "VALIDATION", "cohort")
 TRAIN = {**tomllib.loads(tiny_training()), "synthesis": {"diameter_mm": [10.0, 16.0]}}
 # what is said otherwise than in the recipes that come along, by folder: smaller, so that each takes seconds
 TINY: dict[str, dict[str, Any]] = {
@@ -75,9 +75,7 @@ class Shelf:
     def __init__(self, folder: Path, recipes: Path) -> None:
         self.folder, self.recipes = folder, recipes
         self.makers: dict[str, Callable[[Path], None]] = {
-            **dict.fromkeys(
-                ("DIR", "DATA", "SCANS", "ANNOTATED", "TEST", "TRUTH", "REAL", "IN", "cohort"), _write_patients
-            ),
+            **dict.fromkeys(DATA_SETS, _write_patients),
             **dict.fromkeys(("MORE", "HEALTHY"), lambda folder: _write_patients(folder, 0, "more")),
             "RAW": _write_scans,
             **dict.fromkeys(("PRED", "PREDICTED", "PREDICTIONS", "predicted"), _write_masks),

@@ -117,7 +117,7 @@ def test_the_list_has_every_recipe_with_a_sentence(capsys: pytest.CaptureFixture
 
 def test_a_recipe_is_written_to_a_file_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert synthoma("recipes", "liver", "--out", tmp_path / "my.toml") == 0
-    assert "the same name is also that of scale/liver and trial/liver" in capsys.readouterr().err
+    assert "the same name is also that of scale/liver and follow/liver and trial/liver" in capsys.readouterr().err
     assert read_recipe(SynthesisRecipe, tmp_path / "my.toml") == SynthesisRecipe()
     assert synthoma("recipes", "slurm", "--out", tmp_path / "my.toml") == 2
     assert "is there already" in capsys.readouterr().err

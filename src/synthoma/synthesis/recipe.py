@@ -75,7 +75,7 @@ class Mix(Recipe):
     """One of several ways in which a case's tumors are drawn: what is given here replaces what the recipe says.
 
     organs: those it is for; all if there are none. weight: how often it is chosen, against the other mixes of an organ.
-    The other keys are those of `SynthesisRecipe`.
+    lesions, sizes, diameter_mm, contrast_hu, surface_share: as in the recipe, which keeps what is left out here.
     """
 
     organs: tuple[Organ, ...] = ()
