@@ -27,7 +27,8 @@ TESTS = {"test": "new patients of the training hospitals", "ood": "patients of o
 class FilterRecipe(Recipe):
     """Which tumors a critic keeps.
 
-    keep, at_most: the least and the largest share of a tumor's voxels that it calls tumor. steps: of a critic's training; as many as a point has unless given.
+    keep, at_most: the least and the largest share of a tumor's voxels that it calls tumor. steps: of a critic's
+    training; as many as a point has unless given.
     """
 
     keep: Annotated[float, Field(ge=0, le=1)] = 0.5
