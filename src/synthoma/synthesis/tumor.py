@@ -151,7 +151,8 @@ class Tumor:
     """A rendered tumor on the box around it, not yet in the scan.
 
     box: in voxels of the scan; it may reach outside. alpha: float32 (box), share of each voxel that is tumor.
-    hu: float32 (box), the tumor's tissue without the scan's noise, meaningful where alpha > 0.
+    tissue: HU without the scan's noise, float32 (box), meaningful where alpha > 0; or a function that makes them, which
+      is called if a voxel is to be filled.
     follows_organ: the organ's shape decides on the volume as well, so it may differ more from the plan.
     measure: further scores of the tumor, given the box and the alpha that the scan has room for.
     """
@@ -159,9 +160,14 @@ class Tumor:
     plan: TumorPlan
     box: Box
     alpha: Array
-    hu: Array
+    tissue: Array | Callable[[], Array]
     follows_organ: bool = False
     measure: Measure = no_scores
+
+    @cached_property
+    def hu(self) -> Array:
+        """The tissue, float32 (box)."""
+        return self.tissue() if callable(self.tissue) else self.tissue
 
     @cached_property
     def mask(self) -> Array:
@@ -176,7 +182,7 @@ class Tumor:
         if box == self.box:
             return self
         part = box.seen_from(self.box).slices
-        return dataclasses.replace(self, box=box, alpha=self.alpha[part], hu=self.hu[part])
+        return dataclasses.replace(self, box=box, alpha=self.alpha[part], tissue=lambda: self.hu[part])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from generators.tiny import LOOKS, tiny_file, tiny_model
-from phantoms import GRIDS, ellipsoid_case, fine
+from phantoms import GRIDS, ellipsoid_case, fine, grid
 
 from synthoma.commands.tumors import synthesize
 from synthoma.datasets.writing import write_case
@@ -21,6 +21,7 @@ from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
+from synthoma.volume import Volume
 
 KINDS = ("adversarial", "diffusion")
 
@@ -111,6 +112,44 @@ def test_a_crop_of_the_scan_gives_the_same_tissue(spacing_mm: float, tmp_path: P
     assert box.shape != ct.data.shape
     assert crop.box.shift(box.lower) == whole.box
     assert np.array_equal(crop.hu[crop.alpha > 0], whole.hu[whole.alpha > 0])
+
+
+def test_tissue_is_that_of_the_scan_as_it_was_when_the_tumor_was_rendered(tmp_path: Path) -> None:
+    case = ellipsoid_case(fine(60), (28, 28, 28))
+    name = tiny_file(tmp_path)
+    plan = insert_tumors(case, recipe_of(name, lesions=(1, 1)), 1).inserted[0].plan
+    ct, liver = case.read_image().reorient("RAS"), case.read_mask("liver").reorient("RAS")
+    wanted = open_generator(name).render(ct, liver, plan).hu
+    hu = ct.data.copy()
+    tumor = open_generator(name).render(Volume(hu, ct.geometry), liver, plan)
+    hu[:] = 900  # as a mass effect changes a scan before the tissue is asked for
+    assert np.array_equal(tumor.hu, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tumor_that_half_fills_no_voxel_is_rejected_before_a_network_is_asked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = ellipsoid_case(grid((6.0, 6.0, 6.0), 144), (60, 60, 60))
+    asked: list[float] = []
+
+    def counting(*arguments: object) -> torch.Tensor:
+        asked.append(1.0)
+        return tissue_field(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("synthoma.learning.tissue.tissue_field", counting)
+    recipe = recipe_of(tiny_file(tmp_path, kind), lesions=(4, 4), diameter_mm=(4, 9), retries=1)  # type: ignore[arg-type]
+    made = insert_tumors(case, recipe, 2)
+    empty = [attempt for attempt in made.rejected if attempt.verdict.reason == "no voxel is half filled"]
+    assert empty
+    assert len(asked) == len(made.inserted) + len(made.rejected) - len(empty)
+    # the verdict is that on the tumor with its tissue in it
+    plan = empty[0].plan
+    assert np.isnan(empty[0].verdict.scores["contrast_hu"])
+    assert empty[0].verdict.scores["volume_ratio"] == 0
+    replayed = replay_plans(case, [plan])
+    assert len(asked) == len(made.inserted) + len(made.rejected) - len(empty) + 1
+    assert (replayed.ct.data != case.read_image().data).any()  # a replay rejects nothing
 
 
 def test_a_model_file_gives_the_model_back(tmp_path: Path) -> None:

@@ -153,14 +153,14 @@ class LearnedGenerator(BodyGenerator):
         side = _side(2 * super().reach(plan), self.model.spec)
         grid = _NetworkGrid.around(plan, ct.geometry, self.model.spec.spacing_mm, side)
         alpha = grid.sample(body.alpha, body.box)
-        field = self._field(learned.look(plan), alpha, grid.sample(ct.data, Box.whole(ct.data.shape), edge=True), plan)
-        hu = grid.back(field, body.box)
-        full = body.alpha > 0.95
-        inside = full if full.any() else body.alpha >= 0.5
-        # what the look knows nothing of is a fault of the network: thin walls are where it happens
-        hu = np.clip(hu - _mean(hu, inside), *learned.look(plan).range_hu)
-        hu += np.float32(plan.base_hu + plan.contrast_hu - _mean(hu, inside))
-        return Tumor(plan, body.box, body.alpha, hu, form.follows_organ, body.measure).within(ct.data.shape)
+        # now, since the scan may have changed before the tissue is asked for
+        around = grid.sample(ct.data, Box.whole(ct.data.shape), edge=True)
+
+        def tissue() -> Floats:
+            hu = grid.back(self._field(learned.look(plan), alpha, around, plan), body.box)
+            return _as_planned(hu, body.alpha, plan, learned.look(plan))
+
+        return Tumor(plan, body.box, body.alpha, tissue, form.follows_organ, body.measure).within(ct.data.shape)
 
     def _tell_if_unseen(self, organ: str, as_learned: bool) -> None:
         """A warning, once, of an organ whose lesions are new to the network; `CaseError` with as_learned."""
@@ -201,6 +201,15 @@ class LearnedGenerator(BodyGenerator):
         return np.asarray(made[0, 0].cpu().numpy())
 
 
+def _as_planned(hu: Floats, alpha: Floats, plan: TumorPlan, look: Look) -> Floats:
+    """The network's tissue within the range of its look, and with the mean that is planned away from the border."""
+    full = alpha > 0.95
+    inside = full if full.any() else alpha >= 0.5
+    # what the look knows nothing of is a fault of the network: thin walls are where it happens
+    hu = np.clip(hu - _mean(hu, inside), *look.range_hu)
+    return np.asarray(hu + np.float32(plan.base_hu + plan.contrast_hu - _mean(hu, inside)), np.float32)
+
+
 def _mean(values: Floats, inside: Array) -> np.float32:
     """Of the voxels inside; 0 for none."""
     chosen = values[inside]
@@ -234,7 +243,7 @@ class _NetworkGrid:
 
     def sample(self, data: Array, box: Box, edge: bool = False) -> Floats:
         """Values of a box of the scan at the network's voxels; beyond the box 0, or with edge its outermost ones."""
-        values = data.astype(np.float32) if data.dtype != np.float32 else data
+        values = data
         for axis in range(3):
             at = (np.arange(self.side) - self.side // 2) * self.steps[axis]
             first = self.middle[axis] - box.lower[axis]
@@ -250,7 +259,7 @@ class _NetworkGrid:
         return np.asfortranarray(values)
 
 
-def _along(values: Floats, axis: int, first: int, at: Array, edge: bool) -> Floats:
+def _along(values: Array, axis: int, first: int, at: Array, edge: bool) -> Floats:
     """Linear interpolation along an axis at `first + at`."""
     low = np.floor(at).astype(np.intp)
     share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
@@ -258,7 +267,7 @@ def _along(values: Floats, axis: int, first: int, at: Array, edge: bool) -> Floa
     count = values.shape[axis]
     parts = []
     for index in (low, low + 1):
-        part = values.take(np.clip(index, 0, count - 1), axis)
+        part = values.take(np.clip(index, 0, count - 1), axis).astype(np.float32, copy=False)
         if not edge:
             outside = (index < 0) | (index >= count)
             part = part * (~outside).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])

@@ -93,7 +93,10 @@ def insert(
     if displacement is not None:
         moved = mass_effect.move_image(scene.hu[displacement.box.slices], displacement)
         scene.hu[displacement.box.slices] = moved
-    blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
+    if judge is not None and not tumor.mask.any():
+        blended = scene.hu[tumor.box.slices]  # sure to be rejected, so its tissue need not be made
+    else:
+        blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
     slits = room.slit_share(planned, tumor.mask, spacing_mm)
     verdict = quality.judge(blended, tumor, scene.ct, judge or JudgeRecipe(), critic, slits)
     if judge is not None and not verdict.accepted:
