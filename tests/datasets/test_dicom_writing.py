@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from formats.series import verify
 from grids import hu
 from synthoma.cases import Case
-from synthoma.datasets.conversion import ConvertRecipe, convert_case, plan_conversion
+from synthoma.datasets.conversion import ConvertRecipe, convert_case, plan_conversion, require_annotated
 from synthoma.datasets.dicom_writing import origin_of
 from synthoma.datasets.layouts.joining import masks_on_series
 from synthoma.datasets.layouts.opening import Dataset, open_dataset
@@ -142,13 +143,34 @@ def test_who_drew_masks_is_read_from_their_record_or_has_to_be_said(tmp_path: Pa
     told = origin_of(one, "", "")
     assert (told.kind, told.name, told.details) == ("automatic", "synthoma liver-small", {"model_digest": "0123"})
     unknown = write(tmp_path / "b", case(), provenance={})["p1"]
-    with pytest.raises(CaseError, match=r"p1: nobody says who drew its masks.*--set drawn=manual"):
+    with pytest.raises(CaseError, match=r"p1: nobody says who drew the masks.*--set drawn=manual"):
         origin_of(unknown, "", "")
     said = origin_of(unknown, "automatic", "Total Segmentator 2.4")
     assert (said.name, said.version) == ("Total Segmentator", "2.4")
     with pytest.raises(RecipeError, match="drawn by a program"):
         plan_conversion(open_dataset(tmp_path / "b"), "dicom", tmp_path / "o", ConvertRecipe(drawn="automatic"))
     assert json.loads((tmp_path / "b" / "p1" / "case.json").read_text())["provenance"] == {}
+
+
+def test_what_no_seg_can_say_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        dicom_write.write_series(hu(GRID), tmp_path / "dicom" / name, name)
+    write(tmp_path / "masks", case("p1"), provenance={"model": "liver-small"})
+    write(tmp_path / "masks", case("p2"), provenance={})
+    dataset = masks_on_series(tmp_path / "masks", open_dataset(tmp_path / "dicom"))
+    plan = partial(plan_conversion, dataset, "dicom-seg", tmp_path / "out")
+    with pytest.raises(CaseError, match=r"^nobody says who drew the masks.*; found 1 of 2 cases: p2.*--set drawn=manual"):
+        require_annotated(dataset, plan(ConvertRecipe()))
+    require_annotated(dataset, plan(ConvertRecipe()), allowed=1)
+    require_annotated(dataset, plan(ConvertRecipe(drawn="manual")))
+    other = plan(ConvertRecipe(drawn="manual", structures=("pancreas",)))
+    with pytest.raises(CaseError, match=r"^there is no mask to write as DICOM SEG; found 2 of 2 cases without: p1, p2"):
+        require_annotated(dataset, other)
+    with pytest.raises(CaseError, match="^p1: there is no mask to write"):
+        convert_case(dataset["p1"], other)
+    bare = open_dataset(tmp_path / "dicom")  # as a series, scans without masks can be written
+    require_annotated(bare, plan_conversion(bare, "dicom", tmp_path / "out", ConvertRecipe()))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_segmentation_is_asked_of_dicom_series_only(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from integrations.preprocessed import LABELS, Memory
 from learning.small_cases import patient
 from synthoma import anatomy
+from synthoma.cli.main import app
 from synthoma.errors import MissingExtraError, RecipeError, RunError, SynthomaError
 from synthoma.integrations.labels import label_scheme
 from synthoma.integrations.nnunet import finding
@@ -211,3 +214,27 @@ def test_the_folder_is_told_for_versions_that_look_there(monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.metadata.version", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'synthoma\[nnunet\]'"):
         finding.trainers_folder()
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "told"),
+    [
+        ("2.13.0+cpu", "0.28.0", r"torch 2\.13\.0\+cpu and torchvision 0\.28\.0 are different builds.*whl/cpu$"),
+        ("2.13.0", "0.28.0+cu130", r"different builds.*whl/cu130$"),
+        ("2.13.0+cpu", "0.28.0+cpu", None),
+        ("2.13.0", "0.28.0", None),
+        ("2.13.0+cpu", "", None),
+    ],
+)
+def test_builds_that_do_not_fit_are_told_beside_the_folder(
+    monkeypatch: pytest.MonkeyPatch, torch: str, torchvision: str, told: str | None
+) -> None:
+    def version(name: str) -> str:
+        if not (found := {"torch": torch, "torchvision": torchvision, "nnunetv2": "2.8.1"}[name]):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    result = CliRunner().invoke(app, ["nnunet"])
+    assert result.stdout.splitlines() == [str(finding.trainers_folder())]
+    assert re.search(told, result.stderr) if told else not result.stderr

@@ -12,7 +12,13 @@ import pydantic
 
 from synthoma import anatomy, disk, files
 from synthoma.cases import Case
-from synthoma.datasets.dicom_writing import Drawn, require_origin, write_segmentation_case, write_series_case
+from synthoma.datasets.dicom_writing import (
+    Drawn,
+    require_origin,
+    require_segments,
+    write_segmentation_case,
+    write_series_case,
+)
 from synthoma.datasets.labels import unknown_values
 from synthoma.datasets.layouts.listing import natural
 from synthoma.datasets.layouts.opening import WRITABLE, Dataset
@@ -91,11 +97,17 @@ def plan_conversion(
 
 
 def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0) -> None:
-    """`CaseError` if more than `allowed` cases lack a structure that the label maps of others would hold.
+    """`CaseError` if more than `allowed` cases cannot be written for what is, or is not, known of their masks.
 
-    To be asked before anything is written: a label map cannot say that nobody looked for a structure. Cases without
-    any mask are left alone, since they are written as test cases.
+    To be asked before anything is written. Label maps: a case that lacks a structure which others have, since a label map
+    cannot say that nobody looked for it; cases without any mask are left alone, since they are written as test cases.
+    DICOM: masks that nobody says who drew, and for `dicom-seg` a case without any of the structures.
     """
+    if conversion.layout.startswith("dicom"):
+        kept = [_kept(case, conversion) for case in dataset]
+        segments = conversion.layout == "dicom-seg"
+        require_segments(kept, segments, conversion.drawn, conversion.algorithm, allowed)
+        return
     if not conversion.is_map or conversion.missing == "empty":
         return
     cases = [case for case in dataset if case.masks]
@@ -147,8 +159,7 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
     _remove_earlier(case, conversion)
     _refuse_unknown_values(case)
     if conversion.layout.startswith("dicom"):
-        kept = {name: case.masks[name] for name in conversion.values if name in case.masks}
-        return _write_dicom(replace(case, masks=kept), conversion)
+        return _write_dicom(_kept(case, conversion), conversion)
     if conversion.layout == "abdomenatlas":
         names = [name for name in conversion.values if name in case.masks]
         provenance = {"dataset": case.dataset, "layout": conversion.source}
@@ -165,6 +176,11 @@ def convert_case(case: Case, conversion: Conversion) -> dict[str, Any]:
             fix='--set structures=[...] with what every case has, or --set missing="empty" to call it absent',
         )
     return _write_pair(case, conversion, [name for name in conversion.values if annotated(case, name)])
+
+
+def _kept(case: Case, conversion: Conversion) -> Case:
+    """The case with those of its masks that are to be written."""
+    return replace(case, masks={name: case.masks[name] for name in conversion.values if name in case.masks})
 
 
 def _write_dicom(case: Case, conversion: Conversion) -> dict[str, Any]:

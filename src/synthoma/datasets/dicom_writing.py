@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +11,20 @@ from synthoma.cases import Case
 from synthoma.datasets.layouts.dicom import SeriesFolder
 from synthoma.datasets.layouts.folders import provenance_of
 from synthoma.datasets.writing import report
-from synthoma.errors import CaseError, RecipeError
+from synthoma.errors import CaseError, RecipeError, listed
 from synthoma.formats import dicom_seg, dicom_write
 from synthoma.formats.dicom_seg import Origin
 from synthoma.names import file_name
 
 SERIES, SEGMENTATION = "ct", "segmentation.dcm"
 Drawn = Literal["", "manual", "semiautomatic", "automatic"]
+_BARE = "there is no mask to write as DICOM SEG"
+_NAME_SOME = "name structures that the cases have: --set 'structures=[...]'"
+_UNTOLD = "nobody says who drew the masks, which DICOM wants to know"
+_WHO = {
+    "expected": "a case.json of synthoma segment beside them, or a word",
+    "fix": '--set drawn=manual, or --set drawn=automatic --set algorithm="NAME VERSION"',
+}
 
 
 def require_origin(drawn: Drawn, algorithm: str) -> None:
@@ -34,20 +41,35 @@ def origin_of(case: Case, drawn: Drawn, algorithm: str) -> Origin:
 
     algorithm: name of a program and, after the last space, its version. Raises `CaseError` if nobody says.
     """
+    told = _origin(case, drawn, algorithm)
+    if told is None:
+        raise CaseError(_UNTOLD, case=case.id, **_WHO)
+    return told
+
+
+def require_segments(cases: Sequence[Case], segments: bool, drawn: Drawn, algorithm: str, allowed: int = 0) -> None:
+    """`CaseError` if nobody says who drew the masks of more than `allowed` cases, or so many have no mask.
+
+    To be asked before anything is written. segments: nothing but masks is written, so every case needs one; else cases
+    without any are fine.
+    """
+    bare = [case.id for case in cases if not case.masks]
+    if segments and len(bare) > allowed:
+        raise CaseError(_BARE, found=f"{len(bare)} of {len(cases)} cases without: {listed(bare, 3)}", fix=_NAME_SOME)
+    untold = [case.id for case in cases if case.masks and _origin(case, drawn, algorithm) is None]
+    if len(untold) > allowed:
+        raise CaseError(_UNTOLD, found=f"{len(untold)} of {len(cases)} cases: {listed(untold, 3)}", **_WHO)
+
+
+def _origin(case: Case, drawn: Drawn, algorithm: str) -> Origin | None:
+    """None if nobody says it."""
     if drawn:
         name, _, number = algorithm.rpartition(" ")
         return Origin(drawn, name or algorithm, number if name else "unknown")
     told = provenance_of(case)
     if isinstance(told.get("model"), str):
         return origin_of_model(told)
-    if is_synthetic(case, told):
-        return Origin("automatic", "synthoma", version("synthoma"))
-    raise CaseError(
-        "nobody says who drew its masks, which DICOM wants to know",
-        case=case.id,
-        expected="a case.json of synthoma segment beside them, or a word",
-        fix='--set drawn=manual, or --set drawn=automatic --set algorithm="NAME VERSION"',
-    )
+    return Origin("automatic", "synthoma", version("synthoma")) if is_synthetic(case, told) else None
 
 
 def origin_of_model(told: Mapping[str, Any]) -> Origin:
@@ -94,6 +116,8 @@ def write_segmentation_case(case: Case, out: Path, drawn: Drawn, algorithm: str,
     assert isinstance(case.image, SeriesFolder)
     path = out / file_name(case.id) / SEGMENTATION
     path.unlink(missing_ok=True)
+    if not case.masks:
+        raise CaseError(_BARE, case=case.id, fix=_NAME_SOME)
     origin = origin_of(case, drawn, algorithm)
     with case.named():
         segments = dicom_seg.write_segmentation(case.each_mask(), case.image.folder, path, origin, anonymous=anonymous)

@@ -24,6 +24,27 @@ def trainers_folder() -> Path:
     return Path(__file__).with_name("trainers")
 
 
+def differing_builds() -> str | None:
+    """A sentence if torch and torchvision are of different builds, as their versions tell (`+cpu`); else None.
+
+    nnU-Net imports both when it looks for a trainer, and stops if torchvision was built for another torch. It is what
+    pip makes of PyTorch's CPU build alone: torchvision then comes from another index, built for a GPU.
+    """
+    try:
+        found = {name: importlib.metadata.version(name) for name in ("torch", "torchvision")}
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    builds = [version.partition("+")[2] for version in found.values()]
+    if builds[0] == builds[1]:
+        return None
+    told = " and ".join(f"{name} {version}" for name, version in found.items())
+    index = f"--index-url https://download.pytorch.org/whl/{builds[0] or builds[1]}"
+    return (
+        f"{told} are different builds, so nnU-Net may stop with 'operator torchvision::nms does not exist'; "
+        f"pip install --force-reinstall torch torchvision {index}"
+    )
+
+
 def how_to_change(found: str) -> dict[str, str]:
     """What a `RunError` about another nnU-Net says beside its first sentence."""
     return {"found": f"nnunetv2 {found}", "expected": VERSIONS, "fix": f"pip install 'nnunetv2=={VERSIONS}.*'"}
