@@ -159,14 +159,16 @@ def test_what_no_seg_can_say_is_told_before_anything_is_written(tmp_path: Path) 
     write(tmp_path / "masks", case("p2"), provenance={})
     dataset = masks_on_series(tmp_path / "masks", open_dataset(tmp_path / "dicom"))
     plan = partial(plan_conversion, dataset, "dicom-seg", tmp_path / "out")
-    with pytest.raises(CaseError, match=r"^nobody says who drew the masks.*; found 1 of 2 cases: p2.*--set drawn=manual"):
+    with pytest.raises(
+        CaseError, match=r"^nobody says who drew the masks.*; found 1 of 2 cases: p2.*--set drawn=manual"
+    ):
         require_annotated(dataset, plan(ConvertRecipe()))
     require_annotated(dataset, plan(ConvertRecipe()), allowed=1)
     require_annotated(dataset, plan(ConvertRecipe(drawn="manual")))
     other = plan(ConvertRecipe(drawn="manual", structures=("pancreas",)))
     with pytest.raises(CaseError, match=r"^there is no mask to write as DICOM SEG; found 2 of 2 cases without: p1, p2"):
         require_annotated(dataset, other)
-    with pytest.raises(CaseError, match="^p1: there is no mask to write"):
+    with pytest.raises(CaseError, match=r"^p1: there is no mask to write"):
         convert_case(dataset["p1"], other)
     bare = open_dataset(tmp_path / "dicom")  # as a series, scans without masks can be written
     require_annotated(bare, plan_conversion(bare, "dicom", tmp_path / "out", ConvertRecipe()))

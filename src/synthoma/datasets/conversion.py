@@ -99,8 +99,8 @@ def plan_conversion(
 def require_annotated(dataset: Dataset, conversion: Conversion, allowed: int = 0) -> None:
     """`CaseError` if more than `allowed` cases cannot be written for what is, or is not, known of their masks.
 
-    To be asked before anything is written. Label maps: a case that lacks a structure which others have, since a label map
-    cannot say that nobody looked for it; cases without any mask are left alone, since they are written as test cases.
+    To be asked before anything is written. Label maps: a case that lacks a structure which others have, since a label
+    map cannot say that nobody looked for it; cases without any mask are left alone, as they are written as test cases.
     DICOM: masks that nobody says who drew, and for `dicom-seg` a case without any of the structures.
     """
     if conversion.layout.startswith("dicom"):
