@@ -197,3 +197,15 @@ def test_noise_is_learned_elsewhere_where_the_organ_is_thin() -> None:
     case = ellipsoid_case(geometry, (5, 5, 25), "esophagus", around=20.0, spleen=spleen)
     organ_model = measure_organ(case.read_image(), case.read_masks(), "esophagus", "portal", 0.7)
     assert np.linalg.norm(np.subtract(organ_model.noise_from_mm, (30, 0, 0))) < 20
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_noise_that_is_learned_elsewhere_is_that_of_tissue_and_not_of_a_border(name: str) -> None:
+    geometry = GRIDS[name](120)
+    points = geometry.points_mm()
+    spleen = Volume(np.asfortranarray((np.abs(points - (25, 0, 0)) < (22, 30, 30)).all(axis=-1)), geometry)
+    case = ellipsoid_case(geometry, (5, 5, 25), "esophagus", noise_hu=0.0, spleen=spleen)
+    hu = np.where(spleen.data, 100.0, FAT) + np.random.default_rng(0).normal(0, 8, geometry.shape)
+    ct = Volume(np.asfortranarray(np.where(case.read_mask("esophagus").data, 40, hu).astype(np.int16)), geometry)
+    organ_model = measure_organ(ct, case.read_masks(), "esophagus", "portal", 0.7)
+    assert organ_model.noise_hu == pytest.approx(8, rel=0.15)

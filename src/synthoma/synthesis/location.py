@@ -22,6 +22,7 @@ FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ by this
 _DEEP_MM = 9.0
+_SAMPLE_REACH_MM = 17.4  # from the middle of the block that noise is learned from to its corners
 _TRIES = 64
 _SOLID = ("liver", "spleen", "uterus", "kidney_left", "kidney_right", "pancreas")
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
@@ -340,7 +341,7 @@ def _even_place(grid: Geometry, depth: Floats, hu: Floats) -> Vector:
     """The deep place whose surroundings vary least: where the scan's noise can be learned."""
     deepest = float(depth.max())
     mean, square = ndimage.uniform_filter(hu, 5), ndimage.uniform_filter(hu * hu, 5)
-    variance = np.where(depth >= min(12.0, 0.75 * deepest), square - mean * mean, np.inf)
+    variance = np.where(depth >= min(_SAMPLE_REACH_MM, 0.75 * deepest), square - mean * mean, np.inf)
     x, y, z = grid.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape)).tolist()
     return x, y, z
 
@@ -353,6 +354,8 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
             sparse = _thin(masks[name].data, step)
             box = Box.around(sparse)
             if box is not None:
+                # with a margin: an organ goes on behind the faces of a grid, and would seem deep at those of its own box
+                box = box.grow(1).clip(sparse.shape)
                 depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), coarse.crop(box), 0.0)
                 if depth.max() > _DEEP_MM:
                     return _even_place(coarse.crop(box), depth, _sample(ct.data, box, step))
