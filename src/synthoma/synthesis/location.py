@@ -354,7 +354,7 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
             sparse = _thin(masks[name].data, step)
             box = Box.around(sparse)
             if box is not None:
-                # with a margin: an organ goes on behind the faces of a grid, and would seem deep at those of its own box
+                # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
                 box = box.grow(1).clip(sparse.shape)
                 depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), coarse.crop(box), 0.0)
                 if depth.max() > _DEEP_MM:
