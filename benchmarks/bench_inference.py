@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from clock import seconds
-from synthoma.learning.models import Model, ModelSpec
+from synthoma.learning.gridding import training_grid
+from synthoma.learning.models import Model, ModelSpec, load_model
 from synthoma.learning.networks import NetworkRecipe, build_network
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
 from synthoma.segmentation.structures import Tumors
 from synthoma.segmentation.windows import Windows, blend
-from synthoma.volume import Geometry, Volume
+from synthoma.volume import Box, Geometry, Volume
 
 SHAPE, SPACING_MM = (512, 512, 400), (0.7, 0.7, 1.0)
 PATCH = (96, 96, 96)
@@ -124,7 +125,7 @@ def beside_monai() -> None:
     hu = np.random.default_rng(0).integers(-190, 290, COMPARED).astype(np.int16)
     ct = Volume(hu, Geometry.of(COMPARED, 1.0))
     low, high = known.spec.window_hu
-    theirs = SlidingWindowInferer(PATCH, sw_batch_size=1, overlap=0.5, mode="gaussian")
+    theirs = SlidingWindowInferer(PATCH, sw_batch_size=2, overlap=0.5, mode="gaussian")
 
     def ours() -> None:
         predict(known, ct, SegmentRecipe(), "cpu")
@@ -148,6 +149,33 @@ def beside_monai() -> None:
     show(f"{len(windows)} windows, no network", blending, lambda: theirs(image, lambda _: said[None].clone()), 3)
 
 
+def near_organs() -> None:
+    """512x512x200 with windows and net of the model in the box: what of it is near the organ, and all of it."""
+    from monai.inferers import SlidingWindowInferer
+
+    spec = load_model("liver-small").spec
+    known, whole = Model(Small(spec).eval(), spec), scan()
+    grid = whole.geometry.crop(Box((0, 0, 120), (512, 512, 320)))
+    ct = Volume(whole.data[:, :, 120:320], grid)
+    low, high = spec.window_hu
+    theirs = SlidingWindowInferer(spec.patch, sw_batch_size=4, overlap=0.5, mode="gaussian")
+
+    def monai() -> None:
+        hu = ct.reorient("RAS").to(training_grid(grid, spec.spacing_mm)).data
+        with torch.inference_mode():
+            image = torch.from_numpy(hu.copy()).float().sub_(low).div_(high - low).clamp_(0, 1)[None, None]
+            theirs(image, lambda windows: known.net(windows).sigmoid_())
+
+    other = seconds(monai, 1)
+    everywhere = len(Windows(training_grid(grid, spec.spacing_mm).shape, spec.patch, 0.5))
+    print(f"512x512x200: MONAI's SlidingWindowInferer, {everywhere} windows, four at once, {other:.1f} s CPU")
+    for near_mm in (None, 10.0):
+        start = time.process_time()
+        found = predict(known, ct, SegmentRecipe(near_mm=near_mm), "cpu")
+        mine = time.process_time() - start
+        print(f"near_mm {near_mm}: {found.windows} windows, {mine:.1f} s CPU, ratio {mine / other:.2f}")
+
+
 def show(what: str, ours: Callable[[], None], monai: Callable[[], object], repeats: int) -> None:
     """Taken in turns, so that both meet the same neighbors on the machine."""
     pairs = [(seconds(ours, 1), seconds(monai, 1)) for _ in range(repeats)]
@@ -157,6 +185,7 @@ def show(what: str, ours: Callable[[], None], monai: Callable[[], object], repea
 
 def main() -> None:
     torch.set_num_threads(1)
+    near_organs()
     beside_monai()
     ct = scan()
     whole_scan(ct, 1.0, most=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import torch
 from pydantic import Field, field_validator
 
 from synthoma import anatomy
-from synthoma.errors import CaseError, RecipeError, RunError
+from synthoma.errors import CaseError, RecipeError
 from synthoma.learning.calibration import Level, warmed
 from synthoma.learning.gridding import training_grid
 from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
@@ -21,18 +22,23 @@ from synthoma.learning.models import Model, ModelSpec
 from synthoma.learning.networks import check_patch
 from synthoma.recipe import Recipe
 from synthoma.segmentation.memory import MemoryEstimate
-from synthoma.segmentation.structures import FULL, Tumors, find_organ, find_tumors, near, restore
-from synthoma.segmentation.windows import Windows, blend
+from synthoma.segmentation.nearness import KEPT_BYTES, find_region
+from synthoma.segmentation.structures import FULL, Tumors, find_organ, find_tumors, least_level, near, restore
+from synthoma.segmentation.windows import Windows, blend, require_finite
 from synthoma.volume import PADDING_HU, Array, Box, Geometry, Triple, Volume
+
+_CPU_VOXELS = 128**3  # of the windows that are looked at at once on a CPU
 
 
 class SegmentRecipe(Recipe):
     """How a scan is segmented.
 
     overlap: of neighboring windows, as a share of a window. flips: axes along which the scan is also looked at
-    mirrored (all combinations), the mean of probabilities taken. batch: windows looked at at once; 0 is 1 on a CPU and
-    8 on a GPU. patch: the windows' size in voxels, if not that of training. precision: of the arithmetic. memory_gb: a
-    scan that is estimated to need more is refused.
+    mirrored (all combinations), the mean of probabilities taken. batch: windows looked at at once; 0 is 8 on a GPU, and
+    on a CPU as many as fill 128^3 voxels, 2 to 4. patch: the windows' size in voxels, if not that of training.
+    near_mm: a first look takes as few windows as cover the scan; then only windows within so many mm of the organs that
+    it finds are looked at, and beyond that nothing is found. precision: of the arithmetic. memory_gb: a scan that is
+    estimated to need more is refused.
 
     threshold: the probability from which a voxel is taken; thresholds: of single classes. part_share: parts of an
     organ smaller than this share of its largest one are dropped. inside_organ: tumors are looked for only within
@@ -48,6 +54,7 @@ class SegmentRecipe(Recipe):
     flips: tuple[Literal["R", "A", "S"], ...] = ()
     batch: int = Field(0, ge=0)
     patch: tuple[int, int, int] | None = None
+    near_mm: float | None = Field(None, ge=0)
     precision: Precision = "auto"
     memory_gb: float | None = Field(None, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
@@ -108,12 +115,16 @@ class SegmentRecipe(Recipe):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Probabilities on the model's grid. levels: uint8 (C, I, J, K), in 255ths. windows: how many were looked at."""
+    """Probabilities on the model's grid. levels: uint8 (C, I, J, K), in 255ths.
+
+    windows: how many the network looked at; left_out: how many it did not for want of an organ near them (`near_mm`).
+    """
 
     classes: tuple[str, ...]
     levels: Array
     grid: Geometry
     windows: int
+    left_out: int = 0
 
     def restore(self, name: str, scan: Geometry) -> Array:
         """The levels of a class on a scan's grid, uint8."""
@@ -159,8 +170,9 @@ def predict(
     """Probabilities of every class, on the scan's field of view at the model's spacing.
 
     ct: HU on any grid. Windows lie over the part of it that the model's HU window does not clip to black; beyond it
-    nothing is found. Raises `CaseError` for a scan without voxels or with NaN, and `RunError` for a device that is
-    not there, too little memory, or a network that overflows.
+    nothing is found. With `near_mm`, voxels near the organs that a first look finds get exactly what they would get
+    without, all others 0; if it finds none, every window is looked at. Raises `CaseError` for a scan without voxels or
+    with NaN, and `RunError` for a device that is not there, too little memory, or a network that overflows.
     """
     recipe = (recipe or SegmentRecipe()).at_point(model.spec)
     device = choose_device(device) if isinstance(device, str) else device
@@ -168,24 +180,28 @@ def predict(
     size = recipe.patch or spec.patch
     check_patch(spec.network, size)
     _refuse_unknown(recipe, spec.classes)
-    batch = windows_at_once(recipe, device)
+    batch = windows_at_once(recipe, device, size)
     hu = _on_model_grid(ct, spec.spacing_mm)
     levels = np.zeros((len(spec.classes), *hu.data.shape[::-1]), np.uint8).transpose(0, 3, 2, 1)
     body = Box.around(hu.data > spec.window_hu[0])
     if body is None:
         return Prediction(spec.classes, levels, hu.geometry, 0)
     reader = _Reader(model, hu.data[body.slices], size, recipe, device)
-    windows = Windows(body.shape, size, recipe.overlap)
+    windows, region, known = Windows(body.shape, size, recipe.overlap), None, None
     with torch.inference_mode(), memory_advice("lower batch or patch of the recipe, or work on another --device"):
-        for box, mean in blend(windows, reader, batch):
-            if not bool(mean.sum().isfinite()):  # one number tells of all, at a tenth of the cost
-                raise RunError("the network's output is not finite", fix="say --set precision=fp32")
+        if recipe.near_mm is not None:
+            least = _least_levels(spec, recipe)
+            region, known = find_region(windows, reader, batch, least, recipe.near_mm, hu.geometry.spacing_mm)
+        for box, mean in blend(windows, reader, batch, region.wanted if region else None, known):
+            require_finite(mean)
             part = levels[(slice(None), *box.shift(body.lower).slices)]
             part[...] = (mean * FULL).round_().to(torch.uint8).cpu().numpy()
+            if region:
+                part *= region.voxels(box)
     if spec.calibration:
         for number, name in enumerate(spec.classes):
-            levels[number] = warmed(spec.calibration.temperatures.get(name, 1.0))[levels[number]]
-    return Prediction(spec.classes, levels, hu.geometry, reader.looked)
+            levels[number] = _warmed(spec, name)[levels[number]]
+    return Prediction(spec.classes, levels, hu.geometry, reader.looked, region.left_out if region else 0)
 
 
 def each_structure(
@@ -218,13 +234,17 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """What segmenting a scan of this geometry will take; `str` of it is a sentence."""
     recipe = recipe or SegmentRecipe()
-    batch = windows_at_once(recipe, choose_device(device))
-    return MemoryEstimate.of(spec, scan, recipe.patch or spec.patch, batch)
+    size = recipe.patch or spec.patch
+    batch = windows_at_once(recipe, choose_device(device), size)
+    return MemoryEstimate.of(spec, scan, size, batch, 0 if recipe.near_mm is None else KEPT_BYTES)
 
 
-def windows_at_once(recipe: SegmentRecipe, device: torch.device) -> int:
-    """How many windows are looked at at once."""
-    return recipe.batch or (8 if device.type == "cuda" else 1)
+def windows_at_once(recipe: SegmentRecipe, device: torch.device, size: Triple) -> int:
+    """How many windows of a size are looked at at once.
+
+    On a CPU at least two: torch (2.13) convolves a single small window four times as slowly as each of two.
+    """
+    return recipe.batch or (8 if device.type == "cuda" else min(max(_CPU_VOXELS // math.prod(size), 2), 4))
 
 
 class _Reader:
@@ -243,6 +263,7 @@ class _Reader:
             for axes in itertools.combinations(recipe.flips, count)
         ]
         self.precision = choose_precision(recipe.precision, device)
+        self.paired = device.type == "cpu" and recipe.batch != 1
         self.looked = 0
 
     def __call__(self, corners: Sequence[Triple]) -> list[torch.Tensor]:
@@ -269,7 +290,9 @@ class _Reader:
         if not windows:
             return torch.empty(0)
         self.looked += len(windows)
-        image = torch.from_numpy(np.stack(windows)[:, None]).to(self.device, torch.float32)
+        # what is said of a window must not depend on whether another came with it: see windows_at_once
+        asked = list(windows) * 2 if self.paired and len(windows) == 1 else windows
+        image = torch.from_numpy(np.stack(asked)[:, None]).to(self.device, torch.float32)
         image = image.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
         mean: torch.Tensor | None = None
         for flip in self.flips:
@@ -279,6 +302,7 @@ class _Reader:
             probability = probability.flip(flip) if flip else probability
             mean = probability if mean is None else mean.add_(probability)
         assert mean is not None
+        mean = mean[: len(windows)]
         return mean if len(self.flips) == 1 else mean.div_(len(self.flips))
 
 
@@ -294,6 +318,25 @@ def _on_model_grid(ct: Volume, spacing_mm: Sequence[float]) -> Volume:
     if hu.data.dtype == np.float32:
         hu = Volume(np.clip(np.rint(hu.data), -32768, 32767).astype(np.int16), hu.geometry)
     return hu
+
+
+def _warmed(spec: ModelSpec, name: str) -> Array:
+    """The level (256,) that each level of a class becomes by the model's calibration."""
+    return warmed(spec.calibration.temperatures.get(name, 1.0) if spec.calibration else 1.0)
+
+
+def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
+    """The level of each class, as the network gives it, from which a voxel is found by a first look.
+
+    Tumors lie in organs, so they are found (from their candidates on) only by models that know no organ.
+    """
+    least = []
+    for name in spec.classes:
+        lesion, threshold = anatomy.is_lesion(name), recipe.threshold_of(name)
+        counts = not lesion or all(anatomy.is_lesion(other) for other in spec.classes)
+        level = least_level(min(threshold, recipe.candidates) if lesion else threshold)
+        least.append(int(np.argmax(_warmed(spec, name) >= level)) if counts else FULL + 1)
+    return least
 
 
 def _refuse_unknown(recipe: SegmentRecipe, classes: Sequence[str]) -> None:

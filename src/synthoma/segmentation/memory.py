@@ -36,12 +36,14 @@ class MemoryEstimate:
     slab: int
     network: int
     result: int
+    first_look: int = 0
 
     @classmethod
-    def of(cls, spec: ModelSpec, scan: Geometry, windows: Triple, batch: int) -> MemoryEstimate:
+    def of(cls, spec: ModelSpec, scan: Geometry, windows: Triple, batch: int, kept: int = 0) -> MemoryEstimate:
         """What a scan of this geometry will take in windows of this size, `batch` at a time.
 
-        On a GPU slab and network lie there, all else in main memory.
+        kept: the most that may be kept of a first look. On a GPU that, slab and network lie there, all else in main
+        memory.
         """
         grid = training_grid(scan, spec.spacing_mm)
         classes, voxels, found = len(spec.classes), math.prod(grid.shape), math.prod(scan.shape)
@@ -54,12 +56,13 @@ class MemoryEstimate:
             slab=2 * slab,  # twice while it advances
             network=int(WORKSPACE * network_bytes(spec.network, classes, windows, batch)) + BLOCKS * window,
             result=RESULT * found,
+            first_look=min(kept, len(Windows(grid.shape, windows, 0.0)) * classes * math.prod(windows) * _FLOAT),
         )
 
     @property
     def above_scan(self) -> int:
         """The most that is needed at once, besides the scan: slab and network go before the result comes."""
-        return self.probabilities + max(self.resampled + self.slab + self.network, self.result)
+        return self.probabilities + max(self.resampled + self.slab + self.network + self.first_look, self.result)
 
     @property
     def bytes(self) -> int:

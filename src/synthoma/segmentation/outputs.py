@@ -120,6 +120,7 @@ def segment_case(
         "volumes_ml": volumes,
         "lesions": lesions,
         "windows": prediction.windows,
+        "windows_left_out": prediction.left_out,
         "notes": notes,
     }
 

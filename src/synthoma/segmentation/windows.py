@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from synthoma.errors import RunError
 from synthoma.volume import Array, Box, Triple, triple
 
 # Standard deviation of a window's weight, in windows: what lies at its border was seen with half its surroundings.
@@ -54,35 +55,92 @@ class Windows:
         """The shape of what is open at a time: the grid's, one window thick."""
         return triple(min(n, self.size[axis]) if axis == self.axis else n for axis, n in enumerate(self.shape))
 
+    @property
+    def counts(self) -> Triple:
+        """How many windows there are along each axis."""
+        return triple(len(starts) for starts in self.starts)
+
+    def corner(self, place: Triple) -> Triple:
+        """The index of the first voxel of a window; place: which window it is along each axis."""
+        return triple(starts[n] for starts, n in zip(self.starts, place, strict=True))
+
+    def places(self, layer: int, wanted: Array | None = None) -> list[Triple]:
+        """The windows of a layer along `axis`, in order; wanted: bool (*counts), which of them."""
+        i, j, k = (range(layer, layer + 1) if axis == self.axis else range(n) for axis, n in enumerate(self.counts))
+        return [place for place in itertools.product(i, j, k) if wanted is None or wanted[place]]
+
     def __len__(self) -> int:
-        return math.prod(len(starts) for starts in self.starts)
+        return math.prod(self.counts)
 
 
-def blend(windows: Windows, look: Look, batch: int = 1) -> Iterator[tuple[Box, torch.Tensor]]:
+def blend(
+    windows: Windows,
+    look: Look,
+    batch: int = 1,
+    wanted: Array | None = None,
+    known: dict[Triple, torch.Tensor] | None = None,
+) -> Iterator[tuple[Box, torch.Tensor]]:
     """The weighted mean of what is said of each voxel, slab by slab along `windows.axis`: its box, and (C, *box.shape).
 
-    look: is asked about `batch` windows at a time, of one layer. A slab is given when no later window touches it, and
-    is overwritten when the next one is asked for, so the memory is that of `windows.slab` whatever the grid's length.
+    look: is asked about `batch` windows at a time. A slab is given when no later window touches it, and is overwritten
+    when the next one is asked for, so the memory is that of `windows.slab` whatever the grid's length.
+    wanted: bool, number of windows along each axis; the others are not looked at. Only voxels all of whose windows are
+    wanted get the mean; the rest of a slab is of no use. Slabs before the first wanted window are not given.
+    known: what was said of some windows before; they are not looked at again, and leave `known` when they are used.
     """
     axis, along = windows.axis, windows.starts[windows.axis]
-    layers = [range(len(starts)) for starts in windows.starts]
+    layers = [windows.places(layer, wanted) for layer in range(len(along))]
+    answers = ask(windows, itertools.chain(*layers), look, batch, known)
     total: torch.Tensor | None = None
     for layer, start in enumerate(along):
-        i, j, k = (range(layer, layer + 1) if a == axis else layers[a] for a in range(3))
-        places = itertools.product(i, j, k)
         origin = max(start, 0)
-        while some := list(itertools.islice(places, batch)):
-            corners = [triple(windows.starts[a][n] for a, n in enumerate(place)) for place in some]
-            for place, corner, said in zip(some, corners, look(corners), strict=True):
-                if total is None:
-                    total = said.new_zeros((len(said), *windows.slab))
-                _add(total, said, windows, place, triple(c - origin * (a == axis) for a, c in enumerate(corner)))
-        assert total is not None
+        for place, said in itertools.islice(answers, len(layers[layer])):
+            if total is None:
+                total = said.new_zeros((len(said), *windows.slab))
+            corner = windows.corner(place)
+            _add(total, said, windows, place, triple(c - origin * (a == axis) for a, c in enumerate(corner)))
+        if total is None:
+            continue
         end = along[layer + 1] if layer + 1 < len(along) else windows.shape[axis]
         lower, upper = [0, 0, 0], list(windows.shape)
         lower[axis], upper[axis] = origin, end
         yield Box(triple(lower), triple(upper)), total.narrow(axis + 1, 0, end - origin)
         _advance(total, axis + 1, end - origin)
+
+
+def ask(
+    windows: Windows,
+    places: Iterable[Triple],
+    look: Look,
+    batch: int = 1,
+    known: dict[Triple, torch.Tensor] | None = None,
+) -> Iterator[tuple[Triple, torch.Tensor]]:
+    """Each window and what is said of it (C, *size), in order; `batch` of them are looked at at a time.
+
+    known: as in `blend`.
+    """
+    known = {} if known is None else known
+    places = iter(places)
+    while some := list(_enough(places, batch, known)):
+        unknown = [place for place in some if place not in known]
+        said = iter(look([windows.corner(place) for place in unknown]) if unknown else ())
+        for place in some:
+            yield place, known.pop(place) if place in known else next(said)
+
+
+def _enough(places: Iterator[Triple], batch: int, known: dict[Triple, torch.Tensor]) -> Iterator[Triple]:
+    """The next windows, until `batch` of them are unknown."""
+    for place in places:
+        yield place
+        batch -= place not in known
+        if not batch:
+            return
+
+
+def require_finite(said: torch.Tensor) -> None:
+    """`RunError` if what a network said holds NaN or infinity."""
+    if not bool(said.sum().isfinite()):  # one number tells of all, at a tenth of the cost
+        raise RunError("the network's output is not finite", fix="say --set precision=fp32")
 
 
 def _add(total: torch.Tensor, said: torch.Tensor, windows: Windows, place: Triple, corner: Triple) -> None:
