@@ -133,6 +133,9 @@ def test_masks_without_a_series_and_series_that_are_none_are_told(tmp_path: Path
     dataset = masks_on_series(tmp_path / "masks", open_dataset(tmp_path / "dicom"))
     assert [one.id for one in dataset] == ["p1"]
     assert "other: masks without a series; expected one of p1, p2" in str(dataset.faults[0])
+    alone = masks_on_series(tmp_path / "masks", open_dataset(tmp_path / "dicom" / "p1"))  # not all on this series
+    assert [one.id for one in alone] == ["p1"]
+    assert "other: masks without a series; expected one of p1" in str(alone.faults[0])
     with pytest.raises(LayoutError, match="masks holds no DICOM series; found abdomenatlas"):
         masks_on_series(tmp_path / "masks", open_dataset(tmp_path / "masks"))
 

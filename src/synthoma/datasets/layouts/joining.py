@@ -13,7 +13,7 @@ from synthoma.datasets.layouts.dicom import OutlinedMasks, SeriesFolder
 from synthoma.datasets.layouts.listing import Listing, case_id, description, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.layouts.predictions import case_of_prediction
-from synthoma.errors import LayoutError, SynthomaError
+from synthoma.errors import LayoutError, SynthomaError, listed
 from synthoma.names import usable_name
 
 SEGMENT_FIRST = "segment the organs first (TotalSegmentator -i CT.nii.gz -o MASKS/CASE) and join them: --masks MASKS"
@@ -97,18 +97,20 @@ def masks_on_series(root: Path | str, series: Dataset) -> Dataset:
     """The masks of a folder as cases, each with the folder of the DICOM series that they were drawn on as its scan.
 
     root: as for `join_masks`. A case is that of the series of the same name, or of the only folder there is, in which
-    the masks' grid tells the series. Masks without a series are faults. Raises `LayoutError` if nothing fits.
+    the masks' grid tells the series, unless some are named like it. Masks without a series are faults. Raises
+    `LayoutError` if nothing fits.
     """
     listing = list_folder(Path(root))
     if any(not isinstance(case.image, Path) or not case.image.is_dir() for case in series):
         raise LayoutError(f"{series.root} holds no DICOM series", found=series.layout, expected="dicom: CASE/*.dcm")
     cases: list[Case] = []
     faults: list[SynthomaError] = []
-    for name, masks in _held(listing, series):
-        own = case_of_prediction(name, series)
-        if own not in series and len(series) > 1:
-            known = ", ".join(case.id for case in series.cases[:3])
-            faults.append(LayoutError("masks without a series", case=case_id(name), expected=f"one of {known}, ..."))
+    held = [(case_of_prediction(name, series), name, masks) for name, masks in _held(listing, series)]
+    named = any(own in series for own, _, _ in held)
+    for own, name, masks in held:
+        if own not in series and (named or len(series) > 1):
+            known = listed([case.id for case in series], 3)
+            faults.append(LayoutError("masks without a series", case=case_id(name), expected=f"one of {known}"))
             continue
         scan = series[own] if own in series else series.cases[0]
         try:
