@@ -92,3 +92,9 @@ def test_every_command_and_public_name_is_in_the_reference(site: Path) -> None:
     python = Page(site / "reference/python.html").anchors
     told = {anchor.rpartition(".")[2] for anchor in python if anchor.startswith("synthoma.")}
     assert set(synthoma.__all__) <= told, set(synthoma.__all__) - told
+
+
+def test_lists_are_lists_also_right_below_a_line_of_text(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        shown = re.sub(r"<pre.*?</pre>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"\n(?:-|1\.) \w", shown), path

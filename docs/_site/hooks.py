@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from recipe_pages import recipe_reference
 
 # a page holds this comment where the text that is made belongs
 PAGES = {"<!-- commands -->": command_reference, "<!-- recipes -->": recipe_reference}
+
+_ITEM = re.compile(r"(?:-|\d+\.) ")
 
 
 def on_config(config: Any) -> Any:
@@ -38,8 +41,20 @@ def _pages_in(nav: Any) -> Iterator[str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A page with what is made from the program in its place."""
+    """A page with what is made from the program in its place, and with lists where code hosts show them too."""
     for mark, make in PAGES.items():
         if mark in markdown:
             markdown = markdown.replace(mark, make())
-    return markdown
+    return "\n".join(_lists_apart(markdown.split("\n")))
+
+
+def _lists_apart(lines: list[str]) -> Iterator[str]:
+    """A list that begins right below a line of text gets an empty line above it, without which it is read as text."""
+    fenced, first = False, ""  # first: line of those that no empty line parts
+    for line in lines:
+        fenced ^= line.lstrip().startswith("```")
+        if not fenced and _ITEM.match(line) and first and not _ITEM.match(first):
+            yield ""
+            first = line
+        yield line
+        first = (first or line) if line.strip() else ""
