@@ -13,6 +13,8 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.errors import CaseError
+from synthoma.extras import present_extras
+from synthoma.realism.crops import CROPS, Crops
 from synthoma.realism.features import Side, measure_side
 from synthoma.realism.outputs import KIND, finish_realism
 from synthoma.realism.recipe import RealismRecipe
@@ -46,7 +48,11 @@ def realism(
     tasks = [Side("real", case) for case in sides["real"]] + _synthetic(sides["synthetic"])
     facts = {name: str(dataset.root) for name, dataset in sides.items()}
     with runs.open_run(out, KIND, settings, seed, facts) as run:
-        task = partial(measure_side, organs=settings.organs, smallest_ml=settings.smallest_ml)
+        crops = crops_of(settings, out)
+        task = partial(
+            measure_side, organs=settings.organs, smallest_ml=settings.smallest_ml,
+            crops=None if isinstance(crops, str) else crops,
+        )  # fmt: skip
         records = mapping.map_cases(
             task, tasks, run=run, workers=workers, cluster=cluster, timeout_s=timeout_s, title="realism",
             reads=Side.reads,
@@ -55,7 +61,8 @@ def realism(
         for each, record in zip(tasks, records, strict=True):
             rows[each.side] += record.result.get("lesions", [])
         names = {name: dataset.name for name, dataset in sides.items()}
-        summary = finish_realism(rows["real"], rows["synthetic"], out, settings, seed, names, _word(sides["real"]))
+        word = _word(sides["real"])
+        summary = finish_realism(rows["real"], rows["synthetic"], out, settings, seed, names, word, crops)
         run.note(**summary)
     faults = [fault for dataset in sides.values() for fault in dataset.faults]
     return Outcome(out, records, faults, summary)
@@ -71,6 +78,15 @@ def _synthetic(dataset: Dataset) -> list[Side]:
         for case in dataset
         if case.id in manifest
     ]
+
+
+def crops_of(recipe: RealismRecipe, out: Path) -> Crops | str:
+    """Where the crops of the run lie; or why a network does not look at any."""
+    if not recipe.crops:
+        return "left out by the recipe"
+    if not present_extras()["train"]:
+        return "left out, since torch is not installed (pip install 'synthoma[train]')"
+    return Crops(out / CROPS)
 
 
 def _word(dataset: Dataset) -> str:

@@ -169,7 +169,7 @@ class LesionCrops:
             whole[here] = mask[there]
         others = np.isin(entry.read_labels(box), _LESION_IDS) & ~whole
         if rng is not None:
-            hu, whole, others = _turned((hu, whole, others), rng)
+            hu, whole, others = turned((hu, whole, others), rng)
         spacing = entry.geometry.spacing_mm
         alpha = ndimage.gaussian_filter(whole.astype(np.float32), [_EDGE_MM / s for s in spacing], truncate=3)
         return LesionCrop(hu, whole, others, alpha, tissue_of(hu, whole, spacing), row.base_hu, row.look, entry.case)
@@ -263,7 +263,7 @@ def _box(lesion: Box, mask: NDArray[np.bool_], size: int, rng: np.random.Generat
     return Box(lower, triple(np.asarray(lower) + size))
 
 
-def _turned(arrays: Sequence[Array], rng: np.random.Generator) -> list[Array]:
+def turned(arrays: Sequence[Array], rng: np.random.Generator) -> list[Array]:
     """All mirrored along random axes, and with the axial ones exchanged half of the time."""
     flips = tuple(slice(None, None, -1 if flip else 1) for flip in rng.random(3) < 0.5)
     swap = rng.random() < 0.5

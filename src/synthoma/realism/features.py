@@ -9,6 +9,7 @@ from typing import Any
 
 from synthoma.cases import Case
 from synthoma.inputs import Reads
+from synthoma.realism.crops import Crops
 from synthoma.realism.samples import Sample, read_samples
 from synthoma.realism.shape import shape_features
 from synthoma.realism.tissue import tissue_features
@@ -85,14 +86,19 @@ def measure_lesion(sample: Sample) -> Row:
     return who | {"center_mm": list(lesion.center_mm)} | {name: figures[name] for name in BY_NAME}
 
 
-def measure_side(side: Side, organs: Collection[str] = (), smallest_ml: float = 0.05) -> dict[str, list[Row]]:
+def measure_side(
+    side: Side, organs: Collection[str] = (), smallest_ml: float = 0.05, crops: Crops | None = None
+) -> dict[str, list[Row]]:
     """The lesions of a case as rows of JSON data (None for nan).
 
     organs: which ones; all unless told. smallest_ml: smaller lesions are left out. Where balls of tumors that were put
-    in are given, lesions whose center lies in none of them are real ones and are left out.
+    in are given, lesions whose center lies in none of them are real ones and are left out. crops: where those of the
+    lesions are written; nowhere unless told.
     """
     samples = read_samples(side.case, organs, smallest_ml)
-    chosen = (sample for sample in samples if side.put_in is None or _is_put_in(sample, side.put_in))
+    chosen = [sample for sample in samples if side.put_in is None or _is_put_in(sample, side.put_in)]
+    if crops is not None:
+        crops.write(side.id, chosen)
     return {"lesions": [{name: _plain(value) for name, value in measure_lesion(each).items()} for each in chosen]}
 
 

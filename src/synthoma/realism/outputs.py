@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synthoma import disk
 from synthoma.errors import CaseError
+from synthoma.realism.crops import Crops, Kind
 from synthoma.realism.distances import Distance, compare_features, match_sizes
 from synthoma.realism.features import BY_NAME, FEATURES, Row
 from synthoma.realism.recipe import RealismRecipe
 from synthoma.realism.report import draw_feature, plain, realism_page, verdict
-from synthoma.realism.telling import Told, classify, find_copies
+from synthoma.realism.telling import PLACE, SIZE, Tests, Told, classify, classify_crops, find_copies
+from synthoma.statistics.intervals import Interval
 from synthoma.tables import plain as plain_number
 from synthoma.tables import write_table
 
@@ -29,11 +33,12 @@ def finish_realism(
     seed: int,
     facts: Mapping[str, Any],
     word: str = "real",
+    crops: Crops | str = "no crops were cut",
 ) -> dict[str, Any]:
     """Compares the lesions and writes tables, plots and page; the verdict and its figures for the run's record.
 
-    word: what the real side is called, where it is not real. Raises `CaseError` if a side has no lesion, or they share
-    no organ.
+    word: what the real side is called, where it is not real. crops: of all lesions, for a network to look at; or why
+    there are none. Raises `CaseError` if a side has no lesion, or they share no organ.
     """
     shared = sorted({row["organ"] for row in real} & {row["organ"] for row in synthetic})
     if not shared:
@@ -46,7 +51,8 @@ def finish_realism(
     matched = match_sizes(real, synthetic, seed)
     distances = compare_features(*matched, seed, recipe.resamples)
     sizes = [d for d in compare_features(real, synthetic, seed, recipe.resamples) if BY_NAME[d.feature].about == "size"]
-    told, copies = classify(*matched, seed, recipe.resamples), find_copies(real, synthetic)
+    tests = run_tests(*matched, crops, seed, recipe.resamples)
+    copies = find_copies(real, synthetic)
     n = len(matched[0]), len(matched[1])
     plots = [draw_feature(distance.feature, *matched, (word, "synthetic")) for distance in distances]
     rows = [
@@ -59,8 +65,11 @@ def finish_realism(
         disk.write_text(out / "plots" / f"{plot.name}.svg", plot.svg)
         write_table(list(plot.rows), out / "plots" / f"{plot.name}.csv")
     summary = {
-        "verdict": verdict(told, distances, n, word),
-        "auc": _told(told),
+        "verdict": verdict(tests, distances, n, word),
+        "auc": _told(tests.features),
+        "auc_without_place": _told(tests.without_place),
+        "auc_of_crops": _told(tests.crops),
+        "auc_of_healthy_tissue": _told(tests.healthy),
         "differs": [distance.feature for distance in distances if distance.differs],
         "lesions": {"real": len(real), "synthetic": len(synthetic), "of equal sizes": n[0]},
         "copies": dataclasses.asdict(copies),
@@ -77,9 +86,28 @@ def finish_realism(
         "features": "; ".join(f"{plain(feature.name)}: {feature.words}" for feature in FEATURES),
     }
     disk.write_text(
-        out / REPORT, realism_page(f"Realism {out.name}", told, distances, sizes, copies, plots, n, told_facts, word)
+        out / REPORT, realism_page(f"Realism {out.name}", tests, distances, sizes, copies, plots, n, told_facts, word)
     )
     return dict(summary)
+
+
+def run_tests(
+    real: Sequence[Row], synthetic: Sequence[Row], crops: Crops | str, seed: int = 0, resamples: int = 1000
+) -> Tests:
+    """All classifiers on lesions of equal sizes. crops: of all lesions, or why there are none."""
+    features = classify(real, synthetic, seed, resamples)
+    without_place = classify(real, synthetic, seed, resamples, (*SIZE, *PLACE), shuffle=False)
+    if isinstance(crops, str):
+        none = Told(Interval(np.nan, note=crops), {}, crops)
+        return Tests(features, without_place, none, none)
+    kinds: tuple[Kind, ...] = ("lesion", "healthy")
+    seen = [
+        classify_crops(
+            real, synthetic, (crops.read("real", real, kind), crops.read("synthetic", synthetic, kind)), seed, resamples
+        )
+        for kind in kinds
+    ]
+    return Tests(features, without_place, *seen)
 
 
 def _as_row(distance: Distance) -> Row:
@@ -97,6 +125,7 @@ def _told(told: Told) -> dict[str, Any]:
         "high": told.auc.high,
         "weights": told.weights,
         "note": told.note,
+        "lesions": list(told.n),
     }
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synthoma.realism.crops import SIZE, SPACING_MM
 from synthoma.realism.distances import FEWEST, Distance, values_of
 from synthoma.realism.features import BY_NAME, Row
-from synthoma.realism.telling import Copies, Told
+from synthoma.realism.samples import HEALTHY_MM
+from synthoma.realism.telling import Copies, Tests
 from synthoma.reports.page import fact_table, number, page, plot_figures, table
+from synthoma.reports.page import verdict as said_first
 from synthoma.reports.plots import MODEL_COLORS, Plot, new_axes, to_svg
 from synthoma.statistics.intervals import Interval
 
@@ -19,37 +22,72 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIDES = ("real", "synthetic")
+_TOLD = (
+    "<p>Classifiers that are trained on four fifths of the patients and asked about the rest, five times. 0.5 is chance,"
+    " 1 is always right. The last row is a check: what is told apart there is the scans, not the lesions.</p>"
+)
 
 
-def verdict(told: Told, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> str:
-    """Two sentences: whether the two are told apart, and by what. real: what the first side is called."""
-    lesions = f"{n[0]} {real} and {n[1]} synthetic lesions of equal sizes"
+def verdict(tests: Tests, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> str:
+    """What is told apart, by what, and what of it is the scans: three or four sentences.
+
+    real: what the first side is called.
+    """
+    return " ".join(sentences(tests, distances, n, real))
+
+
+def sentences(tests: Tests, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> tuple[str, ...]:
+    """The parts of the verdict: features all together, each of them, voxels."""
+    return _by_features(tests, n, real), _feature_by_feature(distances, real), _by_crops(tests, real)
+
+
+def _by_features(tests: Tests, n: tuple[int, int], real: str) -> str:
+    told, lesions = tests.features, f"{n[0]} {real} and {n[1]} synthetic lesions of equal sizes"
     if told.note:
-        first = f"Too few lesions to train a classifier: {told.note}."
-    elif told.auc.low > 0.5:
-        first = (
-            f"Synthetic lesions are told from {real} ones: a classifier reaches an AUC of {said(told.auc)} on patients"
-            f" that it has not seen ({lesions}; 0.5 is chance)."
-        )
-    else:
-        first = (
-            f"It is not shown that synthetic lesions can be told from {real} ones: a classifier reaches an AUC of"
-            f" {said(told.auc)} on patients that it has not seen ({lesions}; 0.5 is chance)."
-        )
+        return f"Too few lesions to train a classifier: {told.note}."
+    reached = (
+        f"a classifier on their features reaches an AUC of {said(told.auc)} on patients that it has not seen"
+        f" ({lesions}; 0.5 is chance)"
+    )
+    rest = f"{said(tests.without_place.auc)} without the features of place, which say where lesions were put"
+    if told.shown:
+        return f"Synthetic lesions are told from {real} ones: {reached}, and one of {rest}."
+    return f"It is not shown that features tell synthetic lesions from {real} ones: {reached}, and one of {rest}."
+
+
+def _feature_by_feature(distances: Sequence[Distance], real: str) -> str:
     shown = [distance for distance in distances if distance.differs and BY_NAME[distance.feature].about != "size"]
     tested = sum(not np.isnan(distance.p) for distance in distances)
     if not tested:
-        second = f"With fewer than {FEWEST} lesions on a side no feature can be tested."
-    elif shown:
-        named = ", ".join(
-            f"{plain(each.feature)} (distance {each.ks.value:.2f}; two halves of {real} ones {each.halves:.2f})"
-            for each in shown[:4]
+        return f"With fewer than {FEWEST} lesions on a side no feature can be tested."
+    if not shown:
+        return f"No difference is shown in any of {tested} single features."
+    named = ", ".join(
+        f"{plain(each.feature)} ({'of place, ' * (BY_NAME[each.feature].about == 'place')}distance"
+        f" {each.ks.value:.2f}; two halves of {real} ones {each.halves:.2f})"
+        for each in shown[:4]
+    )
+    more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+    return f"They differ in {named}{more}; in {tested - len(shown)} further features no difference is shown."
+
+
+def _by_crops(tests: Tests, real: str) -> str:
+    crops, healthy = tests.crops, tests.healthy
+    if crops.note:
+        return f"No network looked at the voxels: {crops.note}."
+    if not crops.shown:
+        return f"A small network on crops of the scans does not show that it can tell them: AUC {said(crops.auc)}."
+    first = (
+        f"A small network on crops of the scans tells synthetic from {real} lesions with an AUC of {said(crops.auc)}"
+    )
+    if healthy.note:
+        return f"{first}; whether the scans differ themselves is not known, for want of healthy tissue: {healthy.note}."
+    if healthy.shown:
+        return (
+            f"{first}, but healthy tissue of the same scans as well, with {said(healthy.auc)}: the scans differ"
+            " themselves, and the network may go by that."
         )
-        more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
-        second = f"They differ in {named}{more}; in {tested - len(shown)} further features no difference is shown."
-    else:
-        second = f"No difference is shown in any of {tested} features."
-    return f"{first} {second}"
+    return f"{first}; that the scans differ themselves is not shown: {said(healthy.auc)} on their healthy tissue."
 
 
 def plain(feature: str) -> str:
@@ -86,7 +124,7 @@ def draw_feature(feature: str, real: Sequence[Row], synthetic: Sequence[Row], si
 
 def realism_page(
     title: str,
-    told: Told,
+    tests: Tests,
     distances: Sequence[Distance],
     sizes: Sequence[Distance],
     copies: Copies,
@@ -99,8 +137,8 @@ def realism_page(
 
     real: what the first side is called: natural in-silico lesions are not real ones.
     """
-    said = escape(verdict(told, distances, n, real))
-    parts = [f'<p class="verdict strong">{said}</p>', "<h2>Feature by feature</h2>"]
+    parts = [said_first(sentences(tests, distances, n, real)), "<h2>Can they be told apart?</h2>"]
+    parts += [_TOLD, _told_table(tests), "<h2>Feature by feature</h2>"]
     parts.append(
         "<p>Lesions of equal sizes and organs, the features that differ most first. The distance is the largest gap"
         " between the two distribution functions (Kolmogorov-Smirnov), with its 95 % interval by patient. Beside it"
@@ -114,16 +152,35 @@ def realism_page(
         "<p>Of all lesions, before equal sizes were drawn. A difference here is the recipe's choice.</p>",
     ]
     parts.append(_distance_table(sizes, real))
-    if told.weights:
-        most = list(told.weights.items())[:8]
+    if tests.features.weights:
+        most = list(tests.features.weights.items())[:8]
         parts += [
-            "<h2>What the classifier looks at</h2>",
+            "<h2>What the classifier on features looks at</h2>",
             "<p>How much its AUC falls when one feature is shuffled among the lesions.</p>",
-            table(["feature", "AUC falls by"], [[plain(name), f"{fall:.3f}"] for name, fall in most], (1,)),
-        ]  # fmt: skip
+            table(
+                ["feature", "about", "AUC falls by"],
+                [[plain(name), BY_NAME[name].about, f"{fall:.3f}"] for name, fall in most],
+                (2,),
+            ),
+        ]
     if not np.isnan(copies.synthetic):
         parts += ["<h2>Copies</h2>", f"<p>{escape(_copies(copies, real))}</p>"]
     return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
+
+
+def _told_table(tests: Tests) -> str:
+    seen = {
+        "a forest on all features but size": tests.features,
+        "the same without the features of place": tests.without_place,
+        f"a small network on crops of {SIZE * SPACING_MM:.0f} mm around the lesions": tests.crops,
+        f"the same on balls of {2 * HEALTHY_MM:.0f} mm of healthy tissue of the same scans": tests.healthy,
+    }
+    rows = []
+    for name, told in seen.items():
+        interval = "–" if np.isnan(told.auc.low) else f"{max(0.0, told.auc.low):.2f} to {min(1.0, told.auc.high):.2f}"
+        value = "–" if np.isnan(told.auc.value) else f"{told.auc.value:.2f}"
+        rows.append([name, value, interval, str(told.n[0] or "–"), str(told.n[1] or "–"), told.note])
+    return table(["classifier", "AUC", "95 % interval", "real side", "synthetic", ""], rows, (1, 2, 3, 4))
 
 
 def _distance_table(distances: Sequence[Distance], real: str) -> str:

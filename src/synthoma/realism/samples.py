@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import edt
 import numpy as np
 
 from synthoma import anatomy
 from synthoma.cases import Case, Lesion, label_lesions
+from synthoma.seeds import rng_for
 from synthoma.synthesis.scan import scanner_blur_mm
-from synthoma.volume import Array, Volume
+from synthoma.volume import Array, Geometry, Volume, triple
 
 MARGIN_MM = 25.0  # around a lesion; the ring of its organ ends at 10 mm
+HEALTHY_MM = 10.0  # radius of a ball of healthy tissue
+_COARSE_MM = 3.0  # grid on which a place for it is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Healthy:
+    """A ball of an organ without a lesion, `HEALTHY_MM` in radius: its center, and HU of the box around it."""
+
+    center_mm: tuple[float, float, float]
+    ct: Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +33,8 @@ class Sample:
 
     ct: HU. mask: the lesion (bool). organ: tissue of its organ outside all lesions (bool); None where the organ is not
     annotated. others: all other lesions of the case (bool). blur_mm: SD of the scanner's blur in this scan.
-    neighbor_mm: from its center to that of the nearest lesion of the same organ; nan for the only one.
+    neighbor_mm: from its center to that of the nearest lesion of the same organ; nan for the only one. healthy: a
+    place of the organ without a lesion, drawn for each lesion; None where there is no such ball.
     """
 
     case: str
@@ -33,6 +46,7 @@ class Sample:
     others: Array
     blur_mm: float
     neighbor_mm: float
+    healthy: Healthy | None = None
 
 
 def lesion_organs(case: Case) -> tuple[str, ...]:
@@ -62,6 +76,7 @@ def read_samples(case: Case, organs: Collection[str] = (), smallest_ml: float = 
         lesions = [lesion for lesion in lesions if lesion.volume_ml >= smallest_ml]
         tissue = organ_masks[organ].data & ~every if lesions and organ in organ_masks else None
         centers = np.array([lesion.center_mm for lesion in lesions])
+        places = np.zeros((0, 3), int) if tissue is None else _balls(tissue, ct.geometry)
         for lesion in lesions:
             box = lesion.box.grow(margin).clip(ct.geometry.shape)
             own = np.zeros(box.shape, bool)
@@ -78,4 +93,22 @@ def read_samples(case: Case, organs: Collection[str] = (), smallest_ml: float = 
                 others=every[box.slices] & ~own,
                 blur_mm=blur_mm,
                 neighbor_mm=float(gaps[1]) if len(lesions) > 1 else float("nan"),
+                healthy=_healthy(ct, places, rng_for(0, "healthy", case.id, organ, lesion.index)),
             )
+
+
+def _balls(tissue: Array, geometry: Geometry) -> Array:
+    """(N, 3): voxels around which a ball of healthy tissue lies wholly within the organ and outside all lesions."""
+    steps = [max(1, round(_COARSE_MM / spacing)) for spacing in geometry.spacing_mm]
+    coarse = np.ascontiguousarray(tissue[tuple(slice(None, None, step) for step in steps)])
+    apart_mm = tuple(step * spacing for step, spacing in zip(steps, geometry.spacing_mm, strict=True))
+    depth = edt.edt(coarse, anisotropy=apart_mm, black_border=True)
+    return np.asarray(np.argwhere(depth >= HEALTHY_MM + max(apart_mm)) * steps)
+
+
+def _healthy(ct: Volume, places: Array, rng: np.random.Generator) -> Healthy | None:
+    if len(places) == 0:
+        return None
+    i, j, k = ct.geometry.to_mm(triple(places[rng.integers(len(places))]))
+    center_mm = float(i), float(j), float(k)
+    return Healthy(center_mm, ct.crop(ct.geometry.box_around(center_mm, HEALTHY_MM + 5)))
