@@ -12,10 +12,10 @@ from realism.test_features import UPRIGHT, ball_case
 from synthoma.commands import realism as command
 from synthoma.realism.crops import Crops
 from synthoma.realism.features import Row, Side, measure_side
-from synthoma.realism.outputs import run_tests
+from synthoma.realism.outputs import ask_classifiers
 from synthoma.realism.recipe import RealismRecipe
 from synthoma.realism.report import realism_page, sentences
-from synthoma.realism.telling import Copies, Tests, Told, classify
+from synthoma.realism.telling import Classifiers, Copies, Told, classify
 from synthoma.statistics.intervals import Interval
 
 SHOWN = Told(Interval(0.9, 0.8, 0.97, 20), {}, n=(40, 41))
@@ -35,12 +35,12 @@ NONE = Told(Interval(np.nan), {}, "3 and 3 lesions of 2 and 2 patients are too f
     ],
 )
 def test_the_network_is_believed_only_as_far_as_the_scans_are_alike(crops: Told, healthy: Told, words: str) -> None:
-    last = sentences(Tests(SHOWN, SHOWN, crops, healthy), [], (40, 41))[-1]
+    last = sentences(Classifiers(SHOWN, SHOWN, crops, healthy), [], (40, 41))[-1]
     assert words in last
 
 
 def test_place_is_told_from_tissue() -> None:
-    first = sentences(Tests(SHOWN, NOT_SHOWN, NONE, NONE), [], (40, 41))[0]
+    first = sentences(Classifiers(SHOWN, NOT_SHOWN, NONE, NONE), [], (40, 41))[0]
     assert first.startswith("Synthetic lesions are told from real ones")
     assert "0.55 (95 % interval 0.42 to 0.68) without the features of place" in first
     sides = lesions(12, seed=1), lesions(12, seed=2, neighbor_mm=4.0)
@@ -50,8 +50,8 @@ def test_place_is_told_from_tissue() -> None:
 
 
 def test_the_page_has_a_row_for_each_classifier_and_says_why_one_has_no_figure() -> None:
-    tests = Tests(SHOWN, NOT_SHOWN, SHOWN, NONE)
-    page = realism_page("T", tests, [], [], Copies(np.nan, np.nan, np.nan, 0), [], (40, 41), {})
+    classifiers = Classifiers(SHOWN, NOT_SHOWN, SHOWN, NONE)
+    page = realism_page("T", classifiers, [], [], Copies(np.nan, np.nan, np.nan, 0), [], (40, 41), {})
     table = page.split("Can they be told apart?")[1].split("</table>")[0]
     assert table.count("<tr>") == 5
     assert table.count(">0.90<") == 2
@@ -73,8 +73,8 @@ def test_the_classifiers_get_the_crops_of_their_side(tmp_path: Path) -> None:
     for side in ("real", "synthetic"):
         found: list[Row] = measure_side(Side(side, ball_case(UPRIGHT)), crops=crops)["lesions"]
         rows[side] = found
-    tests = run_tests(rows["real"], rows["synthetic"], crops)
-    assert tests.crops.n == tests.healthy.n == (1, 1)
-    assert tests.crops.note == "1 and 1 lesions of 1 and 1 patients are too few"
-    left_out = run_tests(rows["real"], rows["synthetic"], "left out by the recipe")
+    classifiers = ask_classifiers(rows["real"], rows["synthetic"], crops)
+    assert classifiers.crops.n == classifiers.healthy.n == (1, 1)
+    assert classifiers.crops.note == "1 and 1 lesions of 1 and 1 patients are too few"
+    left_out = ask_classifiers(rows["real"], rows["synthetic"], "left out by the recipe")
     assert left_out.crops.note == left_out.healthy.note == "left out by the recipe"

@@ -147,12 +147,22 @@ def test_the_report_says_what_was_found_left_out_and_missing(tmp_path: Path) -> 
     assert half["diameter_mm"]["value_low"] < 10.5 < half["diameter_mm"]["value_high"]
     assert half["contrast_hu"]["value_low"] < 30 < half["contrast_hu"]["value_high"]
     page = (tmp_path / "report.html").read_text()
+    assert f"<h1>Trial {tmp_path.name}</h1>" in page
     assert "the organ has no room (1)" in page
     assert "less than half at every level" in page  # of 20 HU
     assert page.count("<svg") == 5
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons", ""
     )
+
+
+def test_of_few_patients_no_interval_is_promised(tmp_path: Path) -> None:
+    few, enough = (rows(10.5, patients=count) for count in (4, 5))
+    told = finish_report(design(few), [scores("m", few)], tmp_path / "few", ReportRecipe(resamples=100), 0, {})
+    assert "from 10.4 mm on (too few patients for an interval; 40 lesions in 4 patients)" in told["verdict"]
+    assert "Of fewer than 5 patients, intervals are rough and often too narrow." in told["verdict"]
+    more = finish_report(design(enough), [scores("m", enough)], tmp_path / "more", ReportRecipe(resamples=100), 0, {})
+    assert "fewer than 5 patients" not in more["verdict"]
 
 
 def test_of_two_models_the_better_one_is_named_and_equal_ones_are_not(tmp_path: Path) -> None:
@@ -222,6 +232,9 @@ def test_a_scan_made_worse_is_compared_with_itself_and_phases_are_apart(tmp_path
     )
     assert "over shift of all HU, at diameter 12 mm, contrast -40 HU; points with 95 % intervals by patient.<" in page
     assert "By phase of the hosts" in page
+    assert f"<h1>Trial {tmp_path.name}</h1>" in page
+    phases = page.split("By phase of the hosts")[1].split("</table>")[0]
+    assert ">arterial</td><td class=n>6</td><td class=n>" in phases  # patients
     assert look(tmp_path / "report.html", 1300, 400) == [(0, 0), (0, 0)]
 
 

@@ -16,7 +16,7 @@ from synthoma.realism.distances import Distance, compare_features, match_sizes
 from synthoma.realism.features import BY_NAME, FEATURES, Row
 from synthoma.realism.recipe import RealismRecipe
 from synthoma.realism.report import draw_feature, plain, realism_page, verdict
-from synthoma.realism.telling import PLACE, SIZE, Tests, Told, classify, classify_crops, find_copies
+from synthoma.realism.telling import PLACE, SIZE, Classifiers, Told, classify, classify_crops, find_copies
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import plain as plain_number
 from synthoma.tables import write_table
@@ -51,7 +51,7 @@ def finish_realism(
     matched = match_sizes(real, synthetic, seed)
     distances = compare_features(*matched, seed, recipe.resamples)
     sizes = [d for d in compare_features(real, synthetic, seed, recipe.resamples) if BY_NAME[d.feature].about == "size"]
-    tests = run_tests(*matched, crops, seed, recipe.resamples)
+    classifiers = ask_classifiers(*matched, crops, seed, recipe.resamples)
     copies = find_copies(real, synthetic)
     n = len(matched[0]), len(matched[1])
     plots = [draw_feature(distance.feature, *matched, (word, "synthetic")) for distance in distances]
@@ -65,11 +65,11 @@ def finish_realism(
         disk.write_text(out / "plots" / f"{plot.name}.svg", plot.svg)
         write_table(list(plot.rows), out / "plots" / f"{plot.name}.csv")
     summary = {
-        "verdict": verdict(tests, distances, n, word),
-        "auc": _told(tests.features),
-        "auc_without_place": _told(tests.without_place),
-        "auc_of_crops": _told(tests.crops),
-        "auc_of_healthy_tissue": _told(tests.healthy),
+        "verdict": verdict(classifiers, distances, n, word),
+        "auc": _told(classifiers.features),
+        "auc_without_place": _told(classifiers.without_place),
+        "auc_of_crops": _told(classifiers.crops),
+        "auc_of_healthy_tissue": _told(classifiers.healthy),
         "differs": [distance.feature for distance in distances if distance.differs],
         "lesions": {"real": len(real), "synthetic": len(synthetic), "of equal sizes": n[0]},
         "copies": dataclasses.asdict(copies),
@@ -86,20 +86,21 @@ def finish_realism(
         "features": "; ".join(f"{plain(feature.name)}: {feature.words}" for feature in FEATURES),
     }
     disk.write_text(
-        out / REPORT, realism_page(f"Realism {out.name}", tests, distances, sizes, copies, plots, n, told_facts, word)
+        out / REPORT,
+        realism_page(f"Realism {out.name}", classifiers, distances, sizes, copies, plots, n, told_facts, word),
     )
     return dict(summary)
 
 
-def run_tests(
+def ask_classifiers(
     real: Sequence[Row], synthetic: Sequence[Row], crops: Crops | str, seed: int = 0, resamples: int = 1000
-) -> Tests:
+) -> Classifiers:
     """All classifiers on lesions of equal sizes. crops: of all lesions, or why there are none."""
     features = classify(real, synthetic, seed, resamples)
     without_place = classify(real, synthetic, seed, resamples, (*SIZE, *PLACE), shuffle=False)
     if isinstance(crops, str):
         none = Told(Interval(np.nan, note=crops), {}, crops)
-        return Tests(features, without_place, none, none)
+        return Classifiers(features, without_place, none, none)
     kinds: tuple[Kind, ...] = ("lesion", "healthy")
     seen = [
         classify_crops(
@@ -107,7 +108,7 @@ def run_tests(
         )
         for kind in kinds
     ]
-    return Tests(features, without_place, *seen)
+    return Classifiers(features, without_place, *seen)
 
 
 def _as_row(distance: Distance) -> Row:

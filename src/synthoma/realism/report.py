@@ -12,7 +12,7 @@ from synthoma.realism.crops import SIZE, SPACING_MM
 from synthoma.realism.distances import FEWEST, Distance, values_of
 from synthoma.realism.features import BY_NAME, Row
 from synthoma.realism.samples import HEALTHY_MM
-from synthoma.realism.telling import Copies, Tests
+from synthoma.realism.telling import Classifiers, Copies
 from synthoma.reports.page import fact_table, number, page, plot_figures, table
 from synthoma.reports.page import verdict as said_first
 from synthoma.reports.plots import MODEL_COLORS, Plot, new_axes, to_svg
@@ -23,33 +23,35 @@ if TYPE_CHECKING:
 
 SIDES = ("real", "synthetic")
 _TOLD = (
-    "<p>Classifiers that are trained on four fifths of the patients and asked about the rest, five times. 0.5 is chance,"
-    " 1 is always right. The last row is a check: what is told apart there is the scans, not the lesions.</p>"
+    "<p>Classifiers that are trained on four fifths of the patients and asked about the rest, five times. 0.5 is"
+    " chance, 1 is always right. The last row is a check: what is told apart there is the scans, not the lesions.</p>"
 )
 
 
-def verdict(tests: Tests, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> str:
+def verdict(classifiers: Classifiers, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> str:
     """What is told apart, by what, and what of it is the scans: three or four sentences.
 
     real: what the first side is called.
     """
-    return " ".join(sentences(tests, distances, n, real))
+    return " ".join(sentences(classifiers, distances, n, real))
 
 
-def sentences(tests: Tests, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]) -> tuple[str, ...]:
+def sentences(
+    classifiers: Classifiers, distances: Sequence[Distance], n: tuple[int, int], real: str = SIDES[0]
+) -> tuple[str, ...]:
     """The parts of the verdict: features all together, each of them, voxels."""
-    return _by_features(tests, n, real), _feature_by_feature(distances, real), _by_crops(tests, real)
+    return _by_features(classifiers, n, real), _feature_by_feature(distances, real), _by_crops(classifiers, real)
 
 
-def _by_features(tests: Tests, n: tuple[int, int], real: str) -> str:
-    told, lesions = tests.features, f"{n[0]} {real} and {n[1]} synthetic lesions of equal sizes"
+def _by_features(classifiers: Classifiers, n: tuple[int, int], real: str) -> str:
+    told, lesions = classifiers.features, f"{n[0]} {real} and {n[1]} synthetic lesions of equal sizes"
     if told.note:
         return f"Too few lesions to train a classifier: {told.note}."
     reached = (
         f"a classifier on their features reaches an AUC of {said(told.auc)} on patients that it has not seen"
         f" ({lesions}; 0.5 is chance)"
     )
-    rest = f"{said(tests.without_place.auc)} without the features of place, which say where lesions were put"
+    rest = f"{said(classifiers.without_place.auc)} without the features of place, which say where lesions were put"
     if told.shown:
         return f"Synthetic lesions are told from {real} ones: {reached}, and one of {rest}."
     return f"It is not shown that features tell synthetic lesions from {real} ones: {reached}, and one of {rest}."
@@ -71,8 +73,8 @@ def _feature_by_feature(distances: Sequence[Distance], real: str) -> str:
     return f"They differ in {named}{more}; in {tested - len(shown)} further features no difference is shown."
 
 
-def _by_crops(tests: Tests, real: str) -> str:
-    crops, healthy = tests.crops, tests.healthy
+def _by_crops(classifiers: Classifiers, real: str) -> str:
+    crops, healthy = classifiers.crops, classifiers.healthy
     if crops.note:
         return f"No network looked at the voxels: {crops.note}."
     if not crops.shown:
@@ -124,7 +126,7 @@ def draw_feature(feature: str, real: Sequence[Row], synthetic: Sequence[Row], si
 
 def realism_page(
     title: str,
-    tests: Tests,
+    classifiers: Classifiers,
     distances: Sequence[Distance],
     sizes: Sequence[Distance],
     copies: Copies,
@@ -137,8 +139,8 @@ def realism_page(
 
     real: what the first side is called: natural in-silico lesions are not real ones.
     """
-    parts = [said_first(sentences(tests, distances, n, real)), "<h2>Can they be told apart?</h2>"]
-    parts += [_TOLD, _told_table(tests), "<h2>Feature by feature</h2>"]
+    parts = [said_first(sentences(classifiers, distances, n, real)), "<h2>Can they be told apart?</h2>"]
+    parts += [_TOLD, _told_table(classifiers), "<h2>Feature by feature</h2>"]
     parts.append(
         "<p>Lesions of equal sizes and organs, the features that differ most first. The distance is the largest gap"
         " between the two distribution functions (Kolmogorov-Smirnov), with its 95 % interval by patient. Beside it"
@@ -152,8 +154,8 @@ def realism_page(
         "<p>Of all lesions, before equal sizes were drawn. A difference here is the recipe's choice.</p>",
     ]
     parts.append(_distance_table(sizes, real))
-    if tests.features.weights:
-        most = list(tests.features.weights.items())[:8]
+    if classifiers.features.weights:
+        most = list(classifiers.features.weights.items())[:8]
         parts += [
             "<h2>What the classifier on features looks at</h2>",
             "<p>How much its AUC falls when one feature is shuffled among the lesions.</p>",
@@ -168,12 +170,12 @@ def realism_page(
     return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
 
 
-def _told_table(tests: Tests) -> str:
+def _told_table(classifiers: Classifiers) -> str:
     seen = {
-        "a forest on all features but size": tests.features,
-        "the same without the features of place": tests.without_place,
-        f"a small network on crops of {SIZE * SPACING_MM:.0f} mm around the lesions": tests.crops,
-        f"the same on balls of {2 * HEALTHY_MM:.0f} mm of healthy tissue of the same scans": tests.healthy,
+        "a forest on all features but size": classifiers.features,
+        "the same without the features of place": classifiers.without_place,
+        f"a small network on crops of {SIZE * SPACING_MM:.0f} mm around the lesions": classifiers.crops,
+        f"the same on balls of {2 * HEALTHY_MM:.0f} mm of healthy tissue of the same scans": classifiers.healthy,
     }
     rows = []
     for name, told in seen.items():

@@ -39,7 +39,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Classifiers:
     """The same question to four classifiers, on lesions of equal sizes.
 
     features: a forest on all features but size. without_place: without those of place as well. crops: a small network

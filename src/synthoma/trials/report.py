@@ -14,7 +14,7 @@ from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
 from synthoma.statistics.intervals import Interval
 from synthoma.tables import Row
-from synthoma.trials.curves import Curve, from_axis
+from synthoma.trials.curves import FEWEST, Curve, from_axis
 from synthoma.trials.design import Design
 from synthoma.trials.findings import Gap, Result, Robust, Varied, as_it_is, plain_name, said_cell
 from synthoma.trials.plots import label
@@ -39,6 +39,8 @@ def sentences(design: Design, results: Sequence[Result], gaps: Sequence[Gap]) ->
     scored = " and ".join(map(str, counts))
     kind = f"The hosts are {hosts} scans of {len(set(design.hosts.values()))} {patients}; the lesions are synthetic"
     found.append(f"{kind} ({scored} of {len(design.lesions)} were scored).")
+    if len(set(design.hosts.values())) < FEWEST:
+        found.append(f"Of fewer than {FEWEST} patients, intervals are rough and often too narrow.")
     if design.left_out:
         count = len(design.left_out)
         were = (
@@ -77,7 +79,8 @@ def _half_sentence(design: Design, varied: Varied) -> str:
     )  # fmt: skip
     where = " ".join(where.split())
     interval = said_threshold_interval(curve)
-    return f"Half of the lesions are found {where} ({f'95 % interval {interval}; ' if interval else ''}{count}){base}"
+    sure = f"95 % interval {interval}" if interval else "too few patients for an interval"
+    return f"Half of the lesions are found {where} ({sure}; {count}){base}"
 
 
 def _robust_sentence(robustness: Sequence[Robust]) -> list[str]:
@@ -174,11 +177,11 @@ def trial_page(
         parts += ["<h2>Two attributes at a time</h2>", plot_figures(heats)]
         parts += [_half_table(*each, several=len(results) > 1) for each in halves]
     for result in results:
-        title = f" by {escape(result.scores.name)}" if len(results) > 1 else ""
+        whose = f" by {escape(result.scores.name)}" if len(results) > 1 else ""
         if result.robustness:
-            parts += [f"<h2>The scan made worse{title}</h2>", _ROBUST, _robust_table(result.robustness)]
+            parts += [f"<h2>The scan made worse{whose}</h2>", _ROBUST, _robust_table(result.robustness)]
         if result.phases:
-            parts += [f"<h2>By phase of the hosts{title}</h2>", _PHASES, _phase_table(result)]
+            parts += [f"<h2>By phase of the hosts{whose}</h2>", _PHASES, _phase_table(result)]
     if gaps:
         parts += [f"<h2>{escape(results[0].scores.name)} against {escape(results[1].scores.name)}</h2>"]
         parts.append(
@@ -192,7 +195,7 @@ def trial_page(
             parts.append(f"<h2>Missed by {escape(name)}</h2>")
             parts.append(
                 "<p>The missed lesions with the most diameter times contrast, one a place. Truth blue, prediction"
-                " orange.</p>"
+                " orange. A lesion that a prediction touches is missed too, where the two match less than asked.</p>"
             )
             parts.append(picture_figures(some))
     if design.left_out:
@@ -223,8 +226,12 @@ def _robust_table(robustness: Sequence[Robust]) -> str:
 
 
 def _phase_table(result: Result) -> str:
-    rows = [[each.phase, str(each.lesions), _percent(each.found), _with_interval(each.false)] for each in result.phases]
-    return table(["phase", "lesions", "found (95 %)", "false lesions on an untouched scan (95 %)"], rows, (1, 2, 3))
+    rows = [
+        [each.phase, str(each.found.n), str(each.lesions), _percent(each.found), _with_interval(each.false)]
+        for each in result.phases
+    ]
+    head = ["phase", "patients", "lesions", "found (95 %)", "false lesions on an untouched scan (95 %)"]
+    return table(head, rows, (1, 2, 3, 4))
 
 
 def _share(value: float) -> str:
