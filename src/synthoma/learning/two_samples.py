@@ -85,11 +85,12 @@ def _learn(net: _Net, crops: Floats, truth: Array, rng: np.random.Generator) -> 
         schedule.step()
 
 
-@torch.no_grad()
 def _score(net: _Net, crops: Floats) -> Floats:
+    """The mean over mirrored crops."""
     net.eval()
     scores = []
-    for part in np.array_split(crops, max(1, -(-len(crops) // BATCH))):
-        batch = torch.from_numpy(np.ascontiguousarray(part))[:, None]
-        scores.append(torch.stack([net(batch.flip(axes) if axes else batch) for axes in _MIRRORED]).mean(0))
+    with torch.no_grad():
+        for part in np.array_split(crops, max(1, -(-len(crops) // BATCH))):
+            batch = torch.from_numpy(np.ascontiguousarray(part))[:, None]
+            scores.append(torch.stack([net(batch.flip(axes) if axes else batch) for axes in _MIRRORED]).mean(0))
     return np.asarray(torch.cat(scores).numpy(), np.float32)

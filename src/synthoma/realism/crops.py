@@ -86,4 +86,5 @@ def _cut(ct: Volume, center_mm: tuple[float, float, float], size: int, base_hu: 
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     affine[:3, 3] = np.asarray(center_mm) - SPACING_MM * (size - 1) / 2
     hu = np.asarray(ct.to(Geometry((size, size, size), affine)).data, np.float32) - base_hu
-    return np.clip(np.rint(hu), -LIMIT_HU, LIMIT_HU).astype(np.int16)
+    shown: Array = np.clip(np.rint(hu), -LIMIT_HU, LIMIT_HU).astype(np.int16)
+    return shown

@@ -140,7 +140,7 @@ def realism_page(
     real: what the first side is called: natural in-silico lesions are not real ones.
     """
     parts = [said_first(sentences(classifiers, distances, n, real)), "<h2>Can they be told apart?</h2>"]
-    parts += [_TOLD, _told_table(classifiers), "<h2>Feature by feature</h2>"]
+    parts += [_TOLD, _told_table(classifiers, real), "<h2>Feature by feature</h2>"]
     parts.append(
         "<p>Lesions of equal sizes and organs, the features that differ most first. The distance is the largest gap"
         " between the two distribution functions (Kolmogorov-Smirnov), with its 95 % interval by patient. Beside it"
@@ -170,7 +170,7 @@ def realism_page(
     return page(title, [*parts, "<h2>How it was counted</h2>", fact_table(facts)])
 
 
-def _told_table(classifiers: Classifiers) -> str:
+def _told_table(classifiers: Classifiers, real: str) -> str:
     seen = {
         "a forest on all features but size": classifiers.features,
         "the same without the features of place": classifiers.without_place,
@@ -182,7 +182,7 @@ def _told_table(classifiers: Classifiers) -> str:
         interval = "–" if np.isnan(told.auc.low) else f"{max(0.0, told.auc.low):.2f} to {min(1.0, told.auc.high):.2f}"
         value = "–" if np.isnan(told.auc.value) else f"{told.auc.value:.2f}"
         rows.append([name, value, interval, str(told.n[0] or "–"), str(told.n[1] or "–"), told.note])
-    return table(["classifier", "AUC", "95 % interval", "real side", "synthetic", ""], rows, (1, 2, 3, 4))
+    return table(["classifier", "AUC", "95 % interval", f"{real} lesions", "synthetic", ""], rows, (1, 2, 3, 4))
 
 
 def _distance_table(distances: Sequence[Distance], real: str) -> str:
