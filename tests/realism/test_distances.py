@@ -11,7 +11,7 @@ from scipy import stats
 
 from browsing import look
 from synthoma.errors import CaseError
-from synthoma.realism.distances import compare_features, ks_distance, match_sizes
+from synthoma.realism.distances import compare_features, ks_distance, ks_interval, match_sizes
 from synthoma.realism.features import FEATURES
 from synthoma.realism.outputs import finish_realism
 from synthoma.realism.recipe import RealismRecipe
@@ -45,6 +45,19 @@ def test_the_weighted_distance_is_that_of_scipy() -> None:
     repeated = np.concatenate([first[:10], first])
     expected = stats.ks_2samp(repeated, second).statistic
     assert ks_distance(first, second, double, ones[1])[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6, 1.5])
+def test_the_interval_holds_the_distance_and_nearly_always_the_true_one(shift: float) -> None:
+    truth, held = 2 * stats.norm.cdf(shift / 2) - 1, 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        sides = rng.normal(0, 1, 40), rng.normal(shift, 1, 50)
+        found = ks_interval((sides[0], np.arange(40) // 2), (sides[1], np.arange(50) // 2), 200, seed)
+        assert found.value == pytest.approx(stats.ks_2samp(*sides).statistic)
+        assert 0 <= found.low <= found.value < found.high <= 1
+        held += found.low <= truth <= found.high
+    assert held >= 28
 
 
 def test_real_against_real_shows_nothing_in_nine_of_ten_draws() -> None:

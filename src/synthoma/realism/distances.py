@@ -9,20 +9,21 @@ import numpy as np
 
 from synthoma.realism.features import FEATURES, Row
 from synthoma.seeds import rng_for
-from synthoma.statistics.intervals import Interval, bootstrap
+from synthoma.statistics.intervals import Interval, weights
 from synthoma.statistics.paired import holm
 from synthoma.volume import Array
 
 FEWEST = 10  # lesions on a side for an interval and a test
 HALVES = 200
 PERMUTATIONS = 1999  # enough for a p of 5 % over all features together
+Defined = tuple[Array, Array]  # values, and the number of the patient of each
 
 
 @dataclass(frozen=True)
 class Distance:
     """One feature of real and synthetic lesions.
 
-    ks: largest gap between the two distribution functions, with its bootstrap interval by patient. halves: the same
+    ks: largest gap between the two distribution functions, with its interval (`ks_interval`). halves: the same
     between two halves of the real patients, middle of `HALVES` draws; halves_high: the 95th percentile of these. p:
     share of shuffled patients whose gap is as large; adjusted: for the number of features (Holm). real, synthetic: 5th,
     50th and 95th percentile. n: lesions that have the feature.
@@ -89,21 +90,38 @@ def compare_features(
 
 def ks_distance(first: Array, second: Array, w_first: Array, w_second: Array) -> Array:
     """Largest gap between two weighted distribution functions, for every row of the weights (B, n) and (B, m)."""
+    return np.asarray(np.abs(_differences(first, second, w_first, w_second)).max(axis=1))
+
+
+def _differences(first: Array, second: Array, w_first: Array, w_second: Array) -> Array:
+    """(B, values): the first distribution function less the second, at every value of either, and 0."""
     both = np.concatenate([first, second])
     order = np.argsort(both, kind="stable")
     last = np.append(np.diff(both[order]) > 0, True)  # of values that are equal
     zero = np.zeros((len(w_first), 1))
     parts = []
-    for weights, before in ((w_first, False), (w_second, True)):
-        other = np.zeros((len(weights), len(both) - weights.shape[1]))
-        wide = np.concatenate([other, weights] if before else [weights, other], axis=1)[:, order]
+    for own, before in ((w_first, False), (w_second, True)):
+        other = np.zeros((len(own), len(both) - own.shape[1]))
+        wide = np.concatenate([other, own] if before else [own, other], axis=1)[:, order]
         total = wide.sum(axis=1, keepdims=True)
         parts.append(np.cumsum(wide, axis=1) / np.where(total > 0, total, np.nan))
-    gap = np.abs(parts[0] - parts[1])[:, last]
-    return np.asarray(np.concatenate([gap, zero], axis=1).max(axis=1))
+    return np.concatenate([(parts[0] - parts[1])[:, last], zero], axis=1)
 
 
-Defined = tuple[Array, Array]  # values, and the number of the patient of each
+def ks_interval(real: Defined, synthetic: Defined, resamples: int, seed: int) -> Interval:
+    """The distance, and by how much it may be off, by resampling patients.
+
+    Resampled distances are nearly always larger than the distance itself, since chance adds to every gap, so their
+    percentiles are no interval. What is resampled is the whole difference of the two functions: 95 % of the draws
+    differ from it by less than some gap everywhere, and so does the distance (a band as Kolmogorov's, rather too wide).
+    """
+    (a, who_a), (b, who_b) = real, synthetic
+    counts = int(who_a.max()) + 1, int(who_b.max()) + 1
+    whole = _differences(a, b, np.ones((1, len(a))), np.ones((1, len(b))))
+    draws = [weights(count, resamples, seed, level) for level, count in enumerate(counts)]
+    drawn = _differences(a, b, draws[0][:, who_a], draws[1][:, who_b])
+    value, reach = float(np.abs(whole).max()), float(np.quantile(np.abs(drawn - whole).max(axis=1), 0.95))
+    return Interval(value, max(0.0, value - reach), min(1.0, value + reach), counts[0])
 
 
 def _defined(rows: Sequence[Row], feature: str) -> Defined:
@@ -116,19 +134,13 @@ def _defined(rows: Sequence[Row], feature: str) -> Defined:
 def _distance(name: str, real: Defined, synthetic: Defined, seed: int, resamples: int) -> Distance:
     (a, who_a), (b, who_b) = real, synthetic
     counts = int(who_a.max()) + 1, int(who_b.max()) + 1
-
-    def statistic(of_a: Array, of_b: Array) -> Array:
-        return ks_distance(a, b, of_a[:, who_a], of_b[:, who_b])
-
     enough = min(len(a), len(b)) >= FEWEST and min(counts) >= 2
     if enough:
-        ks = bootstrap(statistic, counts, resamples, seed)
+        ks = ks_interval(real, synthetic, resamples, seed)
         p = _permutation_p(real, synthetic, ks.value, seed)
     else:
-        ks = Interval(
-            float(statistic(np.ones((1, counts[0])), np.ones((1, counts[1])))[0]), n=counts[0], note="few lesions"
-        )
-        p = float("nan")
+        value = float(ks_distance(a, b, np.ones((1, len(a))), np.ones((1, len(b))))[0])
+        ks, p = Interval(value, n=counts[0], note="few lesions"), float("nan")
     halves = _halves(real, seed)
     percentiles = [tuple(np.percentile(values, [5, 50, 95]).tolist()) for values in (a, b)]
     middle, high = (float(np.median(halves)), float(np.quantile(halves, 0.95))) if halves.size else (np.nan, np.nan)
