@@ -10,6 +10,7 @@ import pytest
 
 from realism.test_features import GRIDS, UPRIGHT, ball_case
 from synthoma.cases import Case
+from synthoma.errors import FileError
 from synthoma.realism.crops import HEALTHY_SIZE, SIZE, SPACING_MM, Crops, healthy_crop, lesion_crop, organ_hu
 from synthoma.realism.features import Side, measure_side
 from synthoma.realism.samples import HEALTHY_MM, Sample, read_samples
@@ -70,5 +71,7 @@ def test_what_was_written_is_read_by_its_row(tmp_path: Path) -> None:
     np.testing.assert_array_equal(lesion, lesion_crop(one, organ_hu(one)))
     np.testing.assert_array_equal(healthy, healthy_crop(one, organ_hu(one)))
     assert crops.read("real", [{**rows[0], "index": 9}], "lesion") == [None]
+    with pytest.raises(FileError, match="missing or damaged"):
+        crops.read("synthetic", rows, "lesion")
     measure_side(Side("synthetic", case, [((30.0, 0.0, 0.0), 5.0)]), crops=crops)  # not one that was put in
     assert crops.read("synthetic", rows, "lesion") == [None]

@@ -51,7 +51,7 @@ def realism(
         crops = crops_of(settings, out)
         task = partial(
             measure_side, organs=settings.organs, smallest_ml=settings.smallest_ml,
-            crops=None if isinstance(crops, str) else crops,
+            crops=Crops(out / CROPS) if settings.crops else None,  # without torch too: it may be there on a resume
         )  # fmt: skip
         records = mapping.map_cases(
             task, tasks, run=run, workers=workers, cluster=cluster, timeout_s=timeout_s, title="realism",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from synthoma import disk
+from synthoma.errors import FileError
 from synthoma.names import file_name
 from synthoma.realism.samples import HEALTHY_MM, Sample
 from synthoma.realism.shape import signed_distance_mm
@@ -51,8 +53,14 @@ class Crops:
         return self.folder / f"{file_name(side)}.npz"
 
     def _one(self, side: str, key: str) -> Array | None:
-        with np.load(self._file(side), allow_pickle=False) as arrays:
-            return arrays[key] if key in arrays.files else None
+        path = self._file(side)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return arrays[key] if key in arrays.files else None
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise FileError(
+                f"{path} is missing or damaged", found=str(error), fix="choose another --out, or take the run away"
+            ) from error
 
 
 def lesion_crop(sample: Sample, base_hu: float) -> Array:
