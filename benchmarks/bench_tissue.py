@@ -48,7 +48,7 @@ def patients(organ: str, count: int, tumors: float, seed: int) -> list[Case]:
     recipe = CohortRecipe.model_validate(
         {
             "name": "bench", "cases": count, "seed": seed, "region": organ, "spacing_mm": 2.0,
-            "structures": [*kind.structures, kind.lesion], "hospitals": [hospital],
+            "structures": [*kind.parts, kind.lesion], "hospitals": [hospital],
         }
     )  # fmt: skip
     return [cohort_case(recipe, index) for index in range(count)]
