@@ -89,6 +89,7 @@ def test_every_command_and_public_name_is_in_the_reference(site: Path) -> None:
     commands = (site / "reference/commands.html").read_text(encoding="utf-8")
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     assert [name for name in names if f"synthoma {name}" not in commands] == []
+    assert "\\|" not in commands  # choices are parted by a plain sign
     python = Page(site / "reference/python.html").anchors
     told = {anchor.rpartition(".")[2] for anchor in python if anchor.startswith("synthoma.")}
     assert set(synthoma.__all__) <= told, set(synthoma.__all__) - told

@@ -25,12 +25,17 @@ def _sections(name: str, command: Any) -> Iterator[str]:
     rows = [record for parameter in command.params if (record := parameter.get_help_record(context))]
     if rows:
         yield from ("| argument or option | means |", "|---|---|")
-        yield from (f"| `{_cell(what)}` | {_cell(means)} |" for what, means in rows)
+        yield from (f"| `{_line(what)}` | {_cell(means)} |" for what, means in rows)
         yield ""
     for own in sorted(inner):
         yield from _sections(f"{name} {own}", inner[own])
 
 
 def _cell(text: str) -> str:
-    """Text in one cell of a table; `<` in a cell of words begins no tag."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Words in one cell of a table."""
+    return _line(text).replace("|", "\\|")
+
+
+def _line(text: str) -> str:
+    """Text without breaks; in code a `|` ends no cell, and a sign before it would be shown."""
+    return text.replace("\n", " ")
