@@ -114,6 +114,7 @@ def test_a_scheduler_can_stop_it_and_run_it_again(work: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three processes that wait for one another, on a machine that may be busy
 def test_two_processes_learn_what_one_with_twice_the_batch_learns_also_when_killed(work: Path) -> None:
     # not Adam: it makes steps of full size of gradients that are nothing but rounding (biases before a norm)
     more = ("--set", "steps=4", "--set", "optimizer={name='sgd', rate=0.05, momentum=0.9, warmup=0}")
