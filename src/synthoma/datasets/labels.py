@@ -201,7 +201,9 @@ class PresentLabels(Mapping[str, Label]):
 def used_values(labels: Array) -> list[int]:
     """The values in a label map other than 0, ascending."""
     seen = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
-    seen[labels.ravel(order="K")] = True
+    flat = labels.ravel(order="K")
+    seen[flat[:1]] = True
+    seen[flat[1:][flat[1:] != flat[:-1]]] = True  # runs of a value begin where it differs from the one before
     found: list[int] = np.flatnonzero(seen[1:]).tolist()
     return [value + 1 for value in found]
 

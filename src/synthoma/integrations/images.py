@@ -83,7 +83,10 @@ def require_hu(image: Array, masks: Mapping[str, Volume], case: str = "") -> Non
     for name, mask in masks.items():
         if name not in _PLAIN or not mask.data.any():
             continue
-        median = float(np.median(image[mask.data][:: max(1, int(mask.data.sum()) // _FEW)]))
+        some = (slice(None, None, 2),) * 3  # one voxel in eight tells as much, unless it misses a thin part
+        inside = some if mask.data[some].any() else (slice(None),) * 3
+        found = image[inside][mask.data[inside]]
+        median = float(np.median(found[:: max(1, found.size // _FEW)]))
         if not _ORGAN_HU[0] <= median <= _ORGAN_HU[1]:
             _refuse(f"a median of {median:.4g} in the {name}", case)
 
