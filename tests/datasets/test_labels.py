@@ -61,6 +61,15 @@ def test_used_values_are_those_in_the_map(dtype: type) -> None:
     assert used_values(labels) == [1, np.iinfo(dtype).max]
 
 
+def test_used_values_are_found_however_they_lie() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((0,), (1,), (2, 1, 3), (7, 5, 6)):
+        for order in ("C", "F"):
+            labels = np.array(rng.integers(0, 4, shape), np.uint8, order=order)  # type: ignore[call-overload]
+            for view in (labels, labels[::-1], labels[::2]):
+                assert used_values(view) == sorted(set(view.ravel().tolist()) - {0})
+
+
 def test_a_class_without_voxels_counts_as_not_annotated(tmp_path: Path) -> None:
     labels = np.zeros(ANISOTROPIC.shape, np.uint8)
     labels[0], labels[1] = 1, 2

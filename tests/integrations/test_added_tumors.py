@@ -14,6 +14,7 @@ from synthesis.patients import OBLIQUE, RECIPE, UPRIGHT, patient, synthesize_all
 from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.errors import CaseError, GeometryError, RecipeError
+from synthoma.integrations.images import require_hu
 from synthoma.integrations.labels import LabelScheme, label_scheme
 from synthoma.integrations.sources import Bank, Source, fitted, open_source
 from synthoma.integrations.tumors import WithTumors, add_tumors
@@ -261,3 +262,18 @@ def test_a_recipe_asks_the_labels_for_organs_tumors_and_phase() -> None:
     with pytest.raises(RecipeError, match=r"phase cannot be told"):
         fitted(both, of({"uterus": 3, "tumor": 2}))
     assert fitted(both.with_changes(phase="portal"), of({"uterus": 3, "tumor": 2}))
+
+
+@pytest.mark.parametrize("place", [np.s_[1:2, 1:2, :], np.s_[2:10, 2:10, 2:10]], ids=["thin", "thick"])
+@pytest.mark.parametrize(("hu", "fine"), [(100, True), (2000, False)])
+def test_an_organ_whose_values_are_no_hu_is_refused_however_thin_it_is(place: Any, hu: int, fine: bool) -> None:
+    mask = np.zeros((12, 12, 12), bool)
+    mask[place] = True
+    image = np.where(mask, hu, -1000).astype(np.int16)
+    image[0] = 300
+    masks = {"liver": Volume(mask, Geometry.of(mask.shape, 1.0))}
+    if fine:
+        require_hu(image, masks, "a")
+    else:
+        with pytest.raises(CaseError, match="a median of 2000 in the liver"):
+            require_hu(image, masks, "a")
