@@ -1,4 +1,4 @@
-"""Calibration: on outputs whose true distribution is known, temperature and error are what they must be."""
+"""Calibration: on outputs whose true distribution is known, scaling and error are what they must be."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from scipy.special import expit, logit
 
 from synthoma.learning.calibration import (
     LEVELS,
+    Scaling,
     calibration_error,
-    fit_temperature,
+    fit_scaling,
     probabilities,
     reliability,
-    warmed,
+    rescaled,
 )
 
 
-def sampled(temperature: float, voxels: int = 400_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Histograms of a network whose logits are this many times too large."""
-    rng = np.random.default_rng(seed)
+def sampled(temperature: float, more: float = 0.0, voxels: int = 400_000) -> tuple[np.ndarray, np.ndarray]:
+    """Histograms of a network whose logits are too high by `more`, then this many times too large."""
+    rng = np.random.default_rng(0)
     true_logits = rng.normal(-1, 2, voxels)
     inside = rng.random(voxels) < expit(true_logits)
-    levels = np.rint(255 * expit(true_logits * temperature)).astype(int)
+    levels = np.rint(255 * expit((true_logits + more) * temperature)).astype(int)
     return np.bincount(levels, minlength=LEVELS), np.bincount(levels[inside], minlength=LEVELS)
 
 
-@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
-def test_the_temperature_of_a_known_distribution_is_found(temperature: float) -> None:
-    voxels, inside = sampled(temperature)
-    assert fit_temperature(voxels, inside) == pytest.approx(temperature, rel=0.05)
+@pytest.mark.parametrize(("temperature", "more"), [(0.6, 0.0), (1.0, 0.0), (2.5, 0.0), (0.6, 1.5), (1.4, 1.0)])
+def test_the_scaling_of_a_known_distribution_is_found(temperature: float, more: float) -> None:
+    found = fit_scaling(*sampled(temperature, more))
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.shift == pytest.approx(-more, abs=0.06)
 
 
 def test_an_overconfident_network_is_far_off_before_and_close_after() -> None:
     voxels, inside = sampled(2.5)
-    before, after = calibration_error(voxels, inside), calibration_error(voxels, inside, 2.5)
+    before, after = calibration_error(voxels, inside), calibration_error(voxels, inside, Scaling(2.5))
     assert before > 0.06
     assert after < 0.015
-    for mean, share, count in reliability(voxels, inside, 2.5):
+    for mean, share, count in reliability(voxels, inside, Scaling(2.5)):
         assert share == pytest.approx(mean, abs=0.03 + 3 * np.sqrt(mean * (1 - mean) / count))
 
 
@@ -51,22 +53,30 @@ def test_voxels_under_five_percent_do_not_decide_over_the_others() -> None:
     voxels, inside = sampled(2.5)
     more = voxels.copy()
     more[:13] += 10**9
-    assert fit_temperature(more, inside) == fit_temperature(voxels, inside)
+    assert fit_scaling(more, inside) == fit_scaling(voxels, inside)
     assert calibration_error(more, inside) == calibration_error(voxels, inside)
 
 
-def test_without_both_kinds_of_voxels_the_temperature_is_one() -> None:
+def test_a_network_that_expects_too_many_is_far_off_before_and_close_after() -> None:
+    voxels, inside = sampled(1.0, 2.0)
+    before, after = calibration_error(voxels, inside), calibration_error(voxels, inside, fit_scaling(voxels, inside))
+    assert before > 0.2
+    assert after < 0.015
+
+
+def test_without_both_kinds_of_voxels_nothing_is_scaled() -> None:
     voxels = np.full(LEVELS, 10)
-    assert fit_temperature(voxels, np.zeros(LEVELS, int)) == 1.0
-    assert fit_temperature(voxels, voxels) == 1.0
+    assert fit_scaling(voxels, np.zeros(LEVELS, int)) == Scaling(1.0, 0.0)
+    assert fit_scaling(voxels, voxels) == Scaling(1.0, 0.0)
 
 
-def test_levels_keep_their_order_and_one_half_at_any_temperature() -> None:
+def test_levels_keep_their_order_and_without_a_shift_one_half() -> None:
     for temperature in (0.3, 1.0, 4.0):
-        table = warmed(temperature).astype(int)
-        assert (np.diff(table) >= 0).all()
-        assert table[0] == 0
-        assert abs(table[127] - 127) <= 3
-        assert table[200] == pytest.approx(255 * expit(logit(200 / 255) / temperature), abs=1)
-    assert (warmed(1.0)[1:255] == np.arange(1, 255)).all()
+        for shift in (-2.0, 0.0, 1.5):
+            table = rescaled(Scaling(temperature, shift)).astype(int)
+            assert (np.diff(table) >= 0).all()
+            assert table[0] == 0
+            assert shift or abs(table[127] - 127) <= 3
+            assert table[200] == pytest.approx(255 * expit(logit(200 / 255) / temperature + shift), abs=1)
+    assert (rescaled(Scaling())[1:255] == np.arange(1, 255)).all()
     assert probabilities()[128] == pytest.approx(128 / 255)

@@ -80,14 +80,14 @@ def test_a_structure_that_nobody_annotated_counts_nowhere() -> None:
     assert "liver_lesion" not in measure_case(organ_only, threshold_model(), RECIPE, "cpu")["sets"][0]
     alone, both = calibration_of(known), calibration_of(known, organ_only)
     assert alone.points == both.points
-    assert alone.temperatures["liver_lesion"] == both.temperatures["liver_lesion"]
+    assert alone.scaling("liver_lesion") == both.scaling("liver_lesion")
     with pytest.raises(CaseError, match="no case has a lesion that is annotated"):
         calibration_of(organ_only)
     with pytest.raises(CaseError, match="no structure of the model"):
         measure_case(Case("bare", known.image, {}), threshold_model(), RECIPE, "cpu")
 
 
-def test_probabilities_are_those_of_the_temperature() -> None:
+def test_probabilities_are_those_of_the_scaling() -> None:
     """Half of the deceiving balls are lesions: what the network calls .86 is .5 by count, and called so afterwards."""
     deceived = case_of("one", 0, 0, 8)
     lesion = deceived.read_mask("liver").data & False
@@ -96,13 +96,12 @@ def test_probabilities_are_those_of_the_temperature() -> None:
     case = Case("one", deceived.image, {"liver_lesion": Volume(lesion, GRID)})
     found = calibration_of(case)
     before, after = found.errors["liver_lesion"]
-    assert found.temperatures["liver_lesion"] > 1.1
-    assert after < before
+    assert after < 0.01 < before
     levels = [
         predict(model, case.read_image(), None, "cpu").levels[1][20, 8, 10]
         for model in (threshold_model(), calibrated(found))
     ]
-    assert levels[1] < levels[0]
+    assert levels[1] / 255 == pytest.approx(0.5, abs=0.01) != levels[0] / 255
 
 
 def test_flips_are_kept_where_they_find_more() -> None:
@@ -138,6 +137,8 @@ def test_a_calibration_travels_with_its_model(tmp_path: Path) -> None:
     assert load_model(tmp_path / "model.safetensors").spec.calibration == found
     with pytest.raises(ValueError, match="spleen"):
         about.with_changes(calibration=found.with_changes(temperatures={"spleen": 1.0}))
+    with pytest.raises(ValueError, match="spleen"):
+        about.with_changes(calibration=found.with_changes(shifts={"spleen": 1.0}))
 
 
 def test_false_alarms_in_healthy_organs_become_a_file(tmp_path: Path) -> None:

@@ -102,14 +102,14 @@ def test_tumors_are_found_where_organs_are_and_by_models_without_organs_from_the
 
 def test_found_is_meant_after_calibration() -> None:
     hu = np.zeros((16, 16, 120), np.int16)
-    hu[:, :, :10] = 40  # .23 of being organ before, .35 after
+    hu[:, :, :10] = 40  # .23 of being organ before, .35 or .36 after
     model = threshold_model((16, 16, 16), spacing_mm=2.0)
-    warm = model.spec.with_changes(
-        calibration=Calibration(data="none", cases=1, temperatures={"liver": 2.0}, errors={}, points={})
-    )
     ct, recipe = Volume(hu, Geometry.of(hu.shape, 2.0)), SegmentRecipe(near_mm=4, threshold=0.3)
     assert predict(model, ct, recipe, "cpu").left_out == 0  # nothing
-    assert predict(Model(model.net, warm), ct, recipe, "cpu").left_out > 0
+    for scaling in ({"temperatures": {"liver": 2.0}}, {"temperatures": {}, "shifts": {"liver": 0.63}}):
+        known = Calibration(data="none", cases=1, errors={}, points={}, **scaling)
+        about = model.spec.with_changes(calibration=known)
+        assert predict(Model(model.net, about), ct, recipe, "cpu").left_out > 0
 
 
 @pytest.mark.parametrize("overlap", [0, 0.3, 0.5, 0.75])

@@ -81,7 +81,7 @@ def calibrate(
     workers: int = 0,
     allow_failures: int = 0,
 ) -> Outcome:
-    """The model with temperatures and operating points, chosen on the cases of `data`, in the run folder `out`.
+    """The model with scaled outputs and operating points, chosen on the cases of `data`, in the run folder `out`.
 
     splits, fold: calibrate on the validation cases of these (JSON). Writes `model.safetensors`, which knows what
     `sensitivity` means, `calibration.json` and `calibration.html`. Raises `FailedCasesError` for more broken cases than
@@ -107,7 +107,8 @@ def calibrate(
         found = fit(measured, known.spec.classes, settings, f"{len(measured)} cases of {dataset.name}")
         save_model(out / MODEL, replace(known, spec=known.spec.with_changes(calibration=found)))
         write_report(out, found, measured, settings)
-        run.note(**{name: point.as_dict() for name, point in found.points.items()}, temperatures=found.temperatures)
+        points = {name: point.as_dict() for name, point in found.points.items()}
+        run.note(**points, temperatures=found.temperatures, shifts=found.shifts)
     return Outcome(out, records, dataset.faults, runs.read_run(out).summary)
 
 

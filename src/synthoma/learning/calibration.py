@@ -1,17 +1,19 @@
-"""What makes a network's outputs mean something: a temperature for each class, and named operating points.
+"""What makes a network's outputs mean something: a temperature and a shift for each class, and named operating points.
 
 Probabilities are levels, uint8 in 255ths, and counted in histograms of 256 of them: how often each level was said of a
-voxel, and how often the voxel was in the structure. Guo et al. 2017 (arXiv:1706.04599) is where both figures are from.
+voxel, and how often the voxel was in the structure. Logits become logit / temperature + shift (Platt 1999; the
+temperature and the error are those of Guo et al. 2017, arXiv:1706.04599). The shift is for networks that learned from
+patches: these show far more tumors than scans do, so that such a network expects too many.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 from synthoma.recipe import Recipe
@@ -20,10 +22,18 @@ LEVELS = 256
 _LEAST = 13  # 5 %: the lowest level that counts; below it lies nearly all of a scan, and would decide everything
 _BINS = 15  # of the reliability curve and of its error
 _COLDEST, _HOTTEST = 0.2, 5.0
+_FARTHEST = 6.0  # of a shift
 Level = Literal["high", "balanced", "specific"]
 Axis = Literal["R", "A", "S"]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Counts = NDArray[np.int64]
+
+
+class Scaling(NamedTuple):
+    """What is done to the logits of a class: they are divided by the temperature, then the shift is added."""
+
+    temperature: float = 1.0
+    shift: float = 0.0
 
 
 class OperatingPoint(Recipe):
@@ -43,55 +53,64 @@ class Calibration(Recipe):
     """What a model learned of itself on cases that it was not trained on.
 
     data, cases: which, and how many. flips: mirror images that are looked at too, as they were then. temperatures: by
-    class, what logits are divided by. errors: by class, the expected calibration error before and after. points: by
-    level of sensitivity.
+    class, what logits are divided by. shifts: by class, what is added to them then; 0 where nothing is told. errors: by
+    class, the expected calibration error before and after. points: by level of sensitivity.
     """
 
     data: str
     cases: Annotated[int, Field(ge=1)]
     flips: tuple[Axis, ...] = ()
     temperatures: dict[str, Annotated[float, Field(ge=_COLDEST, le=_HOTTEST)]]
+    shifts: dict[str, Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]] = Field({})
     errors: dict[str, tuple[float, float]]
     points: dict[Level, OperatingPoint]
 
+    def scaling(self, name: str) -> Scaling:
+        """Of a class; that of one which was not calibrated changes nothing."""
+        return Scaling(self.temperatures.get(name, 1.0), self.shifts.get(name, 0.0))
 
-def probabilities(temperature: float = 1.0) -> NDArray[np.float64]:
-    """What each level means (256,) at a temperature. The ends stand for what is rounded to them."""
+
+def probabilities(scaling: Scaling = Scaling()) -> NDArray[np.float64]:
+    """What each level means (256,) after a scaling. The ends stand for what is rounded to them."""
     ends = np.clip(np.arange(LEVELS), 0.5, LEVELS - 1.5) / (LEVELS - 1)
-    return np.asarray(expit(logit(ends) / temperature))
+    return np.asarray(expit(logit(ends) / scaling.temperature + scaling.shift))
 
 
-def warmed(temperature: float) -> NDArray[np.uint8]:
-    """The level (256,) that each level becomes at a temperature; 0, where nothing was said, stays 0."""
-    table = np.rint(probabilities(temperature) * (LEVELS - 1)).astype(np.uint8)
+def rescaled(scaling: Scaling) -> NDArray[np.uint8]:
+    """The level (256,) that each level becomes; 0, where nothing was said, stays 0."""
+    table = np.rint(probabilities(scaling) * (LEVELS - 1)).astype(np.uint8)
     table[0] = 0
     return table
 
 
-def fit_temperature(voxels: Counts, inside: Counts) -> float:
-    """The temperature under which levels are likeliest: voxels (256,) of each level, and those of them `inside`.
+def fit_scaling(voxels: Counts, inside: Counts) -> Scaling:
+    """The scaling under which levels are likeliest: voxels (256,) of each level, and those of them `inside`.
 
-    Voxels under 5 % do not count. 1 if there are no others, or if all of them are of one kind.
+    Voxels under 5 % do not count. No scaling if there are no others, or if all of them are of one kind.
     """
     inner, outer = inside[_LEAST:].astype(float), (voxels - inside)[_LEAST:].astype(float)
     if not inner.any() or not outer.any():
-        return 1.0
-    logits = logit(probabilities()[_LEAST:])
+        return Scaling()
+    logits, count = logit(probabilities()[_LEAST:]), float(inner.sum() + outer.sum())
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return -float(inner @ log_expit(scaled) + outer @ log_expit(-scaled)) / float(inner.sum() + outer.sum())
+    def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, shift = at  # in these two the loss is convex
+        scaled = slope * logits + shift
+        value = -float(inner @ log_expit(scaled) + outer @ log_expit(-scaled)) / count
+        excess = ((inner + outer) * expit(scaled) - inner) / count
+        return value, np.array([excess @ logits, excess.sum()])
 
-    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
-    return round(float(np.exp(found.x)), 3)
+    bounds = [(1 / _HOTTEST, 1 / _COLDEST), (-_FARTHEST, _FARTHEST)]
+    slope, shift = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return Scaling(round(float(1 / slope), 3), round(float(shift), 3))
 
 
-def reliability(voxels: Counts, inside: Counts, temperature: float = 1.0) -> list[tuple[float, float, int]]:
+def reliability(voxels: Counts, inside: Counts, scaling: Scaling = Scaling()) -> list[tuple[float, float, int]]:
     """Mean probability, share inside, and number of voxels in each bin of probabilities; empty bins are left out.
 
-    Voxels under 5 %, before the temperature, do not count.
+    Voxels under 5 %, before the scaling, do not count.
     """
-    said = probabilities(temperature)[_LEAST:]
+    said = probabilities(scaling)[_LEAST:]
     bins = np.minimum((said * _BINS).astype(int), _BINS - 1)
     rows = []
     for number in range(_BINS):
@@ -103,8 +122,8 @@ def reliability(voxels: Counts, inside: Counts, temperature: float = 1.0) -> lis
     return rows
 
 
-def calibration_error(voxels: Counts, inside: Counts, temperature: float = 1.0) -> float:
+def calibration_error(voxels: Counts, inside: Counts, scaling: Scaling = Scaling()) -> float:
     """The expected calibration error: how far probabilities lie from shares, on average over voxels; nan for none."""
-    rows = reliability(voxels, inside, temperature)
+    rows = reliability(voxels, inside, scaling)
     total = sum(count for _, _, count in rows)
     return sum(abs(mean - share) * count for mean, share, count in rows) / total if total else float("nan")

@@ -53,8 +53,8 @@ class ModelSpec(Recipe):
             raise ValueError("window_hu is (low, high), low first")
         check_patch(self.network, self.patch)
         known = self.calibration
-        if known and (strange := sorted({*known.temperatures} - {*self.classes})):
-            raise ValueError(f"a temperature for {strange[0]}, which is no class of the model")
+        if known and (strange := sorted({*known.temperatures, *known.shifts} - {*self.classes})):
+            raise ValueError(f"a calibration for {strange[0]}, which is no class of the model")
         return self
 
 

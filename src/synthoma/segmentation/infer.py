@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
-from synthoma.learning.calibration import Level, warmed
+from synthoma.learning.calibration import Level, Scaling, rescaled
 from synthoma.learning.gridding import training_grid
 from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
 from synthoma.learning.models import Model, ModelSpec
@@ -200,7 +200,7 @@ def predict(
                 part *= region.voxels(box)
     if spec.calibration:
         for number, name in enumerate(spec.classes):
-            levels[number] = _warmed(spec, name)[levels[number]]
+            levels[number] = _rescaled(spec, name)[levels[number]]
     return Prediction(spec.classes, levels, hu.geometry, reader.looked, region.left_out if region else 0)
 
 
@@ -320,9 +320,9 @@ def _on_model_grid(ct: Volume, spacing_mm: Sequence[float]) -> Volume:
     return hu
 
 
-def _warmed(spec: ModelSpec, name: str) -> Array:
+def _rescaled(spec: ModelSpec, name: str) -> Array:
     """The level (256,) that each level of a class becomes by the model's calibration."""
-    return warmed(spec.calibration.temperatures.get(name, 1.0) if spec.calibration else 1.0)
+    return rescaled(spec.calibration.scaling(name) if spec.calibration else Scaling())
 
 
 def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
@@ -335,7 +335,7 @@ def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
         lesion, threshold = anatomy.is_lesion(name), recipe.threshold_of(name)
         counts = not lesion or all(anatomy.is_lesion(other) for other in spec.classes)
         level = least_level(min(threshold, recipe.candidates) if lesion else threshold)
-        least.append(int(np.argmax(_warmed(spec, name) >= level)) if counts else FULL + 1)
+        least.append(int(np.argmax(_rescaled(spec, name) >= level)) if counts else FULL + 1)
     return least
 
 

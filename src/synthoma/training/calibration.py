@@ -1,4 +1,4 @@
-"""A model calibrated on cases it was not trained on: a temperature for each class, and operating points by name."""
+"""A model calibrated on cases it was not trained on: a scaling of each class, and operating points by name."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from synthoma.learning.calibration import (
     Counts,
     Level,
     OperatingPoint,
+    Scaling,
     calibration_error,
-    fit_temperature,
-    warmed,
+    fit_scaling,
+    rescaled,
 )
 from synthoma.learning.entry import annotates
 from synthoma.learning.models import Model
@@ -102,19 +103,20 @@ def calibrate(
     # of sets that find as much, the one with the fewest mirror images
     best = max(range(len(recipe.flips)), key=lambda n: (points[n][judged].sensitivity, -len(recipe.flips[n])))
     histograms = pooled([case["sets"][best] for case in measured])
-    temperatures = {name: fit_temperature(*histograms[name]) for name in classes if name in histograms}
+    scalings = {name: fit_scaling(*histograms[name]) for name in classes if name in histograms}
     errors = {
-        name: (round(calibration_error(*histograms[name]), 4), round(calibration_error(*histograms[name], heat), 4))
-        for name, heat in temperatures.items()
+        name: (round(calibration_error(*histograms[name]), 4), round(calibration_error(*histograms[name], scaling), 4))
+        for name, scaling in scalings.items()
         if np.isfinite(calibration_error(*histograms[name]))
     }
     return Calibration(
         data=data,
         cases=len(measured),
         flips=recipe.flips[best],
-        temperatures=temperatures,
+        temperatures={name: scaling.temperature for name, scaling in scalings.items()},
+        shifts={name: scaling.shift for name, scaling in scalings.items()},
         errors=errors,
-        points={level: _calibrated(point, temperatures) for level, point in points[best].items()},
+        points={level: _calibrated(point, scalings) for level, point in points[best].items()},
     )
 
 
@@ -194,10 +196,10 @@ def _choose_points(rows: Sequence[Mapping[str, Any]], recipe: CalibrateRecipe) -
     return points
 
 
-def _calibrated(point: OperatingPoint, temperatures: Mapping[str, float]) -> OperatingPoint:
+def _calibrated(point: OperatingPoint, scalings: Mapping[str, Scaling]) -> OperatingPoint:
     """The same cut in calibrated probabilities."""
     thresholds = {
-        name: float(np.clip(warmed(temperatures[name])[least_level(threshold)] / FULL, 1 / FULL, 1 - 1 / FULL))
+        name: float(np.clip(rescaled(scalings[name])[least_level(threshold)] / FULL, 1 / FULL, 1 - 1 / FULL))
         for name, threshold in point.thresholds.items()
     }
     return point.with_changes(thresholds=thresholds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthoma import disk
-from synthoma.learning.calibration import Calibration, reliability
+from synthoma.learning.calibration import Calibration, Scaling, reliability
 from synthoma.reports.page import fact_table, number, page, plot_figures, table
 from synthoma.reports.plots import COLORS, MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
 from synthoma.training.calibration import CalibrateRecipe, Histogram, pooled
@@ -23,16 +23,19 @@ def write_report(
     disk.write_json(out / JSON, calibration.as_dict())
     chosen = recipe.flips.index(calibration.flips)
     histograms = pooled([case["sets"][chosen] for case in measured])
-    plots = [draw_reliability(name, histograms[name], heat) for name, heat in calibration.temperatures.items()]
+    plots = [draw_reliability(name, histograms[name], calibration.scaling(name)) for name in calibration.temperatures]
     points = [
         [escape(level), number(point.false_per_scan), number(point.sensitivity), escape(name), number(threshold),
          number(point.smallest_mm3[name])]
         for level, point in calibration.points.items()
         for name, threshold in point.thresholds.items()
     ]  # fmt: skip
-    heats = [
-        [escape(name), number(heat), *(number(value) for value in calibration.errors.get(name, (None, None)))]
-        for name, heat in calibration.temperatures.items()
+    scalings = [
+        [
+            escape(name),
+            *(number(value) for value in (*calibration.scaling(name), *calibration.errors.get(name, (None, None)))),
+        ]
+        for name in calibration.temperatures
     ]
     facts = {"data": calibration.data, "mirror images": calibration.flips or "none"}
     parts = [
@@ -40,17 +43,17 @@ def write_report(
         "<h2>Operating points</h2>",
         table(["sensitivity", "false a scan", "found", "class", "threshold", "smallest, mm3"], points, (1, 2, 4, 5)),
         "<h2>Probabilities</h2>",
-        table(["class", "temperature", "calibration error before", "after"], heats, (1, 2, 3)),
+        table(["class", "temperature", "shift", "calibration error before", "after"], scalings, (1, 2, 3, 4)),
         plot_figures([plot for plot in plots if plot.rows]),
     ]
     disk.write_text(out / PAGE, page("Calibration", parts))
 
 
-def draw_reliability(name: str, histogram: Histogram, temperature: float) -> Plot:
+def draw_reliability(name: str, histogram: Histogram, scaling: Scaling) -> Plot:
     """How often a voxel is in a structure, by the probability it was given: before and after."""
     axes, rows = new_axes("probability", "share of voxels that are in it"), []
-    for place, (label, heat) in enumerate((("as the network gave it", 1.0), ("calibrated", temperature))):
-        curve = reliability(*histogram, heat)
+    for place, (label, change) in enumerate((("as the network gave it", Scaling()), ("calibrated", scaling))):
+        curve = reliability(*histogram, change)
         axes.plot([at for at, _, _ in curve], [share for _, share, _ in curve], color=COLORS[place],
                   marker=MARKS[place], markersize=4, linewidth=1.2)  # fmt: skip
         rows += [{"output": label, "probability": at, "share": share, "voxels": n} for at, share, n in curve]
