@@ -158,7 +158,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU that has it and float32 elsewhere: on CPUs bfloat16 is slower."""
+    """`auto` is bfloat16 on a GPU that has it and float32 elsewhere, so that all CPUs compute alike."""
     if name == "auto":
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
