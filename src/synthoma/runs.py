@@ -73,24 +73,34 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """The entries in the order they were appended; none if there is no file yet. Mends the file."""
+        return [entry for _, entry in self.scan()]
+
+    def scan(self) -> Iterator[tuple[slice, Any]]:
+        """Where each entry lies, in bytes, and the entry, one at a time; mends the file once all are seen.
+
+        Places are those in the mended file.
+        """
         if not self.path.exists():
-            return []
-        text = self.path.read_bytes()
-        lines = text.splitlines(keepends=True)
-        entries, whole = [], []
-        for number, line in enumerate(lines, 1):
-            try:
-                entries.append(json.loads(line))
-            except ValueError:  # also what is not UTF-8
-                if number < len(lines):
-                    log.warning("%s: line %d is broken and dropped", self.path, number)
-                continue
-            whole.append(line.rstrip(b"\n") + b"\n")
-        mended = b"".join(whole)
-        if mended != text:
-            with atomic(self.path) as part:
-                part.write_bytes(mended)
-        return entries
+            return
+        dropped, at, is_ended = set(), 0, True
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if number - 1 in dropped:  # the last line breaks whenever a process is killed
+                    log.warning("%s: line %d is broken and dropped", self.path, number - 1)
+                try:
+                    entry = json.loads(line)
+                except ValueError:  # also what is not UTF-8
+                    dropped.add(number)
+                    continue
+                is_ended = line.endswith(b"\n")
+                length = len(line) - is_ended
+                yield slice(at, at + length), entry
+                at += length + 1
+            if dropped or not is_ended:
+                file.seek(0)
+                whole = (line for number, line in enumerate(file, 1) if number not in dropped)
+                with atomic(self.path) as part, part.open("wb") as mended:
+                    mended.writelines(line.rstrip(b"\n") + b"\n" for line in whole)
 
     def append(self, line: str) -> None:
         """One line of JSON at the end; `FileError` if the disk is full."""
@@ -98,9 +108,11 @@ class Journal:
             with self.path.open("ab", buffering=0) as file:
                 file.write(line.encode() + b"\n")
         except OSError as error:
-            raise FileError(
-                f"cannot write {self.path}", found=error.strerror, fix="free space and run again"
-            ) from error
+            raise self.fault(error) from error
+
+    def fault(self, error: OSError) -> FileError:
+        """What to tell whoever cannot write to it."""
+        return FileError(f"cannot write {self.path}", found=error.strerror, fix="free space and run again")
 
     def replace(self, lines: Iterable[str]) -> None:
         """These lines instead of what is there, all or none."""

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,9 +55,79 @@ def hang_if_told(item: str) -> str:
 
 
 def test_a_case_that_hangs_on_a_cluster_is_ended_and_the_others_are_done() -> None:
-    recipe = ClusterRecipe(workers=1, memory_gb=1, timeout_s=1)
+    recipe = ClusterRecipe(workers=1, memory_gb=1, timeout_s=5)
     outcome = dict(run_on_cluster(hang_if_told, ["hang", "a", "b"], recipe, say_why))
-    assert outcome == {0: "ended after 1 s, the time that a case has (--timeout)", 1: "a", 2: "b"}
+    assert outcome == {0: "ended after 5 s, the time that a case has (--timeout)", 1: "a", 2: "b"}
+
+
+class Scheduler:
+    """A stand-in for a client of Dask with one worker: does batches at once, `kill` and `hang` as Dask tells them."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.canceled: list[Any] = []
+        self.restarted = 0
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": 1}
+
+    def submit(self, do: Any, task: Any, items: list[str], pure: bool) -> Any:
+        self.batches.append(items)
+        if "hang" in items:
+            return Done(len(self.batches), "pending", None)
+        if "kill" in items:
+            return Done(len(self.batches), "error", distributed.KilledWorker("a", "worker", 2))
+        return Done(len(self.batches), "finished", do(task, items))
+
+    def processing(self) -> dict[str, list[str]]:
+        return {"worker": [str(len(self.batches))]}
+
+    def cancel(self, futures: list[Any]) -> None:
+        self.canceled += futures
+
+    def restart_workers(self, workers: list[str], **_: Any) -> dict[str, str]:
+        self.restarted += 1
+        return dict.fromkeys(workers, "OK")
+
+
+class Done:
+    def __init__(self, number: int, status: str, outcome: Any) -> None:
+        self.key, self.status, self._outcome = str(number), status, outcome
+
+    def add_done_callback(self, tell: Any) -> None:
+        if self.status != "pending":
+            tell(self)
+
+    def exception(self) -> Any:
+        return self._outcome
+
+    def result(self) -> Any:
+        if self.status == "error":
+            raise self._outcome
+        return self._outcome
+
+
+@pytest.mark.parametrize(
+    ("fate", "told"),
+    [
+        ("kill", "killed 3 workers of the cluster; probably out of memory: more memory_gb"),
+        ("hang", "ended after 0.1 s, the time that a case has (--timeout)"),
+    ],
+)
+def test_a_quick_case_that_dies_or_hangs_takes_its_batch_along_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch, fate: str, told: str
+) -> None:
+    scheduler = Scheduler()
+    monkeypatch.setattr(clusters, "_connect", lambda cluster: nullcontext(scheduler))
+    monkeypatch.setattr(clusters, "REFRESH_S", 0.05)
+    names = [f"quick{number}" for number in range(200)]
+    names[100] = fate
+    outcome = list(run_on_cluster(str, names, "tcp://", say_why, timeout_s=0.1))
+    assert sorted(outcome) == [(index, told if name == fate else name) for index, name in enumerate(names)]
+    taken = [batch for batch in scheduler.batches if fate in batch]
+    assert len(taken[0]) > 1
+    assert taken[1:] == [[fate]], "alone the second time"
+    assert scheduler.restarted == len(scheduler.canceled) == (2 if fate == "hang" else 0)
 
 
 def test_a_scheduler_is_used_by_its_address_and_left_running() -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def draw_all(folder: Path, count: int = 10, seconds: float = 0.0, **how: Any) -> list[CaseRecord]:
+def draw_all(folder: Path, count: int = 10, seconds: float = 0.0, **how: Any) -> Sequence[CaseRecord]:
     with open_run(folder, "draw", Nothing()) as run:
         return map_cases(draw, jobs(folder, count, seconds), run=run, **how)
 
@@ -147,7 +148,7 @@ def test_done_cases_are_not_done_again_and_failed_ones_are(tmp_path: Path) -> No
 
 
 def test_records_of_cases_that_are_not_asked_for_are_refused_and_more_cases_are_welcome(tmp_path: Path) -> None:
-    def once(names: str) -> list[CaseRecord]:
+    def once(names: str) -> Sequence[CaseRecord]:
         with open_run(tmp_path, "once", Nothing()) as run:
             return map_cases(lambda case: {}, names, key=str, run=run)
 
@@ -371,7 +372,7 @@ def fill(job: Job) -> dict[str, Any]:
 def test_a_full_disk_ends_the_run_and_is_no_fault_of_a_case(tmp_path: Path, workers: int) -> None:
     cases = [Job(f"c{index}", tmp_path) for index in range(5)]
 
-    def fill_all() -> list[CaseRecord]:
+    def fill_all() -> Sequence[CaseRecord]:
         with open_run(tmp_path / "out", "fill", Nothing()) as run:
             return map_cases(fill, cases, run=run, workers=workers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def write_patients(root: Path, *names: str) -> Path:
 
 def synthesize_all(
     data: Path, out: Path, write: str = "full", recipe: SynthesisRecipe = RECIPE, **how: Any
-) -> list[CaseRecord]:
+) -> Sequence[CaseRecord]:
     """What `synthoma synthesize` does."""
     from functools import partial
 
@@ -77,7 +78,7 @@ def synthesize_all(
     return records
 
 
-def replay_all(manifest: Path, data: Path, out: Path, write: str = "full") -> list[CaseRecord]:
+def replay_all(manifest: Path, data: Path, out: Path, write: str = "full") -> Sequence[CaseRecord]:
     """What `synthoma replay` does."""
     from functools import partial
 

@@ -14,6 +14,7 @@ from synthoma.datasets.layouts.joining import require_masks
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
+from synthoma.engine.records import CaseRecord
 from synthoma.errors import RecipeError
 from synthoma.evaluation.pairing import Pair, score_pair
 from synthoma.synthesis.store.outputs import finish_synthesis
@@ -125,7 +126,8 @@ def trial_report(
     paired = [pair_trial(design, truth, model, settings) for model in models]
     facts = reading.input_facts(truth, predictions=" ".join(map(str, models)))
     with runs.open_run(out, KIND, settings, seed, facts) as run:
-        records, scores, pictures = [], [], {}
+        records: list[CaseRecord] = []
+        scores, pictures = [], {}
         for number, (name, (pairs, asked)) in enumerate(zip(_names(models), paired, strict=True)):
             task = partial(score_pair, structures=pairs.structures, recipe=asked)
             done = mapping.map_cases(

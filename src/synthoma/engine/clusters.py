@@ -9,12 +9,12 @@ import traceback
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from synthoma.engine.batches import Batches, do_batch
 from synthoma.engine.processes import MAX_DEATHS, ONE_THREAD, TOO_LONG
 from synthoma.errors import RunError
 from synthoma.extras import need
@@ -91,10 +91,11 @@ def run_on_cluster(
     """The index and the result of every item, as they finish, from a Dask cluster.
 
     cluster: the address of a scheduler (`tcp://host:8786`), or a recipe for a cluster that lives as long as this
-    call. One item per worker thread is submitted at a time, so that the scheduler stays small with a million of
-    them. Dask blames every item on a worker that dies, so one that is blamed for three deaths is tried once more,
-    alone, before it is `lost` (see `processes.run_on_processes`). timeout_s, or else the recipe's: an item that a
-    worker has had for longer (to the second) is lost, and the worker is restarted, if it has a nanny. Raises
+    call. One batch per worker thread is submitted at a time, so that the scheduler stays small with a million of
+    items; a batch is a single item, or more of those that take milliseconds. Dask blames everything on a worker that
+    dies, so what is blamed for three deaths is tried once more, each item alone, before it is `lost` (see
+    `processes.run_on_processes`). timeout_s, or else the recipe's: an item that a worker has had for longer (to the
+    second) is lost, and the worker is restarted, if it has a nanny. Raises
     `RunError` if there is no scheduler, or it goes away. No items start no cluster.
     """
     if not items:
@@ -103,31 +104,33 @@ def run_on_cluster(
     if isinstance(cluster, ClusterRecipe):
         least, timeout_s = cluster.workers, timeout_s or cluster.timeout_s
     with _connect(cluster) as client:
-        suspects = []
-        for index, future in _finished(client, task, items, range(len(items)), least, timeout_s):
-            if future is None:
-                yield index, lost(items[index], TOO_LONG.format(timeout_s), "")
-            elif _blamed(future):
-                suspects.append(index)
+        suspects: list[int] = []
+        for batch, future in _finished(client, task, items, Batches(range(len(items))), least, timeout_s):
+            if future is None and len(batch) == 1:
+                yield batch[0], lost(items[batch[0]], TOO_LONG.format(timeout_s), "")
+            elif future is None or _blamed(future) or (future.status == "error" and len(batch) > 1):
+                suspects += batch
             else:
-                yield index, _outcome(future, items[index], lost)
+                yield from _outcomes(future, batch, items, lost)
         for suspect in suspects:
-            for index, future in _finished(client, task, items, [suspect], least, None):
-                yield index, _outcome(future, items[index], lost)
+            for batch, future in _finished(client, task, items, Batches([suspect]), least, timeout_s):
+                if future is None:
+                    yield suspect, lost(items[suspect], TOO_LONG.format(timeout_s), "")
+                else:
+                    yield from _outcomes(future, batch, items, lost)
 
 
 def _finished(
     client: Any,
     task: Callable[[Item], Result],
     items: Sequence[Item],
-    indices: Iterable[int],
+    batches: Batches,
     least: int,
     timeout_s: float | None,
-) -> Iterator[tuple[int, Any]]:
-    """Each index and its finished future, None if its time ran out; as many submitted as threads, or `least`."""
+) -> Iterator[tuple[list[int], Any]]:
+    """Each batch and its finished future, None if its time ran out; as many submitted as threads, or `least`."""
     finished: SimpleQueue[Any] = SimpleQueue()
-    submitted: dict[Any, int] = {}
-    indices = iter(indices)
+    submitted: dict[Any, list[int]] = {}
     room, looked, warned = least, -REFRESH_S, time.monotonic()
     begun: dict[str, float] = {}
     while True:
@@ -140,16 +143,19 @@ def _finished(
             if timeout_s is not None:
                 for future in _end_overdue(client, submitted, begun, timeout_s):
                     yield submitted.pop(future), None
-        for index in islice(indices, max(room - len(submitted), 0)):
-            future = client.submit(task, items[index], pure=False)
-            submitted[future] = index
+        while len(submitted) < room and (batch := batches.next(room)):
+            future = client.submit(do_batch, task, [items[index] for index in batch], pure=False)
+            submitted[future] = batch
             future.add_done_callback(finished.put)
         if not submitted:
             return
         with suppress(Empty):  # after a second without news, look whether workers have joined
             future = finished.get(timeout=REFRESH_S)
             if future in submitted:  # what was ended for its time finishes as well, canceled
-                yield submitted.pop(future), future
+                batch = submitted.pop(future)
+                if future.status == "finished":
+                    batches.learn(future.result()[0], len(batch))
+                yield batch, future
 
 
 def _end_overdue(client: Any, submitted: Iterable[Any], begun: dict[str, float], timeout_s: float) -> list[Any]:
@@ -173,18 +179,23 @@ def _blamed(future: Any) -> bool:
     return future.status == "error" and isinstance(future.exception(), killed)
 
 
-def _outcome(future: Any, item: Item, lost: Callable[[Item, str, str], Result]) -> Result:
+def _outcomes(
+    future: Any, batch: list[int], items: Sequence[Item], lost: Callable[[Item, str, str], Result]
+) -> Iterator[tuple[int, Result]]:
     distributed = need("distributed", "cluster")
     try:
-        result: Result = future.result()
+        results: list[Result] = future.result()[1]
     except distributed.KilledWorker as error:
         deaths = error.allowed_failures + 1
-        return lost(item, f"killed {deaths} workers of the cluster; probably out of memory: more memory_gb", "")
+        sentence, trace = f"killed {deaths} workers of the cluster; probably out of memory: more memory_gb", ""
     except distributed.CancelledError as error:
         raise RunError("the Dask scheduler went away", fix="the same command goes on where this one stopped") from error
     except Exception as error:  # noqa: BLE001 (the task itself never raises: the worker could not load it)
-        return lost(item, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
-    return result
+        sentence, trace = f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+    else:
+        yield from zip(batch, results, strict=True)
+        return
+    yield from ((index, lost(items[index], sentence, trace)) for index in batch)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pickle
 import sysconfig
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from synthoma.engine.clusters import ClusterRecipe, run_on_cluster
+from synthoma.engine.kept import Records
 from synthoma.engine.processes import run_on_processes
 from synthoma.engine.progress import show_progress
-from synthoma.engine.records import CaseRecord, Item, read_records, read_stamps, refuse_strangers, sort_out, stamp_line
+from synthoma.engine.records import CaseRecord, Item, read_stamps, stamp_line, to_do
 from synthoma.errors import DiskFullError, FileError, RunError, listed, without_folders
 from synthoma.inputs import Reads
 from synthoma.recipe import find_recipe, read_recipe
@@ -50,8 +51,9 @@ def map_cases(
     journal: str = "records",
     reads: Callable[[Any], Reads] | None = None,
     watch: Callable[[CaseRecord], None] | None = None,
-) -> list[CaseRecord]:
-    """The record of every case, in the order of `cases`, wherever and in whatever order they were done.
+) -> Sequence[CaseRecord]:
+    """The record of every case, in the order of `cases`, wherever and in whatever order they were done; read from
+    the disk as they are asked for, so that memory does not grow with them.
 
     function: case -> JSON data; what it writes it writes atomically and under fixed names, so that doing a case
     again writes the same bytes. A case that raises, kills three workers, or runs out of time is a failed record; the
@@ -67,44 +69,36 @@ def map_cases(
     """
     pairs = [(key(case), case) for case in cases]
     _refuse_duplicates(pairs)
-    written = run.journal(journal) if run else None
+    records = Records([name for name, _ in pairs], run.journal(journal) if run else None)
     stamped = run.journal(f".{journal}.stamps") if run and reads else None
-    records: dict[str, CaseRecord] = {}
     stamps: dict[str, str] = read_stamps(stamped) if stamped else {}
-    todo = [Item(name, case) for name, case in pairs]
-    if written:
-        before = read_records(written)
-        refuse_strangers(written, before, pairs)
-        records, todo = sort_out(pairs, before, stamps, reads)
+    todo = to_do(pairs, records.of, stamps, reads)
     mark = run.folder / BEGUN if run else None
     read = run.record.inputs.values() if run else ()
     places = [*INSTALLED, *(place for place in read if os.path.isabs(place))]
     outcomes = _start(partial(attempt, function, reads), todo, workers, cluster, timeout_s, mark)
-    with closing(outcomes), show_progress(title, len(pairs), len(records)) as advance:
-        for _, (line, stamp) in outcomes:
-            record = CaseRecord(**json.loads(line))
-            if record.status == "failed":
-                told, traced = (without_folders(text, places) for text in (record.error, record.traceback))
-                record = replace(record, error=told, traceback=traced)
-                line = record.line()
-            _stop_if_full(record)
-            if written and record != before.get(record.case):
-                written.append(line)
+    changed: set[str] = set()
+    with closing(outcomes), show_progress(title, len(pairs), len(pairs) - len(todo)) as advance:
+        for number, (line, stamp) in outcomes:
+            item = todo[number]
+            record = _keep(records, item.id, line, places)
+            if item.before is not None and item.before != record.inputs:
+                changed.add(item.id)
             if stamped and stamp:
-                stamps[record.case] = stamp
-                stamped.append(stamp_line(record.case, stamp))
-            records[record.case] = record
+                stamps[item.id] = stamp
+                stamped.append(stamp_line(item.id, stamp))
             advance(record.status == "failed")
             if watch:
                 watch(record)
-    ordered = [records[name] for name, _ in pairs]
-    if run and written:
-        _tell_changed(todo, records)
-        written.replace(record.line() for record in ordered)
-        if stamped:
-            stamped.replace(stamp_line(name, stamps[name]) for name, _ in pairs if name in stamps)
-        run.note(cases=len(ordered), failed=sum(record.status == "failed" for record in ordered))
-    return ordered
+    if changed:
+        names = listed([item.id for item in todo if item.id in changed])
+        log.warning("%d cases are done again, as their files have changed: %s", len(changed), names)
+    failed = records.put_in_order()
+    if run and stamped:
+        stamped.replace(stamp_line(name, stamps[name]) for name, _ in pairs if name in stamps)
+    if run:
+        run.note(cases=len(records), failed=failed)
+    return records
 
 
 def exit_code(records: Iterable[CaseRecord], allow_failures: int = 0) -> int:
@@ -115,15 +109,16 @@ def exit_code(records: Iterable[CaseRecord], allow_failures: int = 0) -> int:
 def attempt(function: Callable[[Any], dict[str, Any]], reads: Callable[[Any], Reads] | None, item: Item) -> Outcome:
     """The record of one case as a line of JSON, and the stamp of its files; whatever is raised is a failed record.
 
-    A case whose record of an earlier start is from the same files keeps it, and the function is not called.
+    A case whose record of an earlier start is from the same files keeps it: the function is not called, the line is
+    empty.
     """
     stamp = inputs = ""
     try:
         if reads is not None:
             made_from = reads(item.case)
             stamp, inputs = made_from.stamp(), made_from.digest()  # before they are read: a later change is seen
-            if item.before is not None and item.before.inputs == inputs:
-                return item.before.line(), stamp
+            if item.before == inputs:
+                return "", stamp
         result = function(item.case)
         if not isinstance(result, dict):
             raise TypeError(f"returned {type(result).__name__}, expected a dict of JSON data")
@@ -133,17 +128,28 @@ def attempt(function: Callable[[Any], dict[str, Any]], reads: Callable[[Any], Re
         return CaseRecord(item.id, "failed", {}, sentence, traceback.format_exc(), inputs).line(), ""
 
 
+def _keep(records: Records, case: str, line: str, places: Iterable[str]) -> CaseRecord:
+    """The record of a case that was looked at, written down if it is a new one. places: not to be named in it."""
+    before = records.of(case)
+    if not line:
+        assert before is not None
+        return before
+    record = CaseRecord(**json.loads(line))
+    if record.status == "failed":
+        told, traced = (without_folders(text, places) for text in (record.error, record.traceback))
+        record = replace(record, error=told, traceback=traced)
+        line = record.line()
+    _stop_if_full(record)
+    if record != before:
+        records.add(case, line)
+    return record
+
+
 def _stop_if_full(record: CaseRecord) -> None:
     """`DiskFullError` if that is why the case failed: it is not its fault, and no other would fare better."""
     kind, _, sentence = record.error.partition(": ")
     if kind == DiskFullError.__name__:
         raise DiskFullError(sentence)
-
-
-def _tell_changed(todo: Iterable[Item], records: Mapping[str, CaseRecord]) -> None:
-    changed = [item.id for item in todo if item.before is not None and records[item.id].inputs != item.before.inputs]
-    if changed:
-        log.warning("%d cases are done again, as their files have changed: %s", len(changed), listed(changed))
 
 
 def _one_line(text: str) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from synthoma.errors import RunError, listed
 from synthoma.inputs import Reads
 from synthoma.runs import Journal, Run
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,25 +33,21 @@ class CaseRecord:
         return json.dumps(vars(self), allow_nan=False)
 
 
+_KNOWN = {own.name for own in fields(CaseRecord)}
+
+
 class Item(NamedTuple):
-    """A case as it travels to where it is done. before: its record from an earlier start, if that may still hold."""
+    """A case as it travels to where it is done. before: the inputs of its record, if that may still hold."""
 
     id: str
     case: Any
-    before: CaseRecord | None = None
+    before: str | None = None
 
 
-def read_records(journal: Journal) -> dict[str, CaseRecord]:
-    """The last record of every case; what is no record is dropped with a warning, so that its case is done again."""
-    known = {own.name for own in fields(CaseRecord)}
-    records = {}
-    for number, entry in enumerate(journal.read(), 1):
-        whole = isinstance(entry, dict) and {"case", "status", "result"} <= set(entry) <= known
-        if whole and isinstance(entry["case"], str) and isinstance(entry["result"], dict):
-            records[entry["case"]] = CaseRecord(**entry)
-        else:
-            log.warning("%s: line %d is no record of a case and is dropped", journal.path, number)
-    return records
+def is_record(entry: Any) -> bool:
+    """Whether an entry of a journal is the record of a case."""
+    whole = isinstance(entry, dict) and {"case", "status", "result"} <= set(entry) <= _KNOWN
+    return whole and isinstance(entry["case"], str) and isinstance(entry["result"], dict)
 
 
 def stamp_line(case: str, stamp: str) -> str:
@@ -68,27 +61,25 @@ def read_stamps(journal: Journal) -> dict[str, str]:
     return {str(entry.get("case")): str(entry.get("stamp", "")) for entry in entries}
 
 
-def sort_out(
-    cases: Sequence[tuple[str, Any]],
-    records: Mapping[str, CaseRecord],
+def to_do(
+    cases: Iterable[tuple[str, Any]],
+    record_of: Callable[[str], CaseRecord | None],
     stamps: Mapping[str, str],
     reads: Callable[[Any], Reads] | None,
-) -> tuple[dict[str, CaseRecord], list[Item]]:
-    """The records that hold as they are, and the cases that have to be looked at or done.
+) -> list[Item]:
+    """The cases that have to be looked at or done; the records of all others hold as they are.
 
     A done case whose files have the sizes, times and inodes that they had is left alone without reading them.
-    Where they have not, its record travels along: if the digest turns out the same, the record holds after all.
+    Where they have not, the digest in its record travels along: if it turns out the same, the record holds after all.
     """
-    kept, todo = {}, []
+    todo = []
     for name, case in cases:
-        before = records.get(name)
+        before = record_of(name)
         if before is None or before.status == "failed":
             todo.append(Item(name, case))
-        elif reads is None or (stamps.get(name) and stamps[name] == reads(case).stamp()):
-            kept[name] = before
-        else:
-            todo.append(Item(name, case, before))
-    return kept, todo
+        elif reads is not None and not (stamps.get(name) and stamps[name] == reads(case).stamp()):
+            todo.append(Item(name, case, before.inputs))
+    return todo
 
 
 def require_unchanged(run: Run, cases: Iterable[Any], reads: Callable[[Any], Reads]) -> None:
@@ -114,15 +105,3 @@ def require_unchanged(run: Run, cases: Iterable[Any], reads: Callable[[Any], Rea
         )
     journal.replace(json.dumps({"case": name, "inputs": digest}) for name, digest in found.items())
     stamped.replace(stamp_line(name, stamps[name]) for name in found)
-
-
-def refuse_strangers(journal: Journal, records: Mapping[str, CaseRecord], cases: Sequence[tuple[str, Any]]) -> None:
-    """`RunError` if the journal has records of cases that are not asked for."""
-    asked = {name for name, _ in cases}
-    strangers = [name for name in records if name not in asked]
-    if strangers:
-        raise RunError(
-            f"{journal.path} has records of {len(strangers)} cases that are not asked for",
-            found=", ".join(strangers[:5]),
-            fix="choose another --out, or ask for those cases as well",
-        )

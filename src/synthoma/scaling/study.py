@@ -43,7 +43,7 @@ def run_study(
     inputs: Mapping[str, str] | None = None,
     trainer: Trainer = train_network,
     allow_failures: int = 0,
-) -> list[CaseRecord]:
+) -> Sequence[CaseRecord]:
     """The record of every point; findings, plots and the report are in the run folder `out`.
 
     Run again it goes on: points that are done are left alone, one that was interrupted is trained on from its last
