@@ -67,6 +67,7 @@ def common_plan(
         blur_mm=round(organ.blur_mm, 2),
         noise_hu=round(organ.noise_hu, 1),
         noise_from_mm=rounded(organ.noise_from_mm, 1),
+        noise_by="neighbors",
         seed=request.seed,
         **fields,
     )

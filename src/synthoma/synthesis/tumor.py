@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pydantic
@@ -51,6 +51,8 @@ class TumorPlan:
     edge_mm, blur_mm: SD of the tumor's own border, and of the scanner's in-plane blur, which adds to it.
     noise_hu, noise_from_mm: SD of the scan's noise, and the place where it is learned for voxels that replace gas,
       stool, fat or vessels.
+    noise_by: how tissue whose noise stays is told from vessels and fat where voxels are as large as 1.6 mm: each `voxel`
+      alone, as before manifests of format 4, which took large noise for vessels; or with its `neighbors`.
     seed: of everything that is drawn while the tumor is rendered.
     displacement_mm, displacement_reach: how far the border moves its neighbors (mass effect), and where that ends, in
       half-axes; 0 mm for no mass effect.
@@ -74,6 +76,7 @@ class TumorPlan:
     displacement_mm: Length = 0.0
     displacement_reach: Annotated[float, Field(gt=1, le=10)] = DISPLACEMENT_REACH
     relaxed: Annotated[int, Field(ge=0)] = 0
+    noise_by: Literal["voxel", "neighbors"] = "voxel"
     generator: str = "rules"
     details: Mapping[str, Any] = field(default_factory=dict)
 

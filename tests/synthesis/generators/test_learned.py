@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from generators.tiny import LOOKS, tiny_file, tiny_model
-from phantoms import GRIDS, ellipsoid_case, fine, grid
+from phantoms import FAT, GRIDS, ellipsoid_case, fine, grid, noise
 
+from synthoma.cases import Case
 from synthoma.commands.tumors import synthesize
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
@@ -21,7 +22,7 @@ from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Volume
+from synthoma.volume import Box, Volume
 
 KINDS = ("adversarial", "diffusion")
 
@@ -112,6 +113,50 @@ def test_a_crop_of_the_scan_gives_the_same_tissue(spacing_mm: float, tmp_path: P
     assert box.shape != ct.data.shape
     assert crop.box.shift(box.lower) == whole.box
     assert np.array_equal(crop.hu[crop.alpha > 0], whole.hu[whole.alpha > 0])
+
+
+def tube_case() -> Case:
+    """A colon with gas in it, along the third axis."""
+    geometry = grid((1.5, 1.5, 1.5), (120, 120, 150))
+    radius = np.hypot(*geometry.to_mm(np.moveaxis(np.indices(geometry.shape), 0, -1))[..., :2].transpose(3, 0, 1, 2))
+    hu = np.where(radius < 12.5, -900.0, np.where(radius < 15, 40, FAT)) + noise(geometry, 10.0)
+    ct, colon = np.asfortranarray(np.rint(hu).astype(np.int16)), np.asfortranarray(radius < 15)
+    return Case("tube", Volume(ct, geometry), {"colon": Volume(colon, geometry)})
+
+
+def test_the_network_is_asked_of_a_wall_tumor_and_not_of_all_its_organ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, name = tube_case(), tiny_file(tmp_path)
+    asked: list[tuple[int, ...]] = []
+
+    def looking(net: object, spec: object, seeds: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        asked.append(tuple(seeds.shape[2:]))
+        return tissue_field(net, spec, seeds, *others)  # type: ignore[arg-type, call-arg]
+
+    monkeypatch.setattr("synthoma.learning.tissue.tissue_field", looking)
+    recipe = recipe_of(name, organs=("colon",), lesions=(1, 1), diameter_mm=(22, 22), phase="portal")
+    (made,) = insert_tumors(case, recipe, 2).inserted
+    plan, generator = made.plan, open_generator(name)
+    ct, colon = case.read_image(), case.read_mask("colon")
+    asked.clear()
+    whole = generator.render(ct, colon, plan)
+    assert (whole.hu[whole.alpha > 0] != 0).all()
+    box = ct.geometry.box_around(plan.center_mm, generator.reach(plan)).grow(1).clip(ct.data.shape)
+    crop = generator.render(ct.crop(box), colon.crop(box), plan)
+    assert box.shape != ct.data.shape
+    assert np.array_equal(crop.hu[crop.alpha > 0], whole.hu[whole.alpha > 0])
+    filled = Box.around(whole.alpha > 0)
+    assert filled is not None
+    assert asked[0] == asked[1]
+    assert all(len_ >= side for len_, side in zip(asked[0], filled.shape, strict=True))
+
+    old = dataclasses.replace(plan, details={key: value for key, value in plan.details.items() if key != "grid"})
+    cube = generator.render(ct, colon, old)
+    assert np.array_equal(cube.alpha, whole.alpha)
+    assert (cube.hu[cube.alpha > 0] != whole.hu[whole.alpha > 0]).any()
+    assert set(asked[2]) == {asked[2][0]}, "as older manifests have it"
+    assert np.prod(asked[0]) < np.prod(asked[2]) / 3
 
 
 def test_tissue_is_that_of_the_scan_as_it_was_when_the_tumor_was_rendered(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import FAT, GRIDS, LIVER, fine, noise, plan_of
+from phantoms import FAT, GRIDS, LIVER, fine, grid, noise, plan_of
 from scipy import ndimage
 
 from synthoma import files
@@ -73,6 +74,23 @@ def test_the_grain_is_kept_at_low_and_high_dose(sd: float) -> None:
     ct, organ = even_organ(fine(56), sd)
     tumor = Rules().render(ct, organ, plan_of(36.0, noise_hu=sd))
     assert_same_grain(ct.data[tumor.box.slices].astype(float), blending.blend(ct, tumor) - tumor.hu, tumor.alpha == 1)
+
+
+@pytest.mark.parametrize("spacing_mm", [(2.0, 2.0, 2.0), (3.0, 3.0, 3.0), (1.8, 1.8, 1.2)])
+def test_large_noise_of_large_voxels_is_no_vessel(spacing_mm: tuple[float, float, float]) -> None:
+    geometry = grid(spacing_mm, 88)
+    ct, organ = even_organ(geometry, 16.0)
+    plan = plan_of(52.0, noise_hu=16.0)
+    kept = {}
+    for noise_by in ("voxel", "neighbors"):
+        tumor = Rules().render(ct, organ, dataclasses.replace(plan, noise_by=noise_by))
+        within, box = tumor.alpha == 1, tumor.box
+        inside = (blending.noise_inside(ct, tumor), ct.data[box.slices] - np.float32(LIVER))
+        made, own = (values[within] for values in inside)
+        kept[noise_by] = made.std() / own.std(), np.corrcoef(made, own)[0, 1]
+    assert kept["neighbors"][0] == pytest.approx(1, abs=0.05)
+    assert kept["neighbors"][1] > 0.93, "the scan's own noise"
+    assert kept["voxel"][1] < kept["neighbors"][1] - 0.05, "as old plans have it"
 
 
 def test_where_fat_or_a_vessel_is_replaced_the_grain_is_learned_and_no_seam_is_left() -> None:

@@ -66,6 +66,7 @@ def plans(draw: st.DrawFn) -> TumorPlan:
         noise_hu=draw(between(0, 1000)),
         noise_from_mm=draw(places),
         seed=draw(st.integers(0, 2**63 - 1)),
+        noise_by=draw(st.sampled_from(["voxel", "neighbors"])),
         displacement_mm=draw(between(0, 0.89)) * shortest,
         displacement_reach=draw(between(1.001, 10)),
         generator=draw(st.text()),
@@ -104,6 +105,7 @@ def test_any_plan_survives_json(plan: TumorPlan) -> None:
         ("seed", -1),
         ("displacement_mm", 50),
         ("displacement_reach", 1.0),
+        ("noise_by", "chance"),
         ("details", [1]),
     ],
 )
@@ -251,6 +253,16 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
         FileError, match=r"found format 7, written by synthoma 9.9, expected format 1.*; replay it with"
     ):
         read_manifest(tmp_path / "m.parquet")
+
+
+def test_plans_of_older_manifests_tell_noise_voxel_by_voxel(tmp_path: Path) -> None:
+    plan = TumorPlan.from_dict(plan_of(20.0).as_dict() | {"noise_by": "neighbors"})
+    write_manifest([row_of(plan)], tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet").plans("c1")[0].noise_by == "neighbors"
+    table = pq.read_table(tmp_path / "m.parquet").drop_columns(["noise_by"])
+    about = {"synthoma.manifest": "3", "synthoma.versions": "synthoma 0.1.0"}
+    pq.write_table(table.replace_schema_metadata(about), tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet").plans("c1")[0] == dataclasses.replace(plan, noise_by="voxel")
 
 
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,7 @@ from synthoma.extras import need
 from synthoma.learning.looks import BINS, Look, choose_look
 from synthoma.seeds import rng_for
 from synthoma.synthesis import drawing
-from synthoma.synthesis.bodies.body import bounding_radius_mm, draw_surface, rounded_surface
+from synthoma.synthesis.bodies.body import Body, bounding_radius_mm, draw_surface, rounded_surface
 from synthoma.synthesis.bodies.forms import FORMS, BodyGenerator, form_of
 from synthoma.synthesis.drawing import rounded
 from synthoma.synthesis.location import OrganModel
@@ -29,11 +29,12 @@ from synthoma.synthesis.tumor import HU, Request, Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 if TYPE_CHECKING:
-    from synthoma.learning.tissue import TissueModel
+    from synthoma.learning.tissue import GeneratorSpec, TissueModel
 
 log = logging.getLogger(__name__)
 
 _SAME_SPACING = 0.02  # relative difference up to which a scan's voxels are taken for the network's
+_BEYOND_MM = 10.0  # how far a body that follows its organ may come out of where the organ is looked at
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,13 @@ class Learned:
     """What only a plan of a learned generator holds.
 
     model: digest of its file. phase: of the scan. rim_hu, core_hu, histogram: of the wanted look, see `learning.looks`.
+    grid: what the network's voxels lie around: all that the plan may `reach`, a cube, or the `body` in its place; those
+    of a wall reach much further than they fill (before manifests of format 4, theirs were cubes too).
     """
 
     model: str
     phase: str = ""
+    grid: Literal["reach", "body"] = "reach"
     rim_hu: HU = 0.0
     core_hu: HU = 0.0
     histogram: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=BINS, max_length=BINS)] = (
@@ -114,6 +118,8 @@ class LearnedGenerator(BodyGenerator):
             "core_hu": round(look.core_hu, 1),
             "histogram": [round(share, 3) for share in look.histogram],
         }
+        if form.follows_organ:
+            details["grid"] = "body"
         return drawing.common_plan(
             organ,
             request,
@@ -131,9 +137,12 @@ class LearnedGenerator(BodyGenerator):
 
     def reach(self, plan: TumorPlan) -> float:
         """The network sees the scan as far as its crop goes."""
-        spec = self.model.spec
-        extent_mm = 2 * super().reach(plan)
-        return max(super().reach(plan), _side(extent_mm, spec) * spec.spacing_mm / 2)
+        spec, reach = self.model.spec, super().reach(plan)
+        if plan.details_as(Learned).grid == "body":
+            # the body and the center lie in the crop, which is no longer than they are, or than it must be
+            padding_mm = (spec.network.multiple + 2) * spec.spacing_mm
+            return max(reach + padding_mm, spec.size * spec.spacing_mm) + _BEYOND_MM
+        return max(reach, _side(2 * reach, spec) * spec.spacing_mm / 2)
 
     def render(self, ct: Volume, organ: Volume, plan: TumorPlan) -> Tumor:
         """The tumor of `plan`; its mean away from the border is the planned one.
@@ -150,8 +159,10 @@ class LearnedGenerator(BodyGenerator):
             )
         form = form_of(plan)
         body = form.make(plan, ct.geometry, organ, False)
-        side = _side(2 * super().reach(plan), self.model.spec)
-        grid = _NetworkGrid.around(plan, ct.geometry, self.model.spec.spacing_mm, side)
+        if learned.grid == "body":
+            grid = _NetworkGrid.around_body(plan, ct.geometry, body, self.model.spec)
+        else:
+            grid = _NetworkGrid.around(plan, ct.geometry, self.model.spec, 2 * super().reach(plan))
         alpha = grid.sample(body.alpha, body.box)
         # now, since the scan may have changed before the tissue is asked for
         around = grid.sample(ct.data, Box.whole(ct.data.shape), edge=True)
@@ -216,7 +227,13 @@ def _mean(values: Floats, inside: Array) -> np.float32:
     return np.float32(chosen.mean(dtype=np.float64)) if chosen.size else np.float32(0)
 
 
-def _side(extent_mm: float, spec: Any) -> int:
+def _steps(scan: Geometry, spec: GeneratorSpec) -> tuple[float, ...]:
+    """The scan's voxels to a voxel of the network, along each axis."""
+    steps = [spec.spacing_mm / own for own in scan.spacing_mm]
+    return tuple(1.0 if abs(step - 1) < _SAME_SPACING else step for step in steps)
+
+
+def _side(extent_mm: float, spec: GeneratorSpec) -> int:
     """Voxels along a side of the network's grid."""
     from synthoma.learning.tissue import padded_side
 
@@ -225,7 +242,7 @@ def _side(extent_mm: float, spec: Any) -> int:
 
 @dataclass(frozen=True)
 class _NetworkGrid:
-    """A cube of a network's voxels around a voxel of a scan, along the scan's axes.
+    """A box of a network's voxels around a voxel of a scan, along the scan's axes.
 
     middle: that voxel. steps: the scan's voxels to a voxel of the network. Positions are told from the middle, so a
     crop of the scan gives the same values as all of it.
@@ -233,19 +250,31 @@ class _NetworkGrid:
 
     middle: Triple
     steps: tuple[float, ...]
-    side: int
+    shape: Triple
 
     @classmethod
-    def around(cls, plan: TumorPlan, scan: Geometry, spacing_mm: float, side: int) -> _NetworkGrid:
-        steps = [spacing_mm / own for own in scan.spacing_mm]
-        same = [1.0 if abs(step - 1) < _SAME_SPACING else step for step in steps]
-        return cls(triple(np.round(scan.to_ijk(plan.center_mm))), tuple(same), side)
+    def around(cls, plan: TumorPlan, scan: Geometry, spec: GeneratorSpec, extent_mm: float) -> _NetworkGrid:
+        """A cube around the plan's center."""
+        side = _side(extent_mm, spec)
+        return cls(triple(np.round(scan.to_ijk(plan.center_mm))), _steps(scan, spec), (side, side, side))
+
+    @classmethod
+    def around_body(cls, plan: TumorPlan, scan: Geometry, body: Body, spec: GeneratorSpec) -> _NetworkGrid:
+        """Around what the body fills, and the plan's center."""
+        center = triple(np.round(scan.to_ijk(plan.center_mm)))
+        filled = Box.around(body.alpha > 0)
+        holds = Box(center, triple(np.add(center, 1)))
+        if filled is not None:
+            holds = holds.hull(filled.shift(body.box.lower))
+        middle = triple((np.add(holds.lower, holds.upper)) // 2)
+        lengths = np.multiply(holds.shape, scan.spacing_mm) + 2 * spec.spacing_mm
+        return cls(middle, _steps(scan, spec), triple([_side(length, spec) for length in lengths]))
 
     def sample(self, data: Array, box: Box, edge: bool = False) -> Floats:
         """Values of a box of the scan at the network's voxels; beyond the box 0, or with edge its outermost ones."""
         values = data
         for axis in range(3):
-            at = (np.arange(self.side) - self.side // 2) * self.steps[axis]
+            at = (np.arange(self.shape[axis]) - self.shape[axis] // 2) * self.steps[axis]
             first = self.middle[axis] - box.lower[axis]
             values = _along(values, axis, first, at, edge)
         return values
@@ -255,7 +284,7 @@ class _NetworkGrid:
         for axis in range(3):
             start = box.lower[axis] - self.middle[axis]
             at = (start + np.arange(box.shape[axis])) / self.steps[axis]
-            values = _along(values, axis, self.side // 2, at, edge=True)
+            values = _along(values, axis, self.shape[axis] // 2, at, edge=True)
         return np.asfortranarray(values)
 
 

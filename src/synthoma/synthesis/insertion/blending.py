@@ -16,6 +16,7 @@ from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
 
 _NOISE_MM = 8.0  # what varies over less is noise and stays, what varies over more is tissue and is replaced
 _BLOCK_MM = 2.4
+_FEWEST = 4  # voxels of a block whose mean tells tissue from noise by itself
 
 
 def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
@@ -35,13 +36,15 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
     Own noise is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
-    noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm.
+    noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm. Where
+    such a block is a single voxel, plain tissue is told by the neighbors too: the largest noise is no vessel.
     noise: what was learned at that site; learned from `ct` unless told. Meaningful where there is tumor.
     """
     plan, geometry, box = tumor.plan, ct.geometry, tumor.box
     block, window = _block(geometry)
-    outer = _whole_blocks(box.grow([n * b for n, b in zip(window, block, strict=True)]), block, ct.data.shape)
-    mean = kernels().block_sums(ct.data[outer.slices], block) / np.float32(math.prod(block))
+    margin = [(n + 1) * b for n, b in zip(window, block, strict=True)]
+    outer = _whole_blocks(box.grow(margin), block, ct.data.shape)
+    mean = _means(ct.data[outer.slices], block, plan.noise_by == "neighbors" and math.prod(block) < _FEWEST)
     tolerance = np.float32(0.5 * plan.noise_hu + 12)
     low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance, window)
     at = [
@@ -61,8 +64,20 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
 
 def reach(geometry: Geometry) -> tuple[int, int, int]:
     """How many voxels around a tumor's box `noise_inside` looks at, along each axis."""
-    i, j, k = ((n + 1) * b for b, n in zip(*_block(geometry), strict=True))
+    i, j, k = ((n + 2) * b for b, n in zip(*_block(geometry), strict=True))
     return i, j, k
+
+
+def _means(hu: Array, block: Triple, by_neighbors: bool) -> Floats:
+    """The mean HU of each block; by_neighbors: blocks of one voxel along an axis take an eighth from either side."""
+    sums = kernels().block_sums(hu, block)
+    axes = [axis for axis in range(3) if by_neighbors and block[axis] == 1]
+    for axis in axes:
+        # whole numbers: the same on any machine
+        padded = np.pad(sums, [(int(a == axis), int(a == axis)) for a in range(3)], mode="edge")
+        before, after = (padded.take(range(start, start + sums.shape[axis]), axis) for start in (0, 2))
+        sums = 6 * sums + before + after
+    return np.asfortranarray(sums / np.float32(math.prod(block) * 8 ** len(axes)))
 
 
 def _block(geometry: Geometry) -> tuple[Triple, Triple]:

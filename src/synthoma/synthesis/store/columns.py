@@ -48,6 +48,8 @@ _PLAN = {
     "relaxed": "int64",
     "generator": "string",
 }
+# Columns of the plan that older tables lack, whose plans have the default then.
+_LATER_PLAN = {"noise_by": "string"}
 # The generator's details follow as `details_NAME`, if all rows have text, or all numbers, under a name; the others are
 # one column of JSON text.
 _DETAILS, _DETAIL = "details", "details_"
@@ -83,7 +85,7 @@ def column_types(rows: Sequence[Row]) -> dict[str, str]:
     worse = {DEGRADED: "string"} if any(row.get(DEGRADED) for row in rows) else {}
     measured = {f"{_MEASURED}{name}": "double" for name in scores}
     optional = {name: kind for name, kind in _OPTIONAL.items() if any(row.get(name) for row in rows)}
-    return _OWN | optional | worse | _plan_columns(_PLAN) | {_DETAILS: "string"} | simple | measured
+    return _OWN | optional | worse | _plan_columns(_PLAN | _LATER_PLAN) | {_DETAILS: "string"} | simple | measured
 
 
 def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def flat(row: Row, types: Mapping[str, str]) -> dict[str, Any]:
     plan = row["plan"]
     if plan is None:
         return columns
-    for name, kind in _PLAN.items():
+    for name, kind in (_PLAN | _LATER_PLAN).items():
         if kind in _VECTORS:
             columns |= {f"{name}_{part}": entry for part, entry in zip(kind, plan[name], strict=True)}
         else:
@@ -122,6 +124,7 @@ def deep(columns: Mapping[str, Any]) -> Row:
             plan[name] = [columns[f"{name}_{part}"] for part in kind]
         else:
             plan[name] = read_json_text(columns[name]) if kind == "json" else columns[name]
+    plan |= {name: columns[name] for name in _LATER_PLAN if name in columns}
     if not first:
         details = read_json_text(columns[_DETAILS]) if columns[_DETAILS] else {}
         for name, value in columns.items():
@@ -151,6 +154,7 @@ def columns_of(names: Collection[str]) -> dict[str, str]:
     own = {name: kind for name, kind in _OWN.items() if not (first and name == "source")}
     own |= {name: kind for name, kind in _OPTIONAL.items() if name in names}
     own |= {DEGRADED: "string"} if DEGRADED in names else {}
+    own |= {name: kind for name, kind in _LATER_PLAN.items() if name in names}
     return own | _plan_columns(_FIRST_PLAN if first else _PLAN | {_DETAILS: "string"}) | measured
 
 

@@ -27,7 +27,7 @@ from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
 
 MANIFEST = "manifest.parquet"
-FORMAT, READABLE = 3, ("1", "2", "3")  # 3: plans with a drift of HU, scans that are made worse
+FORMAT, READABLE = 4, ("1", "2", "3", "4")  # 4: noise told by neighbors; 3: a drift of HU, scans that are made worse
 # The largest table that is read: 30,000 scans with a hundred attempts each.
 _MOST_ROWS, _MOST_COLUMNS, _MOST_BYTES = 3_000_000, 1_000, 1 << 30
 

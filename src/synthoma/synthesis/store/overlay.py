@@ -29,7 +29,7 @@ from synthoma.synthesis.tumor import Verdict
 from synthoma.volume import Array, Box, Geometry, Volume
 
 OVERLAY = "overlay.npz"
-FORMAT, READABLE = 3, (1, 2, 3)  # 3: plans with a drift of HU
+FORMAT, READABLE = 4, (1, 2, 3, 4)  # 4: noise told by neighbors; 3: plans with a drift of HU
 _MOST_BYTES = 1 << 30  # of an overlay's arrays together; those of a case with fifty large tumors take a tenth
 
 _RENAMED = {"diameter_mm": "equivalent_diameter_mm"}  # scores of the first format
