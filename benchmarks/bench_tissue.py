@@ -21,7 +21,7 @@ from synthoma.errors import CaseError
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.realism.distances import values_of
 from synthoma.realism.features import FEATURES, Row, Side, measure_side
-from synthoma.realism.telling import classify
+from synthoma.realism.telling import PLACE, SIZE, classify
 from synthoma.synthesis.generators.loading import generators_in_the_box
 from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -99,17 +99,12 @@ def main(organ: str = "liver", count: int = PATIENTS, healthy: int = HEALTHY, *o
         ]
         where = f"{len(made)} tumors in {len({row['patient'] for row in made})} patients"
         print(f"  {Path(generator).name:20} {where}")
-        for about, sides in (("everything", (real, made)), ("but place", (_placeless(real), _placeless(made)))):
-            told = classify(*sides)
+        # no generator of tissue chooses places, and a twin has its organ for itself
+        for about, without in (("everything", SIZE), ("but place", (*SIZE, *PLACE))):
+            told = classify(real, made, without=without)
             signs = told.note or ", ".join(f"{name} {fall:.2f}" for name, fall in list(told.weights.items())[:4])
             print(f"  {about:>20} AUC {told.auc.value:.2f} ({told.auc.low:.2f}-{told.auc.high:.2f}); told by {signs}")
         print(f"  {'':20} {_medians(made)}", flush=True)
-
-
-def _placeless(rows: Sequence[Row]) -> list[Row]:
-    """Without what tells places: no generator of tissue chooses them, and a twin has its liver for itself."""
-    places = {feature.name: 0.0 for feature in FEATURES if feature.about == "place"}
-    return [row | places for row in rows]
 
 
 def _medians(rows: Sequence[Row]) -> str:
