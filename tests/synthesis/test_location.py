@@ -200,6 +200,20 @@ def test_noise_is_learned_elsewhere_where_the_organ_is_thin() -> None:
 
 
 @pytest.mark.parametrize("name", GRIDS)
+def test_noise_is_not_learned_from_the_inside_of_a_kidney(name: str) -> None:
+    geometry = GRIDS[name](140)
+    points = geometry.points_mm()
+    kidney = np.asfortranarray(np.linalg.norm((points - (-35, 0, 0)) / (26, 22, 34), axis=-1) < 1)
+    nobody_annotated = np.linalg.norm(points - (32, 0, 0), axis=-1) < 30
+    medulla = np.sin(points / 4).prod(axis=-1) > 0
+    hu = np.where(kidney, np.where(medulla, 120, 190), np.where(nobody_annotated, 100.0, FAT))
+    hu += np.random.default_rng(0).normal(0, 8, geometry.shape)
+    ct = Volume(np.asfortranarray(np.rint(hu).astype(np.int16)), geometry)
+    organ_model = measure_organ(ct, {"kidney_left": Volume(kidney, geometry)}, "kidney", "portal", 0.7)
+    assert organ_model.noise_hu == pytest.approx(8, rel=0.15)
+
+
+@pytest.mark.parametrize("name", GRIDS)
 def test_noise_that_is_learned_elsewhere_is_that_of_tissue_and_not_of_a_border(name: str) -> None:
     geometry = GRIDS[name](120)
     points = geometry.points_mm()

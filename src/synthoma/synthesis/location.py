@@ -24,7 +24,8 @@ _VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ b
 _DEEP_MM = 9.0
 _SAMPLE_REACH_MM = 17.4  # from the middle of the block that noise is learned from to its corners
 _TRIES = 64
-_SOLID = ("liver", "spleen", "uterus", "kidney_left", "kidney_right", "pancreas")
+_EVEN = ("liver", "spleen")  # not the kidney: cortex, medulla and sinus would pass for noise
+_SOFT_HU = (0.0, 150.0)
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
 
 
@@ -337,19 +338,19 @@ def _vessels(
     return found
 
 
-def _even_place(grid: Geometry, depth: Floats, hu: Floats) -> Vector:
-    """The deep place whose surroundings vary least: where the scan's noise can be learned."""
+def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[int] = 5) -> Vector:
+    """The deep place whose surroundings vary least: where the scan's noise can be learned. size: of the surroundings."""
     deepest = float(depth.max())
-    mean, square = ndimage.uniform_filter(hu, 5), ndimage.uniform_filter(hu * hu, 5)
+    mean, square = ndimage.uniform_filter(hu, size), ndimage.uniform_filter(hu * hu, size)
     variance = np.where(depth >= min(_SAMPLE_REACH_MM, 0.75 * deepest), square - mean * mean, np.inf)
     x, y, z = grid.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape)).tolist()
     return x, y, z
 
 
 def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
-    """For organs too thin to learn noise from: the best place in the largest solid organ, else mid-scan soft tissue."""
+    """For organs too thin or uneven to learn noise from: in liver or spleen, else the most even soft tissue there is."""
     coarse = _coarse(ct.geometry, step)
-    for name in _SOLID:
+    for name in _EVEN:
         if name in masks:
             sparse = _thin(masks[name].data, step)
             box = Box.around(sparse)
@@ -361,10 +362,12 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
                     return _even_place(coarse.crop(box), depth, _sample(ct.data, box, step))
     box = Box.whole(coarse.shape)
     hu = _sample(ct.data, box, step)
-    tissue = (hu > 0) & (hu < 150)
+    tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
     if not tissue.any():
         raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
-    return _even_place(coarse, np.where(tissue, np.float32(1), np.float32(0)), hu)
+    # no depth tells how far its border is, so all of the block that noise is learned from is looked at
+    size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in coarse.spacing_mm]
+    return _even_place(coarse, np.where(tissue, np.float32(1), np.float32(0)), hu, size)
 
 
 def _bounding_radius_mm(lesion: Lesion) -> float:

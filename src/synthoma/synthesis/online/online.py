@@ -36,7 +36,7 @@ from synthoma.synthesis.tumor import Generator, TumorPlan
 from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
-_FORMAT = 3  # raise it when organ models or their tables change: cached ones are then made anew
+_FORMAT = 4  # raise it when organ models or their tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
 _ORGANS, _DRAWN = 8, 128
 
