@@ -339,7 +339,7 @@ def _vessels(
 
 
 def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[int] = 5) -> Vector:
-    """The deep place whose surroundings vary least: where the scan's noise can be learned. size: of the surroundings."""
+    """The deep place whose surroundings, of this size, vary least: where the scan's noise can be learned."""
     deepest = float(depth.max())
     mean, square = ndimage.uniform_filter(hu, size), ndimage.uniform_filter(hu * hu, size)
     variance = np.where(depth >= min(_SAMPLE_REACH_MM, 0.75 * deepest), square - mean * mean, np.inf)
@@ -348,7 +348,7 @@ def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[
 
 
 def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
-    """For organs too thin or uneven to learn noise from: in liver or spleen, else the most even soft tissue there is."""
+    """For organs too thin or uneven to learn noise from: in liver or spleen, else in the most even soft tissue."""
     coarse = _coarse(ct.geometry, step)
     for name in _EVEN:
         if name in masks:

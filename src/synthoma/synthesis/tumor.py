@@ -51,8 +51,8 @@ class TumorPlan:
     edge_mm, blur_mm: SD of the tumor's own border, and of the scanner's in-plane blur, which adds to it.
     noise_hu, noise_from_mm: SD of the scan's noise, and the place where it is learned for voxels that replace gas,
       stool, fat or vessels.
-    noise_by: how tissue whose noise stays is told from vessels and fat where voxels are as large as 1.6 mm: each `voxel`
-      alone, as before manifests of format 4, which took large noise for vessels; or with its `neighbors`.
+    noise_by: how tissue whose noise stays is told from vessels and fat where voxels are as large as 1.6 mm: each
+      `voxel` alone, as before manifests of format 4, which took large noise for vessels; or with its `neighbors`.
     seed: of everything that is drawn while the tumor is rendered.
     displacement_mm, displacement_reach: how far the border moves its neighbors (mass effect), and where that ends, in
       half-axes; 0 mm for no mass effect.
