@@ -213,6 +213,19 @@ def test_noise_is_not_learned_from_the_inside_of_a_kidney(name: str) -> None:
     assert organ_model.noise_hu == pytest.approx(8, rel=0.15)
 
 
+def test_noise_is_not_learned_at_a_face_of_the_scan_where_its_block_would_leave_the_organ() -> None:
+    geometry = fine(80)
+    points = geometry.points_mm()
+    spleen = np.asfortranarray((points[..., 0] > 26) | (np.linalg.norm(points - (-8, 0, 0), axis=-1) < 25))
+    case = ellipsoid_case(geometry, (5, 5, 25), "esophagus", noise_hu=0.0, spleen=Volume(spleen, geometry))
+    rng = np.random.default_rng(0)
+    # evenest in the slab of 14 mm at the face, too thin for a block of 20 mm
+    hu = np.where(spleen, 100.0, FAT) + rng.normal(0, 8, geometry.shape) * np.where(points[..., 0] > 26, 0.5, 1)
+    ct = Volume(np.asfortranarray(np.rint(hu).astype(np.int16)), geometry)
+    organ_model = measure_organ(ct, case.read_masks(), "esophagus", "portal", 0.7)
+    assert organ_model.noise_hu == pytest.approx(8, rel=0.2)
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_noise_that_is_learned_elsewhere_is_that_of_tissue_and_not_of_a_border(name: str) -> None:
     geometry = GRIDS[name](120)

@@ -340,11 +340,23 @@ def _vessels(
 
 def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[int] = 5) -> Vector:
     """The deep place whose surroundings, of this size, vary least: where the scan's noise can be learned."""
+    depth = _away_from_faces(depth, grid)
     deepest = float(depth.max())
     mean, square = ndimage.uniform_filter(hu, size), ndimage.uniform_filter(hu * hu, size)
     variance = np.where(depth >= min(_SAMPLE_REACH_MM, 0.75 * deepest), square - mean * mean, np.inf)
     x, y, z = grid.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape)).tolist()
     return x, y, z
+
+
+def _away_from_faces(depth: Floats, grid: Geometry) -> Floats:
+    """The depth, or the distance from the nearest face of the grid where that is less.
+
+    An organ goes on behind the scan's faces, but the block that noise is learned from would be moved inward.
+    """
+    for axis, (n, spacing) in enumerate(zip(depth.shape, grid.spacing_mm, strict=True)):
+        from_face = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n)) * spacing
+        depth = np.minimum(depth, from_face.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)]))
+    return depth
 
 
 def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
@@ -358,7 +370,7 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
                 # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
                 box = box.grow(1).clip(sparse.shape)
                 depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), coarse.crop(box), 0.0)
-                if depth.max() > _DEEP_MM:
+                if _away_from_faces(depth, coarse.crop(box)).max() > _DEEP_MM:
                     return _even_place(coarse.crop(box), depth, _sample(ct.data, box, step))
     box = Box.whole(coarse.shape)
     hu = _sample(ct.data, box, step)
@@ -367,7 +379,7 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
         raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
     # no depth tells how far its border is, so all of the block that noise is learned from is looked at
     size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in coarse.spacing_mm]
-    return _even_place(coarse, np.where(tissue, np.float32(1), np.float32(0)), hu, size)
+    return _even_place(coarse, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size)
 
 
 def _bounding_radius_mm(lesion: Lesion) -> float:
