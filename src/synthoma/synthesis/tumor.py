@@ -76,8 +76,8 @@ class TumorPlan:
     displacement_mm: Length = 0.0
     displacement_reach: Annotated[float, Field(gt=1, le=10)] = DISPLACEMENT_REACH
     relaxed: Annotated[int, Field(ge=0)] = 0
-    noise_by: Literal["voxel", "neighbors"] = "voxel"
     generator: str = "rules"
+    noise_by: Literal["voxel", "neighbors"] = "voxel"
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property

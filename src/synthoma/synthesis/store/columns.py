@@ -48,7 +48,7 @@ _PLAN = {
     "relaxed": "int64",
     "generator": "string",
 }
-# Columns of the plan that older tables lack, whose plans have the default then.
+# Columns of the plan that older tables lack, whose plans have the default then; they follow, as in the plan itself.
 _LATER_PLAN = {"noise_by": "string"}
 # The generator's details follow as `details_NAME`, if all rows have text, or all numbers, under a name; the others are
 # one column of JSON text.
