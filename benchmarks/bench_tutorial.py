@@ -21,7 +21,7 @@ SHOWN = ("dsc", "lesion_sensitivity", "false_per_scan")
 def commands() -> list[str]:
     """Those of the page that are ours; setting up an environment is the reader's."""
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line.startswith("synthoma ")]
 
 

@@ -158,6 +158,13 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
 
 
+def test_code_on_pages_fits_beside_both_columns_of_the_site() -> None:
+    shown = [block for page in EVERY_PAGE if page.startswith("docs/") for block in blocks(page)]
+    shown = [block for block in shown if block.language != "math"]
+    long = [f"{block.page}: {line}" for block in shown for line in block.text.splitlines() if len(line) > 108]
+    assert long == []
+
+
 def test_the_tree_of_the_readme_is_the_tree() -> None:
     tree = PAGES["README.md"].split("```\nsrc/synthoma/")[1].split("```")[0]
     named = set(re.findall(r"(\w+\.py|\w+/)(?=[\s])", tree))

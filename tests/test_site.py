@@ -99,3 +99,15 @@ def test_lists_are_lists_also_right_below_a_line_of_text(site: Path) -> None:
     for path in site.rglob("*.html"):
         shown = re.sub(r"<pre.*?</pre>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert not re.search(r"\n(?:-|1\.) \w", shown), path
+
+
+def test_fields_of_classes_and_parameters_of_functions_are_lists(site: Path) -> None:
+    python = (site / "reference/python.html").read_text(encoding="utf-8")
+    for kind, field in (("SynthesisRecipe", "lesions"), ("TumorPlan", "axes_mm"), ("synthesize", "copies")):
+        _, _, after = python.partition(f'.{kind}" class="doc doc-heading')
+        assert re.search(rf"<li>\s*(<p>)?<strong>[^<]*\b{field}\b[^<]*</strong>", after.split("<h3")[0]), kind
+
+
+def test_recipes_are_shown_short_and_their_keys_can_be_opened(site: Path) -> None:
+    shown = (site / "reference/recipes.html").read_text(encoding="utf-8")
+    assert shown.count("<details") == shown.count("<h3") > 30

@@ -16,7 +16,7 @@ class Docstrings(griffe.Extension):
     def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
         _list_entries(func, {parameter.name for parameter in func.parameters})
 
-    def on_class_instance(self, *, cls: griffe.Class, **_: Any) -> None:
+    def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:  # not before they are known
         _list_entries(cls, {name for name, member in cls.members.items() if member.is_attribute})
 
 

@@ -69,3 +69,20 @@ def test_scans_that_are_no_series_are_told_before_anything_is_segmented(tmp_path
     assert isinstance(refused.exception, CaseError)
     assert str(refused.exception).startswith("p1: a DICOM SEG refers to a DICOM series; found ct.nii.gz")
     assert not (tmp_path / "found").exists()
+
+
+def test_a_series_that_nothing_can_refer_to_is_told_before_it_is_segmented(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom_write.write_series(phantom(UPRIGHT, 34, 14)[0], tmp_path / "scans" / "p1", "p1")
+    for path in (tmp_path / "scans" / "p1").iterdir():
+        header = pydicom.dcmread(path)
+        del header.StudyInstanceUID
+        header.save_as(path)
+    asked: list[str] = []
+    monkeypatch.setattr(outputs, "predict", lambda *_: asked.append("too late"))
+    words = ["segment", str(model), str(tmp_path / "scans"), "--out", str(tmp_path / "found"), "--dicom-seg"]
+    result = RUN.invoke(app, words)
+    assert result.exit_code == 1
+    assert "cannot be referred to; found no StudyInstanceUID" in result.output
+    assert asked == []

@@ -18,7 +18,7 @@ from synthoma.extras import need
 from synthoma.formats import dicom
 from synthoma.formats.dicom_codes import FAMILY, concept, finding_of, terms_of
 from synthoma.formats.dicom_series import Slice
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Array, Box, Geometry, Volume
 
 MOST_LESIONS = 100  # of one structure with a segment each; noise has thousands, and the rest share one
 _LONGEST_LABEL = 64  # letters that the standard allows
@@ -172,6 +172,12 @@ def _parts(structure: str, mask: Volume) -> Iterator[_Part]:
             yield _Part(structure, f"{structure} {number}", own, ranked[place] == number, number)
         if len(found.order) > shown:
             yield _Part(structure, f"{structure} others", found.box, ranked > shown)
+
+
+def require_referable(folder: Path, geometry: Geometry) -> None:
+    """`FileError` if the series of this grid lacks an identifier that a segmentation refers to it by."""
+    slices, _ = dicom.find_stack_under(folder, geometry, None)
+    _source(slices[0].path)
 
 
 def _source(path: Path) -> Any:

@@ -18,7 +18,7 @@ from synthoma.datasets.layouts.listing import case_id, image_stem, list_folder
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.datasets.writing import SCAN
 from synthoma.errors import CaseError, LayoutError, RunError
-from synthoma.formats.dicom_seg import write_segmentation
+from synthoma.formats.dicom_seg import require_referable, write_segmentation
 from synthoma.learning.loop import choose_device
 from synthoma.learning.models import BOX, Model, find_model, load_model
 from synthoma.names import file_name
@@ -78,6 +78,8 @@ def segment_case(
     with case.named():
         if recipe.memory_gb is not None:
             _refuse_large(known, case.read_geometry(), recipe.memory_gb, recipe, device)
+        if dicom_seg and isinstance(case.image, Path):
+            require_referable(case.image, case.read_geometry())
         ct = case.read_image()
         if recipe.with_scan:
             files.write_volume(ct, folder / SCAN)
