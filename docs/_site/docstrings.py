@@ -36,5 +36,6 @@ def _block(text: str, names: set[str]) -> str:
     if not entries:
         return flat
     ends = [entry.start() for entry in entries[1:]] + [len(flat)]
-    lines = [f"- **{entry[1]}**: {flat[entry.end() : end].strip()}" for entry, end in zip(entries, ends, strict=True)]
+    said = [flat[entry.end() : end].strip().rstrip(";") for entry, end in zip(entries, ends, strict=True)]
+    lines = [f"- **{entry[1]}**: {text}" for entry, text in zip(entries, said, strict=True)]
     return "\n\n".join(part for part in (flat[: entries[0].start()].strip(), "\n".join(lines)) if part)

@@ -57,6 +57,9 @@ class ValidationReport:
         }
 
 
+_UNREAD = ("unreadable", "affine_broken")  # nobody can tell which masks such a case has
+
+
 def summarise(
     records: Iterable[CaseRecord],
     recipe: ValidateRecipe | None = None,
@@ -86,7 +89,8 @@ def summarise(
         rows[record.case] = record.result["row"]
         findings += [(record.case, Fault(**one)) for one in record.result["faults"]]
     repeats, pairs = _duplicates(rows, recipe, advance)
-    findings += list(_of_names(list(rows.values())))
+    unread = {case for case, one in findings if one.code in _UNREAD and one.structure in ("", "masks")}
+    findings += list(_of_names([row for case, row in rows.items() if case not in unread]))
     findings += [*_of_repeats(repeats, rows), *_of_duplicates(pairs, rows)]
     findings = [(case, one) for case, one in findings if one.code not in recipe.ignore]
     codes: dict[str, set[str]] = {}
@@ -116,7 +120,7 @@ def _duplicates(
 
 
 def _of_names(rows: Sequence[Row]) -> Iterator[tuple[str, Fault]]:
-    """Names that no command knows, all of them told once."""
+    """That there are no masks at all, and names that no command knows, all of them told once."""
     if rows and not any(row["structures"] or row["masks"] for row in rows):
         yield "", fault("no_masks", "", f"{len(rows)} scans", "masks of organs")
     unknown = sorted({name for row in rows for name in row["structures"] if not anatomy.is_known(name)})

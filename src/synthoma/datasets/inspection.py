@@ -90,7 +90,8 @@ def inspect_case(case: Case) -> Inspection:
     try:
         sources = _by_source(case)
     except SynthomaError as error:  # a label map that must be read to know its structures
-        result.failed["masks"] = error
+        if not failed or failed[""].what != error.what:  # a folder without a scan is told once
+            result.failed["masks"] = error
         return result
     for source, members in sources:
         try:

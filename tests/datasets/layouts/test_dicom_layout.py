@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from formats.contours import circle, closed, write_structures
 from formats.series import AI, MANUAL
 from grids import hu
 from synthoma import files
+from synthoma.cli.main import app
 from synthoma.datasets.labels import outline_sources
 from synthoma.datasets.layouts.joining import join_masks
 from synthoma.datasets.layouts.opening import open_dataset, read_case
@@ -23,6 +25,7 @@ from synthoma.volume import Geometry, Volume
 
 pytest.importorskip("highdicom")
 
+RUN = CliRunner()
 GRID = Geometry.of((32, 28, 6), (2.0, 2.0, 5.0), "LPS")
 
 
@@ -139,3 +142,21 @@ def test_a_series_without_masks_has_none_and_a_foreign_object_is_told(tmp_path: 
     )
     with pytest.raises(FileError, match="put it beside the series it was drawn on"):
         len(open_dataset(tmp_path / "b")["p1"].masks)
+
+
+def test_whoever_has_masks_that_cannot_be_used_is_not_told_to_segment_first(tmp_path: Path) -> None:
+    dicom_write.write_series(hu(GRID), tmp_path / "rt" / "p1", "P1")
+    ring = closed(circle(GRID.to_mm((15.5, 13.5, 2)), 12.0))
+    write_structures({"Liver": ring}, tmp_path / "rt" / "p1", tmp_path / "rt" / "p1" / "rs.dcm", frame="1.2.3")
+    told = RUN.invoke(app, ["validate", str(tmp_path / "rt"), "--out", str(tmp_path / "a")])
+    assert told.exit_code == 1
+    assert "register the two" in told.output
+    assert "no_masks" not in told.output
+    folder = laid_down(tmp_path / "seg")
+    for path in folder.iterdir():
+        if path.name != "seg.dcm":
+            path.unlink()
+    told = RUN.invoke(app, ["validate", str(tmp_path / "seg"), "--out", str(tmp_path / "b")])
+    assert told.exit_code == 1
+    assert "no_masks" not in told.output
+    assert "1 cases, 1 faults, 0 warnings" in told.output
