@@ -76,10 +76,7 @@ def segment_case(
         raise CaseError("the result would lie in the data it is made from", case=case.id, fix="choose another --out")
     disk.remove_folder(folder)  # of an earlier start: if the case fails now, old masks would pass for new ones
     with case.named():
-        if recipe.memory_gb is not None:
-            _refuse_large(known, case.read_geometry(), recipe.memory_gb, recipe, device)
-        if dicom_seg and isinstance(case.image, Path):
-            require_referable(case.image, case.read_geometry())
+        _refuse(known, case, recipe, device, dicom_seg)
         ct = case.read_image()
         if recipe.with_scan:
             files.write_volume(ct, folder / SCAN)
@@ -144,6 +141,15 @@ def _file(structure: str) -> str:
 def loaded(model: str, device: str) -> Model:
     """The model of a file, a run folder or a name in the box, on its device; kept for the next case."""
     return load_model(model, choose_device(device))
+
+
+def _refuse(model: Model, case: Case, recipe: SegmentRecipe, device: str, dicom_seg: bool) -> None:
+    """What can be told before voxels are read: too large a scan, and a series that no SEG can refer to."""
+    if recipe.memory_gb is not None:
+        _refuse_large(model, case.read_geometry(), recipe.memory_gb, recipe, device)
+    if dicom_seg:
+        assert isinstance(case.image, Path)
+        require_referable(case.image, case.read_geometry())
 
 
 def _refuse_large(model: Model, scan: Geometry, most_gb: float, recipe: SegmentRecipe, device: str) -> None:
