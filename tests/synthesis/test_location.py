@@ -12,7 +12,8 @@ from phantoms import FAT, GRIDS, LIVER, clinical, ellipsoid_case, fine, grid, rh
 from scipy import stats
 
 from synthoma.errors import CaseError, GeometryError
-from synthoma.synthesis.location import OrganModel, coarse_steps, find_site, measure_organ
+from synthoma.synthesis import coarse
+from synthoma.synthesis.location import OrganModel, find_site, measure_organ
 from synthoma.volume import Geometry, Volume
 
 
@@ -180,8 +181,10 @@ def test_bulging_organs_offer_places_in_fat_but_prefer_room() -> None:
     wall = np.zeros(geometry.shape, bool)
     wall[62:] = True
     case = ellipsoid_case(geometry, (14, 14, 28), "kidney_left")
-    occupied = wall[tuple(slice(None, None, n) for n in coarse_steps(geometry, "kidney"))]
-    organ_model = measure_organ(case.read_image(), case.read_masks(), "kidney", "portal", 0.7, occupied=occupied)
+    step = coarse.steps(geometry, "kidney")
+    organ_model = measure_organ(
+        case.read_image(), case.read_masks(), "kidney", "portal", 0.7, occupied=lambda box: coarse.thin(wall, box, step)
+    )
     points = sites(organ_model, 150, (-4.0, 0.0), 9.0)
     assert (rho_of(points) > 1).any(), "centers outside the organ"
     assert (points[:, 0] > 0).mean() < 0.4, "the side towards another organ has less room"

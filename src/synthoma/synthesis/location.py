@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy import ndimage
 from synthoma import anatomy
 from synthoma.cases import Lesion, equivalent_diameter_mm, find_lesions
 from synthoma.errors import CaseError
+from synthoma.synthesis import coarse
 from synthoma.synthesis.scan import noise_sample
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Floats, Geometry, Volume
@@ -83,33 +84,38 @@ def measure_organ(
     blur_mm: float,
     case: str = "",
     vessel_veto: bool = False,
-    occupied: NDArray[np.bool_] | None = None,
+    occupied: Callable[[Box], NDArray[np.bool_]] | None = None,
+    within: Box | None = None,
 ) -> OrganModel:
     """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
 
-    occupied: other structures, bool on every few voxels of the scan, `coarse_steps` apart.
+    occupied: other structures (bool) in a box of every few voxels of the scan, `coarse.steps` apart. within: a box of
+    the scan outside of which the organ's masks are empty, where one is known.
 
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
     missing or empty or the phase unknown, `GeometryError` if a mask lies on another grid.
     """
     kind, prior = anatomy.organ(organ), anatomy.SITES[organ]
     parts = _parts(ct, masks, organ, phase, case)
-    step = coarse_steps(ct.geometry, organ)
-    sparse = np.array(_thin(parts[0].data, step))
+    step = coarse.steps(ct.geometry, organ)
+    whole = coarse.grid(ct.geometry, step)
+    looked = Box.whole(whole.shape) if within is None else coarse.box(within, step).clip(whole.shape)
+    sparse = np.array(coarse.thin(parts[0].data, looked, step))
     for part in parts[1:]:
-        sparse |= _thin(part.data, step)
+        sparse |= coarse.thin(part.data, looked, step)
     around = Box.around(sparse)
     if around is None:
         raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
-    coarse = _coarse(ct.geometry, step)
-    box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in coarse.spacing_mm]).clip(sparse.shape)
-    grid, inside = coarse.crop(box), np.ascontiguousarray(sparse[box.slices])
+    around = around.shift(looked.lower)
+    box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in whole.spacing_mm]).clip(whole.shape)
+    grid, inside = whole.crop(box), np.zeros(box.shape, bool)
+    inside[around.seen_from(box).slices] = sparse[around.seen_from(looked).slices]
     depth = _signed_distance(inside, grid, prior.outside_mm if prior.free_surface else 0.0)
-    hu = _sample(ct.data, box, step)
+    hu = coarse.sample(ct.data, box, step)
     base, spread = _typical(hu, depth, organ)
     free = inside | ((hu > FAT_HU[0]) & (hu < FAT_HU[1]))
     if occupied is not None:
-        free &= ~occupied[box.slices]
+        free &= ~occupied(box)
     reached = depth > -prior.outside_mm if prior.free_surface else inside
     vessels = _vessels(masks, hu, base, box, step) if vessel_veto else np.zeros_like(inside)
     cells, depths = _by_depth(reached & ~vessels, depth)
@@ -138,7 +144,7 @@ def measure_organ(
         noise_from_mm=quiet,
         noise_hu=float(noise_sample(ct, quiet).std()),
         lesions=tuple((found.center_mm, _bounding_radius_mm(found)) for found in real),
-        touches_edge=any(bool(sparse.swapaxes(0, axis)[face].any()) for axis in range(3) for face in (0, -1)),
+        touches_edge=0 in around.lower or any(map(eq, around.upper, whole.shape)),
     )
 
 
@@ -269,40 +275,6 @@ def _roomiest(organ_model: OrganModel, index: NDArray[np.intp], places: NDArray[
     return best
 
 
-def coarse_steps(geometry: Geometry, organ: str) -> tuple[int, int, int]:
-    """How many voxels apart, along each axis, the tables sample a scan."""
-    i, j, k = (max(1, int(anatomy.SITES[organ].coarse_mm / spacing)) for spacing in geometry.spacing_mm)
-    return i, j, k
-
-
-def _thin(data: Array, step: tuple[int, int, int]) -> Array:
-    return data[:: step[0], :: step[1], :: step[2]]
-
-
-def _coarse(geometry: Geometry, step: tuple[int, int, int]) -> Geometry:
-    affine = geometry.affine.copy()
-    affine[:3, :3] *= np.asarray(step)
-    i, j, k = (-(-n // s) for n, s in zip(geometry.shape, step, strict=True))
-    return Geometry((i, j, k), affine)
-
-
-def _sample(data: Array, box: Box, step: tuple[int, int, int]) -> Floats:
-    """HU of the coarse voxels of a box, each the mean of up to eight of its voxels."""
-    # a second sample half a step on, unless the scan ends before it
-    offsets = [
-        (0, s // 2) if s > 1 and (high - 1) * s + s // 2 < n else (0,)
-        for s, high, n in zip(step, box.upper, data.shape, strict=True)
-    ]
-    total = np.zeros(box.shape, np.float32)
-    for move in itertools.product(*offsets):
-        i, j, k = (
-            slice(low * s + m, (high - 1) * s + m + 1, s)
-            for low, high, s, m in zip(box.lower, box.upper, step, move, strict=True)
-        )
-        total += data[i, j, k]
-    return total / np.float32(math.prod(len(offset) for offset in offsets))
-
-
 def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: float) -> Floats:
     """Depth in mm, positive inside; the scan's faces are no surface: the organ goes on behind them."""
     import edt
@@ -334,7 +306,7 @@ def _vessels(
     found = np.asarray(ndimage.uniform_filter(hu, 2) > base + _VESSEL_HU)
     for name in VESSELS:
         if name in masks:
-            found |= _thin(masks[name].data, step)[box.slices]
+            found |= coarse.thin(masks[name].data, box, step)
     return found
 
 
@@ -361,25 +333,25 @@ def _away_from_faces(depth: Floats, grid: Geometry) -> Floats:
 
 def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
     """For organs too thin or uneven to learn noise from: in liver or spleen, else in the most even soft tissue."""
-    coarse = _coarse(ct.geometry, step)
+    grid = coarse.grid(ct.geometry, step)
     for name in _EVEN:
         if name in masks:
-            sparse = _thin(masks[name].data, step)
+            sparse = coarse.thin(masks[name].data, Box.whole(grid.shape), step)
             box = Box.around(sparse)
             if box is not None:
                 # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
                 box = box.grow(1).clip(sparse.shape)
-                depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), coarse.crop(box), 0.0)
-                if _away_from_faces(depth, coarse.crop(box)).max() > _DEEP_MM:
-                    return _even_place(coarse.crop(box), depth, _sample(ct.data, box, step))
-    box = Box.whole(coarse.shape)
-    hu = _sample(ct.data, box, step)
+                depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), grid.crop(box), 0.0)
+                if _away_from_faces(depth, grid.crop(box)).max() > _DEEP_MM:
+                    return _even_place(grid.crop(box), depth, coarse.sample(ct.data, box, step))
+    box = Box.whole(grid.shape)
+    hu = coarse.sample(ct.data, box, step)
     tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
     if not tissue.any():
         raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
     # no depth tells how far its border is, so all of the block that noise is learned from is looked at
-    size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in coarse.spacing_mm]
-    return _even_place(coarse, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size)
+    size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in grid.spacing_mm]
+    return _even_place(grid, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size)
 
 
 def _bounding_radius_mm(lesion: Lesion) -> float:

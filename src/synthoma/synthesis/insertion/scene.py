@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthoma import anatomy
 from synthoma.errors import CaseError
+from synthoma.synthesis import coarse
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.location import OrganModel, coarse_steps, measure_organ
+from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Vector
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Triple, Volume
 
 FRAME = "RAS"  # the axes that tumors are put in along, however a file stores its voxels
 # numbers in the map: `anatomy.STRUCTURES`' ids, whose last ones are tumors, then other tumors, then other structures
@@ -39,6 +41,7 @@ class Scene:
         self.boxes: dict[str, Box] = {}
         self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
         self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
+        self._moved: set[str] = set()  # masks that mass effects have moved out of their boxes
         self._noises: dict[Vector, Noise] = {}
 
     @classmethod
@@ -106,13 +109,19 @@ class Scene:
 
     def measure_organ(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> OrganModel:
         """The model of the organ as it is now; errors as `location.measure_organ`."""
-        i, j, k = coarse_steps(self.geometry, organ)
-        others = None if self.map is None else self._others(np.array(self.map[::i, ::j, ::k]), organ)
-        return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others)
+        kind, step = anatomy.organ(organ), coarse.steps(self.geometry, organ)
+        others = None if self.map is None else partial(self._coarse_others, self.map, step, organ)
+        names = [name for name in (*kind.structures, kind.lesion) if name in self.masks]
+        known = [self.boxes[name] for name in names if name in self.boxes and name not in self._moved]
+        within = reduce(Box.hull, known) if names and len(known) == len(names) else None
+        return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others, within)
 
     def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
         """Where in a box other structures, real tumors or tumors put in before are: nothing may change there."""
         return np.zeros(box.shape, bool) if self.map is None else self._others(self.map[box.slices], organ)
+
+    def _coarse_others(self, numbers: NDArray[np.uint8], step: Triple, organ: str, box: Box) -> NDArray[np.bool_]:
+        return self._others(np.array(coarse.thin(numbers, box, step)), organ)
 
     def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
         others = np.asarray(numbers != 0)
@@ -151,6 +160,7 @@ class Scene:
                     moved = data.copy(order="K") if not data.flags.writeable else data
                     moved[displacement.box.slices] = mass_effect.move_mask(part, displacement)
                     self.masks[name] = moved
+                    self._moved.add(name)
             if self.map is not None:
                 self.map[displacement.box.slices] = mass_effect.move_mask(
                     self.map[displacement.box.slices], displacement

@@ -1,0 +1,69 @@
+"""Every few voxels of a scan: what planning looks at, so that its cost hardly follows the scan's resolution."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from synthoma import anatomy
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, triple
+
+
+def steps(geometry: Geometry, organ: str) -> Triple:
+    """How many voxels apart, along each axis, an organ's tables sample a scan."""
+    return triple(max(1, int(anatomy.SITES[organ].coarse_mm / spacing)) for spacing in geometry.spacing_mm)
+
+
+def grid(geometry: Geometry, step: Triple) -> Geometry:
+    """The grid of the coarse voxels, which are the scan's every so many."""
+    affine = geometry.affine.copy()
+    affine[:3, :3] *= np.asarray(step)
+    return Geometry(triple(-(-n // s) for n, s in zip(geometry.shape, step, strict=True)), affine)
+
+
+def box(fine: Box, step: Triple) -> Box:
+    """The coarse voxels in a box of the scan."""
+    return Box(*(triple(-(-at // s) for at, s in zip(corner, step, strict=True)) for corner in fine))
+
+
+def thin(data: Array, coarse: Box, step: Triple) -> Array:
+    """The coarse voxels of a box of them, a view."""
+    return data[_every(coarse, step, (0, 0, 0))]
+
+
+def sample(data: Array, coarse: Box, step: Triple) -> Floats:
+    """HU of the coarse voxels of a box of them, each the mean of up to eight of the scan's voxels."""
+    # a second sample half a step on, unless the scan ends before it
+    moves = [
+        (0, s // 2) if s > 1 and (high - 1) * s + s // 2 < n else (0,)
+        for s, high, n in zip(step, coarse.upper, data.shape, strict=True)
+    ]
+    count = np.float32(math.prod(map(len, moves)))
+    if data.dtype == np.int16:
+        return np.ascontiguousarray(_whole_sums(data, coarse, step, moves), np.float32) / count
+    total = np.zeros(coarse.shape, np.float32)
+    for move in itertools.product(*moves):
+        total += data[_every(coarse, step, move)]
+    return total / count
+
+
+def _whole_sums(data: Array, coarse: Box, step: Triple, moves: list[tuple[int, ...]]) -> Array:
+    """Whole numbers add up to the same in any order: here whole lines first, as they lie in memory."""
+    start, stop = coarse.lower[0] * step[0], (coarse.upper[0] - 1) * step[0] + moves[0][-1] + 1
+    lines = None
+    for move in itertools.product(moves[1], moves[2]):
+        part = data[start:stop][:, *_every(coarse, step, (0, *move))[1:]]
+        lines = part.astype(np.int32) if lines is None else np.add(lines, part, out=lines)
+    assert lines is not None
+    first, *others = (lines[move :: step[0]][: coarse.shape[0]] for move in moves[0])
+    return first + others[0] if others else first
+
+
+def _every(coarse: Box, step: Triple, move: tuple[int, ...]) -> tuple[slice, slice, slice]:
+    i, j, k = (
+        slice(low * s + m, (high - 1) * s + m + 1, s)
+        for low, high, s, m in zip(coarse.lower, coarse.upper, step, move, strict=True)
+    )
+    return i, j, k
