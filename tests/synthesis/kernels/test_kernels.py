@@ -18,7 +18,7 @@ from synthoma.cases import Case
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.kernels import choice, compiled, compiling, masks, reference, surfaces, voxels
-from synthoma.synthesis.kernels.reference import Frame
+from synthoma.synthesis.kernels.reference import Frame, Shades
 from synthoma.synthesis.pipeline import open_scene
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Geometry, Volume
@@ -130,11 +130,23 @@ def test_noise_and_blending_are_those_of_the_twin(shape: tuple[int, int, int], k
 @pytest.mark.parametrize("shape", SHAPES)
 def test_waves_are_summed_in_one_order(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(3)
-    planes, lines = rng.standard_normal((shape[2], shape[1], 32)), rng.standard_normal((32, shape[0]))
+    k_waves, j_waves = rng.standard_normal((shape[2], 32)), rng.standard_normal((shape[1], 32))
+    lines = rng.standard_normal((32, shape[0]))
     alpha = np.asfortranarray(np.clip(rng.normal(0, 1, shape), 0, 1).astype(np.float32))
-    field = same("wave_sums", planes, lines, alpha)
+    field = same("wave_sums", k_waves, j_waves, lines, alpha)
     assert not field[alpha == 0].any()
-    same("wave_sums", planes, lines, np.zeros_like(alpha))
+    same("wave_sums", k_waves, j_waves, lines, np.zeros_like(alpha))
+
+
+@pytest.mark.parametrize("parts", [(6, 0, 0, 0), (0, 9, 0, 0), (5, 9, 30, -40), (0, 0, 0, -40)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tissue_is_that_of_the_twin(shape: tuple[int, int, int], parts: tuple[float, ...]) -> None:
+    texture_hu, drift_hu, rim_hu, core_hu = map(np.float32, parts)
+    shades = Shades(texture_hu, drift_hu, np.float32(7.3), rim_hu, np.float32(3.1), core_hu, np.float32(0.6))
+    nothing = np.zeros((0, 0, 0), np.float32)
+    spread, border = (floats(shape, seed) if hu else nothing for seed, hu in ((1, texture_hu), (2, core_hu)))
+    field = same("shaded", spread, border, abs(floats(shape, 3)) / 4, abs(floats(shape, 4)) / 60, shades)
+    assert np.ptp(field) > 1 or field.size < 40
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -10,8 +10,9 @@ from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.body import Body
 from synthoma.synthesis.generators.details import Calcification, Tissue
 from synthoma.synthesis.kernels.choice import kernels
+from synthoma.synthesis.kernels.reference import Shades, smooth_step
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Array, Box, Floats, Geometry
+from synthoma.volume import Box, Floats, Geometry
 
 _WAVES = 16  # plane waves of a field; its values are then as good as normal
 
@@ -22,20 +23,17 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     The mean is set before the specks are added: a calcified lesion is not a denser one.
     """
     inside = Tissue.of(plan)
-    field = np.zeros_like(body.alpha)
+    nothing = np.zeros((0, 0, 0), np.float32)
+    spread = border = nothing
     if inside.texture_hu > 0:
         spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box, body.alpha)
-        field += np.float32(inside.texture_hu) * spread
-    if inside.drift_hu != 0:
-        # steep below the border, level at drift_mm: blood reaches a tumor from outside
-        left = np.clip(1 - body.depth_mm / np.float32(max(inside.drift_mm, 0.1)), 0, 1).astype(np.float32)
-        field += np.float32(inside.drift_hu) * (1 - left * left)
-    if inside.rim_hu != 0:
-        field += np.float32(inside.rim_hu) * _smooth_step(1 - body.depth_mm / np.float32(inside.rim_mm))
     if inside.core_hu != 0:
         border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box, body.alpha)
-        inner = np.float32(inside.core_share) - body.radius + np.float32(0.08) * border
-        field += np.float32(inside.core_hu) * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
+    shades = (
+        inside.texture_hu, inside.drift_hu, max(inside.drift_mm, 0.1), inside.rim_hu, inside.rim_mm, inside.core_hu,
+        inside.core_share,
+    )  # fmt: skip
+    field = kernels().shaded(spread, border, body.depth_mm, body.radius, Shades(*map(np.float32, shades)))
     full = body.alpha > 0.95
     # transposed: numpy picks along memory
     values = field.T[full.T if full.any() else body.alpha.T >= 0.5]
@@ -60,18 +58,10 @@ def waves(
     steps = vectors @ geometry.affine[:3, :3]
     phases = phases + vectors @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
     i, j, k = (np.arange(n)[:, None] * steps[:, axis] for axis, n in enumerate(box.shape))
-    cos_k, sin_k, cos_j, sin_j = np.cos(k + phases), np.sin(k + phases), np.cos(j), np.sin(j)
-    planes = np.empty((len(k), len(j), 2 * _WAVES))
-    planes[..., :_WAVES] = cos_k[:, None] * cos_j - sin_k[:, None] * sin_j
-    planes[..., _WAVES:] = -sin_k[:, None] * cos_j - cos_k[:, None] * sin_j
+    k_waves, j_waves, i_waves = (np.concatenate([np.cos(at), np.sin(at)], axis=-1) for at in (k + phases, j, i))
     here = np.ones(box.shape, np.float32, order="F") if alpha is None else alpha
-    lines = np.concatenate([np.cos(i), np.sin(i)], axis=-1) * np.sqrt(2 / _WAVES)
-    return np.asarray(kernels().wave_sums(planes, np.ascontiguousarray(lines.T), here))
-
-
-def _smooth_step(share: Array) -> Floats:
-    clipped = np.clip(share, 0, 1).astype(np.float32)
-    return clipped * clipped * (3 - 2 * clipped)
+    lines = np.ascontiguousarray((i_waves * np.sqrt(2 / _WAVES)).T)
+    return np.asarray(kernels().wave_sums(k_waves, j_waves, lines, here))
 
 
 def _add_specks(
@@ -90,6 +80,6 @@ def _add_specks(
         offset = (grid - at) @ geometry.affine[:3, :3].T
         # sums spelled out: a reduction's order differs between machines
         squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
-        share = _smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm)
+        share = smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm)
         field[place] += share * (np.float32(speck.hu) - field[place])
     return field

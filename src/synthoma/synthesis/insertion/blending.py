@@ -119,12 +119,9 @@ def _whole_blocks(box: Box, block: tuple[int, int, int], shape: tuple[int, ...])
 def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The blocks of the outer box that the tumor touches, and their neighbors."""
     touched = np.zeros(shape, bool)
-    places = np.nonzero(tumor.alpha[:: block[0], :: block[1], :: block[2]])
-    index = [
-        (axis * n + low - first) // n
-        for axis, n, low, first in zip(places, block, tumor.box.lower, outer.lower, strict=True)
-    ]
-    touched[tuple(index)] = True
+    places = tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0
+    corner = [(low - first) // n for n, low, first in zip(block, tumor.box.lower, outer.lower, strict=True)]
+    touched[Box.whole(places.shape).shift(corner).slices] = places
     return _around(touched)
 
 

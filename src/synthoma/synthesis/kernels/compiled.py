@@ -11,12 +11,13 @@ from synthoma.synthesis.kernels.voxels import (
     means_of_plain,
     mixed_noise,
     own_noise,
+    shaded,
     softened,
     wave_sums,
 )
 
 __all__ = [
     "between", "blended", "block_sums", "border_area_mm2", "depths_of", "is_trusted", "largest_piece", "map_index",
-    "means_of_plain", "mixed_noise", "near", "own_noise", "refined", "shares_of", "shell_ratios", "softened",
+    "means_of_plain", "mixed_noise", "near", "own_noise", "refined", "shaded", "shares_of", "shell_ratios", "softened",
     "wave_sums", "without_holes", "without_holes_in_slices",
 ]  # fmt: skip

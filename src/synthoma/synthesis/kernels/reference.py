@@ -154,16 +154,60 @@ def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits:
     return new.astype(before.dtype)
 
 
-def wave_sums(planes: Array, lines: Array, alpha: Floats) -> Floats:
-    """planes (K, J, waves) times lines (waves, I), summed over waves, as float32 (I, J, K); 0 where alpha is."""
-    field = np.zeros((planes.shape[0], planes.shape[1], lines.shape[1]), np.float32)
-    for plane, row in zip(planes, field, strict=True):
+def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Floats:
+    """Waves at each voxel, summed over waves, as float32 (I, J, K); 0 where alpha is.
+
+    k_waves (K, 2 waves), j_waves (J, 2 waves): cosines, then sines of their phases along K and J. lines (2 waves, I):
+    what those of both together are multiplied with: the cosines, then the sines along I.
+    """
+    (cos_k, sin_k), (cos_j, sin_j) = np.split(k_waves, 2, axis=1), np.split(j_waves, 2, axis=1)
+    field = np.zeros((len(k_waves), len(j_waves), lines.shape[1]), np.float32)
+    for cos, sin, row in zip(cos_k, sin_k, field, strict=True):
+        plane = np.concatenate([cos * cos_j - sin * sin_j, -sin * cos_j - cos * sin_j], axis=1)
         total = np.zeros(row.shape)
         # float64, one wave after the other: sums in another order on another machine must not change a rounded HU
         for wave, line in enumerate(lines):
             total += plane[:, wave, None] * line
         row[:] = total
     return np.where(alpha > 0, field.T, np.float32(0))
+
+
+class Shades(NamedTuple):
+    """What the tissue of a tumor is made of besides its mean, all float32; 0 HU where it has none."""
+
+    texture_hu: np.float32
+    drift_hu: np.float32
+    drift_mm: np.float32
+    rim_hu: np.float32
+    rim_mm: np.float32
+    core_hu: np.float32
+    core_share: np.float32
+
+
+def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
+    """HU above the mean: texture, drift from the border to the middle, rim and core.
+
+    texture, border: fields of unit variance, of the texture and of the core's border; of no voxel without one.
+    """
+    field = np.zeros_like(depth_mm)
+    if shades.texture_hu:
+        field += shades.texture_hu * texture
+    if shades.drift_hu:
+        # steep below the border, level at drift_mm: blood reaches a tumor from outside
+        left = np.clip(1 - depth_mm / shades.drift_mm, 0, 1)
+        field += shades.drift_hu * (1 - left * left)
+    if shades.rim_hu:
+        field += shades.rim_hu * smooth_step(1 - depth_mm / shades.rim_mm)
+    if shades.core_hu:
+        inner = shades.core_share - radius + np.float32(0.08) * border
+        field += shades.core_hu * smooth_step(inner / np.float32(0.2) + np.float32(0.5))
+    return field
+
+
+def smooth_step(share: Array) -> Floats:
+    """From 0 at 0 to 1 at 1, level at both ends and beyond."""
+    clipped = np.clip(share, 0, 1).astype(np.float32)
+    return clipped * clipped * (3 - 2 * clipped)
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.synthesis.kernels.compiling import dense, kernel
-from synthoma.synthesis.kernels.reference import Places
+from synthoma.synthesis.kernels.reference import Places, Shades
 from synthoma.volume import Array, Floats, Triple
 
 Bools = NDArray[np.bool_]
@@ -74,9 +74,15 @@ def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits:
     return voxels.T
 
 
-def wave_sums(planes: Array, lines: Array, alpha: Floats) -> Floats:
+def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Floats:
     """As `reference.wave_sums`."""
-    return np.asarray(_wave_sums(planes, lines, dense(alpha, np.float32)).T)
+    return np.asarray(_wave_sums(k_waves, j_waves, lines, dense(alpha, np.float32)).T)
+
+
+def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
+    """As `reference.shaded`."""
+    fields = (dense(part, np.float32) for part in (texture, border, depth_mm, radius))
+    return np.asarray(_shaded(*fields, *shades).T)
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
@@ -286,9 +292,10 @@ def _blend(voxels: Any, alpha: Any, tissue: Any, noise: Any, low: Any, high: Any
 
 
 @kernel
-def _wave_sums(planes: Any, lines: Any, alpha: Any) -> Any:
+def _wave_sums(k_waves: Any, j_waves: Any, lines: Any, alpha: Any) -> Any:
     field = np.zeros(alpha.shape, np.float32)
-    total = np.empty(alpha.shape[2])
+    total, heights = np.empty(alpha.shape[2]), np.empty(len(lines))
+    waves = len(lines) // 2
     for k in range(alpha.shape[0]):
         for j in range(alpha.shape[1]):
             shares = alpha[k, j]
@@ -300,7 +307,11 @@ def _wave_sums(planes: Any, lines: Any, alpha: Any) -> Any:
             if first == last:
                 continue
             total[first:last] = 0
-            heights = planes[k, j]
+            for wave in range(waves):
+                cos_k, sin_k = k_waves[k, wave], k_waves[k, waves + wave]
+                cos_j, sin_j = j_waves[j, wave], j_waves[j, waves + wave]
+                heights[wave] = cos_k * cos_j - sin_k * sin_j
+                heights[waves + wave] = -sin_k * cos_j - cos_k * sin_j
             for wave in range(0, len(lines) - 3, 4):
                 a, b, c, d = heights[wave], heights[wave + 1], heights[wave + 2], heights[wave + 3]
                 one, two, three, four = lines[wave], lines[wave + 1], lines[wave + 2], lines[wave + 3]
@@ -311,6 +322,37 @@ def _wave_sums(planes: Any, lines: Any, alpha: Any) -> Any:
                     total[i] += heights[wave] * lines[wave, i]
             for i in range(first, last):
                 field[k, j, i] = total[i] if shares[i] > 0 else 0.0
+    return field
+
+
+@kernel
+def _smooth_step(share: Any) -> Any:
+    clipped = min(max(share, _ZERO), _ONE)
+    return clipped * clipped * (np.float32(3) - np.float32(2) * clipped)
+
+
+@kernel
+def _shaded(
+    texture: Any, border: Any, depth_mm: Any, radius: Any,
+    texture_hu: Any, drift_hu: Any, drift_mm: Any, rim_hu: Any, rim_mm: Any, core_hu: Any, core_share: Any,
+) -> Any:  # fmt: skip
+    field = np.zeros(depth_mm.shape, np.float32)
+    to, depths, radii = field.ravel(), depth_mm.ravel(), radius.ravel()
+    waves, borders = texture.ravel(), border.ravel()
+    if texture_hu != 0:
+        for n in range(len(to)):
+            to[n] += texture_hu * waves[n]
+    if drift_hu != 0:
+        for n in range(len(to)):
+            left = min(max(_ONE - depths[n] / drift_mm, _ZERO), _ONE)
+            to[n] += drift_hu * (_ONE - left * left)
+    if rim_hu != 0:
+        for n in range(len(to)):
+            to[n] += rim_hu * _smooth_step(_ONE - depths[n] / rim_mm)
+    if core_hu != 0:
+        for n in range(len(to)):
+            inner = core_share - radii[n] + np.float32(0.08) * borders[n]
+            to[n] += core_hu * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     return field
 
 
