@@ -112,7 +112,7 @@ def _shell_ratios(
     shape = (ak.shape[1], aj.shape[1], ai.shape[1])
     ratio = np.empty(shape, np.float32)
     close = np.empty(shape[0] * shape[1] * shape[2], np.float32)
-    side, count = len(reach), np.float32(len(moves))
+    side, edges, count = len(reach), reach.ravel(), np.float32(len(moves))
     half = np.float32((side - 1) / 2)
     middle = np.float32(np.float64(half) + 0.5)
     inside, below, many = 0, 0, 0
@@ -129,8 +129,7 @@ def _shell_ratios(
                     total = np.float32(0)
                     for n in range(len(moves)):
                         sx, sy, sz = x + moves[n, 0], y + moves[n, 1], z + moves[n, 2]
-                        place = _place(sx, sy, sz, side, half, middle)
-                        total += _length(sx, sy, sz) / reach[place // side, place % side]
+                        total += _length(sx, sy, sz) / edges[_place(sx, sy, sz, side, half, middle)]
                     total /= count
                     ratio[k, j, i] = total
                     if total <= low:
@@ -148,7 +147,7 @@ def _shares(
     ai: Any, aj: Any, ak: Any, moves: Any, reach: Any, ratio: Any, scale: Any, widest: Any, blur: Any, table: Any
 ) -> Any:
     alpha = np.empty(ratio.shape, np.float32)
-    side, count = len(reach), np.float32(len(moves))
+    side, edges, count = len(reach), reach.ravel(), np.float32(len(moves))
     half = np.float32((side - 1) / 2)
     middle = np.float32(np.float64(half) + 0.5)
     for k in range(ratio.shape[0]):
@@ -161,8 +160,7 @@ def _shares(
                     share = np.float32(0)
                     for n in range(len(moves)):
                         sx, sy, sz = x + moves[n, 0], y + moves[n, 1], z + moves[n, 2]
-                        place = _place(sx, sy, sz, side, half, middle)
-                        away, edge = _length(sx, sy, sz), reach[place // side, place % side]
+                        away, edge = _length(sx, sy, sz), edges[_place(sx, sy, sz, side, half, middle)]
                         outside = away * (away - scale * edge) / _quadratic(blur, sx, sy, sz)
                         share += table[int(min(max(outside * _PER_STEP + _MIDDLE, np.float32(0)), _LAST))]
                     alpha[k, j, i] = share / count

@@ -271,13 +271,14 @@ def _mix(noise: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: An
     for k in range(alpha.shape[0]):
         for j in range(alpha.shape[1]):
             _row(trust, ak[k], wk[k], aj[j], wj[j], row)
-            learned = tile[k % tile.shape[0], j % tile.shape[1]]
+            learned, at = tile[k % tile.shape[0], j % tile.shape[1]], -1
             for i in range(alpha.shape[2]):
+                at = at + 1 if at + 1 < len(learned) else 0
                 if alpha[k, j, i] > 0:
                     start = row[ai[i]]
                     weight = start + (row[min(ai[i] + 1, last)] - start) * wi[i]
                     other = np.sqrt(_ONE - weight * weight)
-                    noise[k, j, i] = weight * noise[k, j, i] + other * learned[i % len(learned)]
+                    noise[k, j, i] = weight * noise[k, j, i] + other * learned[at]
 
 
 @kernel
