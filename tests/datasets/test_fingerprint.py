@@ -128,10 +128,10 @@ def test_a_fingerprint_of_another_version_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_fifty_in_silico_patients_give_no_false_alarm() -> None:
-    recipe = CohortRecipe(cases=50, spacing_mm=8.0)
-    cases = [cohort_case(recipe, index) for index in range(50)]
+@pytest.mark.timeout(600)
+def test_in_silico_patients_give_no_false_alarm() -> None:
+    recipe = CohortRecipe(cases=24, spacing_mm=10.0)
+    cases = [cohort_case(recipe, index) for index in range(24)]  # a second each
     pictures = [fingerprint(case.read_image()) for case in cases]
     ids = [case.id for case in cases]
     assert find_duplicates(ids, pictures) == []

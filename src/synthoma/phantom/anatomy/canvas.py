@@ -175,27 +175,30 @@ class Canvas:
 
 def _nearer(tube: Tube, part: Box, world: Points, curve: Curve, along: Array, n: int, apart_mm: float) -> None:
     """Update the distances of one block with one segment of the curve."""
+    block = part.slices
     start, step = curve.points[n], curve.points[n + 1] - curve.points[n]
-    local = Points(*(_cut(axis, part) - np.float32(s) for axis, s in zip(world, start, strict=True)))
     square = float(step @ step) + 1e-9
-    t = np.clip(sum(axis * np.float32(s / square) for axis, s in zip(local, step, strict=True)), 0, 1)
-    gap = sum((axis - t * np.float32(s)) ** 2 for axis, s in zip(local, step, strict=True))
+    x, y, z = (_cut(axis, block) - np.float32(s) for axis, s in zip(world, start, strict=True))
+    i, j, k = (np.float32(s / square) for s in step)
+    t = np.minimum(np.maximum(x * i + y * j + z * k, np.float32(0)), np.float32(1))
+    i, j, k = (np.float32(s) for s in step)
+    x, y, z = x - t * i, y - t * j, z - t * k
     r0, r1 = curve.radii[n], curve.radii[n + 1]
-    phi = np.sqrt(gap) - (np.float32(r0) + t * np.float32(r1 - r0))
-    best, place, rival = (axis[part.slices] for axis in (tube.phi, tube.along, tube.rival))
+    phi = np.sqrt(x * x + y * y + z * z) - (np.float32(r0) + t * np.float32(r1 - r0))
+    best, place = tube.phi[block], tube.along[block]
     wins = phi < best
-    if np.isfinite(apart_mm) and apart_mm < along[-1]:
+    if apart_mm < along[-1]:
         far = np.abs(place - np.float32(along[n])) > apart_mm
         loser = np.where(wins, best, phi)
+        rival = tube.rival[block]
         np.minimum(rival, np.where(far, loser, FAR_MM), out=rival)
-    best[wins] = phi[wins]
-    place[wins] = (np.float32(along[n]) + t * np.float32(along[n + 1] - along[n]))[wins]
+    np.copyto(best, phi, where=wins)
+    np.copyto(place, np.float32(along[n]) + t * np.float32(along[n + 1] - along[n]), where=wins)
 
 
-def _cut(axis: Array, part: Box) -> Array:
+def _cut(axis: Array, block: tuple[slice, ...]) -> Array:
     """A block of an array that may be broadcast along some axes."""
-    keep = tuple(s if n > 1 else slice(None) for s, n in zip(part.slices, axis.shape, strict=True))
-    return axis[keep]
+    return axis[tuple(s if n > 1 else slice(None) for s, n in zip(block, axis.shape, strict=True))]
 
 
 def world_points(geometry: Geometry) -> Points:
