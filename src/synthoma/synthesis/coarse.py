@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def sample(data: Array, coarse: Box, step: Triple) -> Floats:
     return total / count
 
 
-def _whole_sums(data: Array, coarse: Box, step: Triple, moves: list[tuple[int, ...]]) -> Array:
+def _whole_sums(data: Array, coarse: Box, step: Triple, moves: Sequence[tuple[int, ...]]) -> Array:
     """Whole numbers add up to the same in any order: here whole lines first, as they lie in memory."""
     start, stop = coarse.lower[0] * step[0], (coarse.upper[0] - 1) * step[0] + moves[0][-1] + 1
     lines = None

@@ -81,8 +81,8 @@ def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Fl
 
 def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
     """As `reference.shaded`."""
-    fields = (dense(part, np.float32) for part in (texture, border, depth_mm, radius))
-    return np.asarray(_shaded(*fields, *shades).T)
+    spread, edge, depths, radii = (dense(part, np.float32) for part in (texture, border, depth_mm, radius))
+    return np.asarray(_shaded(spread, edge, depths, radii, *shades).T)
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
