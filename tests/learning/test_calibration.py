@@ -28,7 +28,7 @@ def sampled(temperature: float, more: float = 0.0, voxels: int = 400_000) -> tup
 
 @pytest.mark.parametrize(("temperature", "more"), [(0.6, 0.0), (1.0, 0.0), (2.5, 0.0), (0.6, 1.5), (1.4, 1.0)])
 def test_the_scaling_of_a_known_distribution_is_found(temperature: float, more: float) -> None:
-    found = fit_scaling(*sampled(temperature, more))
+    found = fit_scaling(*sampled(temperature, more), shift=True)
     assert found.temperature == pytest.approx(temperature, rel=0.05)
     assert found.shift == pytest.approx(-more, abs=0.06)
 
@@ -57,9 +57,18 @@ def test_voxels_under_five_percent_do_not_decide_over_the_others() -> None:
     assert calibration_error(more, inside) == calibration_error(voxels, inside)
 
 
+def test_unless_asked_for_nothing_is_shifted() -> None:
+    voxels, inside = sampled(2.0, 1.0)
+    assert fit_scaling(voxels, inside).shift == 0
+    assert fit_scaling(voxels, inside).temperature != fit_scaling(voxels, inside, shift=True).temperature
+
+
 def test_a_network_that_expects_too_many_is_far_off_before_and_close_after() -> None:
     voxels, inside = sampled(1.0, 2.0)
-    before, after = calibration_error(voxels, inside), calibration_error(voxels, inside, fit_scaling(voxels, inside))
+    before, after = (
+        calibration_error(voxels, inside),
+        calibration_error(voxels, inside, fit_scaling(voxels, inside, shift=True)),
+    )
     assert before > 0.2
     assert after < 0.015
 

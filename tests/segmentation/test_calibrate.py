@@ -94,14 +94,15 @@ def test_probabilities_are_those_of_the_scaling() -> None:
     for place in PLACES[:4]:
         lesion |= ball(GRID, np.array(place), 8.0)
     case = Case("one", deceived.image, {"liver_lesion": Volume(lesion, GRID)})
-    found = calibration_of(case)
-    before, after = found.errors["liver_lesion"]
-    assert after < 0.01 < before
+    warmed, shifted = calibration_of(case), calibration_of(case, recipe=RECIPE.with_changes(shift=True))
+    (before, warm), (_, after) = warmed.errors["liver_lesion"], shifted.errors["liver_lesion"]
+    assert after < 0.01 < warm < before
     levels = [
-        predict(model, case.read_image(), None, "cpu").levels[1][20, 8, 10]
-        for model in (threshold_model(), calibrated(found))
+        predict(model, case.read_image(), None, "cpu").levels[1][20, 8, 10] / 255
+        for model in (threshold_model(), calibrated(warmed), calibrated(shifted))
     ]
-    assert levels[1] / 255 == pytest.approx(0.5, abs=0.01) != levels[0] / 255
+    assert levels[2] == pytest.approx(0.5, abs=0.01)
+    assert levels[2] < levels[1] < levels[0]
 
 
 def test_flips_are_kept_where_they_find_more() -> None:

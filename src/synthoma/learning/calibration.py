@@ -2,8 +2,8 @@
 
 Probabilities are levels, uint8 in 255ths, and counted in histograms of 256 of them: how often each level was said of a
 voxel, and how often the voxel was in the structure. Logits become logit / temperature + shift (Platt 1999; the
-temperature and the error are those of Guo et al. 2017, arXiv:1706.04599). The shift is for networks that learned from
-patches: these show far more tumors than scans do, so that such a network expects too many.
+temperature and the error are those of Guo et al. 2017, arXiv:1706.04599). The shift, if asked for, is for networks that
+learned from patches: these show far more tumors than scans do, so that such a network expects too many.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def rescaled(scaling: Scaling) -> NDArray[np.uint8]:
     return table
 
 
-def fit_scaling(voxels: Counts, inside: Counts) -> Scaling:
+def fit_scaling(voxels: Counts, inside: Counts, shift: bool = False) -> Scaling:
     """The scaling under which levels are likeliest: voxels (256,) of each level, and those of them `inside`.
 
-    Voxels under 5 % do not count. No scaling if there are no others, or if all of them are of one kind.
+    shift: whether there may be one; without it one half stays one half. Voxels under 5 % do not count. No scaling if there are no others, or if all of them are of one kind.
     """
     inner, outer = inside[_LEAST:].astype(float), (voxels - inside)[_LEAST:].astype(float)
     if not inner.any() or not outer.any():
@@ -94,15 +94,15 @@ def fit_scaling(voxels: Counts, inside: Counts) -> Scaling:
     logits, count = logit(probabilities()[_LEAST:]), float(inner.sum() + outer.sum())
 
     def loss(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        slope, shift = at  # in these two the loss is convex
-        scaled = slope * logits + shift
+        scaled = at[0] * logits + at[1]  # in these two the loss is convex
         value = -float(inner @ log_expit(scaled) + outer @ log_expit(-scaled)) / count
         excess = ((inner + outer) * expit(scaled) - inner) / count
         return value, np.array([excess @ logits, excess.sum()])
 
-    bounds = [(1 / _HOTTEST, 1 / _COLDEST), (-_FARTHEST, _FARTHEST)]
-    slope, shift = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B").x
-    return Scaling(round(float(1 / slope), 3), round(float(shift), 3))
+    farthest = _FARTHEST if shift else 0.0
+    bounds = [(1 / _HOTTEST, 1 / _COLDEST), (-farthest, farthest)]
+    slope, moved = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return Scaling(round(float(1 / slope), 3), round(float(moved), 3))
 
 
 def reliability(voxels: Counts, inside: Counts, scaling: Scaling = Scaling()) -> list[tuple[float, float, int]]:

@@ -44,7 +44,8 @@ class CalibrateRecipe(Recipe):
 
     false_per_scan: for each level of sensitivity the most false lesions a scan, all classes together. flips: sets of
     mirror axes to choose from; the one that finds most at the level `balanced` is kept. thresholds, smallest_mm3: what
-    is tried for each class. segment: all else about how cases are segmented.
+    is tried for each class. shift: whether outputs may be shifted too, which moves what one half means. segment: all
+    else about how cases are segmented.
     """
 
     false_per_scan: dict[Level, Annotated[float, Field(gt=0)]] = Field(
@@ -55,6 +56,7 @@ class CalibrateRecipe(Recipe):
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), min_length=1
     )
     smallest_mm3: tuple[Annotated[float, Field(ge=0)], ...] = Field((0.0, 30.0, 60.0, 120.0, 250.0), min_length=1)
+    shift: bool = False
     segment: SegmentRecipe = SegmentRecipe()
 
     def settings(self, threshold: float, flips: tuple[Axis, ...]) -> SegmentRecipe:
@@ -103,7 +105,7 @@ def calibrate(
     # of sets that find as much, the one with the fewest mirror images
     best = max(range(len(recipe.flips)), key=lambda n: (points[n][judged].sensitivity, -len(recipe.flips[n])))
     histograms = pooled([case["sets"][best] for case in measured])
-    scalings = {name: fit_scaling(*histograms[name]) for name in classes if name in histograms}
+    scalings = {name: fit_scaling(*histograms[name], recipe.shift) for name in classes if name in histograms}
     errors = {
         name: (round(calibration_error(*histograms[name]), 4), round(calibration_error(*histograms[name], scaling), 4))
         for name, scaling in scalings.items()
@@ -114,7 +116,7 @@ def calibrate(
         cases=len(measured),
         flips=recipe.flips[best],
         temperatures={name: scaling.temperature for name, scaling in scalings.items()},
-        shifts={name: scaling.shift for name, scaling in scalings.items()},
+        shifts={name: scaling.shift for name, scaling in scalings.items()} if recipe.shift else {},
         errors=errors,
         points={level: _calibrated(point, scalings) for level, point in points[best].items()},
     )
