@@ -14,8 +14,9 @@ from synthoma import files
 from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending
 from synthoma.synthesis.location import find_site, measure_organ
+from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Tumor
-from synthoma.volume import Array, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Volume
 
 
 def even_organ(geometry: Geometry, sd: float = 15.0, image: type = np.int16, seed: int = 0) -> tuple[Volume, Volume]:
@@ -91,6 +92,24 @@ def test_large_noise_of_large_voxels_is_no_vessel(spacing_mm: tuple[float, float
     assert kept["neighbors"][0] == pytest.approx(1, abs=0.05)
     assert kept["neighbors"][1] > 0.93, "the scan's own noise"
     assert kept["voxel"][1] < kept["neighbors"][1] - 0.05, "as old plans have it"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_the_noise_inside_does_not_depend_on_where_the_scan_ends(cut: int, flipped: bool) -> None:
+    geometry = grid((1.7, 1.3, 2.5), (64, 84, 80))  # two voxels a block along the second axis
+    ct, organ = even_organ(geometry, sd=40.0)  # half of the blocks pass for vessels
+    tumor = Rules().render(ct, organ, dataclasses.replace(plan_of(14.0, (1, 1, 1)), noise_by="neighbors"))
+    learned = Noise.at(ct, tumor.plan.noise_from_mm)
+    whole = blending.noise_inside(ct, tumor, learned)
+    room = tumor.box.lower[1] if flipped else geometry.shape[1] - tumor.box.upper[1]
+    gone = room - 7 - cut  # inside of what is looked at, outside of what can matter
+    assert gone > 0
+    width, length, height = geometry.shape
+    kept = Box((0, gone if flipped else 0, 0), (width, length if flipped else length - gone, height))
+    part = Volume(np.asfortranarray(ct.data[kept.slices]), geometry.crop(kept))
+    moved = dataclasses.replace(tumor, box=tumor.box.shift([-at for at in kept.lower]))
+    assert np.array_equal(blending.noise_inside(part, moved, learned), whole)
 
 
 def test_where_fat_or_a_vessel_is_replaced_the_grain_is_learned_and_no_seam_is_left() -> None:

@@ -43,8 +43,9 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     plan, geometry, box = tumor.plan, ct.geometry, tumor.box
     block, window = _block(geometry)
     margin = [(n + 1) * b for n, b in zip(window, block, strict=True)]
-    outer = _whole_blocks(box.grow(margin), block, ct.data.shape)
-    mean = _means(ct.data[outer.slices], block, plan.noise_by == "neighbors" and math.prod(block) < _FEWEST)
+    by_neighbors = plan.noise_by == "neighbors"
+    outer = _whole_blocks(box.grow(margin), block, ct.data.shape, in_step=by_neighbors)
+    mean = _means(ct.data[outer.slices], block, by_neighbors and math.prod(block) < _FEWEST)
     tolerance = np.float32(0.5 * plan.noise_hu + 12)
     low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance, window)
     at = [
@@ -106,22 +107,33 @@ def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _whole_blocks(box: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> Box:
-    """The box inside the scan, moved or widened to whole blocks where the scan has room for them."""
+def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool) -> Box:
+    """The box inside the scan, moved or widened to whole blocks where the scan has room for them.
+
+    in_step: blocks stay where they are without the scan's faces, those that a face cuts are left out: a scan that is cut
+    near a tumor then gives the same blocks. Plans of the older kind move all of them to the face.
+    """
     lower, upper = [], []
-    for low, high, size, n in zip(*box.clip(shape), block, shape, strict=True):
-        length = min(-(-(high - low) // size) * size, n)
-        lower.append(min(low, n - length))
-        upper.append(lower[-1] + length)
+    for (start, stop), low, high, size, n in zip(zip(*box, strict=True), *box.clip(shape), block, shape, strict=True):
+        first = start if start >= 0 else start % size
+        length = min(-(-(stop - first) // size), (n - first) // size) * size
+        if not in_step or length < size:
+            length = min(-(-(high - low) // size) * size, n)
+            first = min(low, n - length)
+        lower.append(first)
+        upper.append(first + length)
     return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
 
 
 def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The blocks of the outer box that the tumor touches, and their neighbors."""
     touched = np.zeros(shape, bool)
-    places = tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0
-    corner = [(low - first) // n for n, low, first in zip(block, tumor.box.lower, outer.lower, strict=True)]
-    touched[Box.whole(places.shape).shift(corner).slices] = places
+    places = np.nonzero(tumor.alpha[:: block[0], :: block[1], :: block[2]])
+    index = [
+        np.clip((axis * n + low - first) // n, 0, count - 1)
+        for axis, n, low, first, count in zip(places, block, tumor.box.lower, outer.lower, shape, strict=True)
+    ]
+    touched[tuple(index)] = True
     return _around(touched)
 
 
