@@ -86,7 +86,8 @@ def rescaled(scaling: Scaling) -> NDArray[np.uint8]:
 def fit_scaling(voxels: Counts, inside: Counts, shift: bool = False) -> Scaling:
     """The scaling under which levels are likeliest: voxels (256,) of each level, and those of them `inside`.
 
-    shift: whether there may be one; without it one half stays one half. Voxels under 5 % do not count. No scaling if there are no others, or if all of them are of one kind.
+    shift: whether there may be one; without it one half stays one half. Voxels under 5 % do not count. No scaling if
+    there are no others, or if all of them are of one kind.
     """
     inner, outer = inside[_LEAST:].astype(float), (voxels - inside)[_LEAST:].astype(float)
     if not inner.any() or not outer.any():

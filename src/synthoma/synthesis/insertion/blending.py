@@ -110,8 +110,8 @@ def _window(spacing_mm: Array, length_mm: float) -> tuple[int, int, int]:
 def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool) -> Box:
     """The box inside the scan, moved or widened to whole blocks where the scan has room for them.
 
-    in_step: blocks stay where they are without the scan's faces, those that a face cuts are left out: a scan that is cut
-    near a tumor then gives the same blocks. Plans of the older kind move all of them to the face.
+    in_step: blocks stay where they are without the scan's faces, those that a face cuts are left out: a scan that is
+    cut near a tumor then gives the same blocks. Plans of the older kind move all of them to the face.
     """
     lower, upper = [], []
     for (start, stop), low, high, size, n in zip(zip(*box, strict=True), *box.clip(shape), block, shape, strict=True):
