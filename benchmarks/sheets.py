@@ -107,7 +107,10 @@ def natural(dataset: Dataset, organs: Sequence[str], hosts: Sequence[str]) -> It
 
 
 def sheet(rows: dict[str, list[Shown]], path: Path) -> None:
-    """Rows of tumors with their names, as a PNG."""
+    """Rows of tumors with their names, as a PNG; none without a tumor."""
+    if not rows:
+        print(f"  {path.stem}: no tumor had room")
+        return
     high = TEXT + TILE + TILE // 2 + 4
     canvas = np.zeros((high * len(rows), 84 + COLUMNS * (TILE + 2), 3), np.uint8)
     for row, (name, pictures) in enumerate(rows.items()):
