@@ -35,7 +35,11 @@ KINDS = {
     },
     "kidney": {"clear_cell": 0.65, "papillary": 0.35},
     "pancreas": {"ductal_adenocarcinoma": 0.65, "neuroendocrine": 0.35},
+    "colon": {"colon_carcinoma": 1.0},
+    "esophagus": {"esophageal_carcinoma": 1.0},
+    "uterus": {"leiomyoma": 0.6, "endometrial_carcinoma": 0.4},
 }  # fmt: skip
+REGIONS = {"colon": None, "esophagus": "upper", "uterus": "pelvis"}
 
 
 def patients(organ: str, count: int, tumors: float, seed: int) -> list[Case]:
@@ -45,9 +49,11 @@ def patients(organ: str, count: int, tumors: float, seed: int) -> list[Case]:
         "name": organ, "spacing_mm": [1.4, 2.0], "slice_mm": [2.0, 3.0], "noise_hu": [8, 18], "diameter_mm": [8, 60],
         "phases": {"portal": 0.6, "arterial": 0.3, "unenhanced": 0.1}, "tumors": tumors, "kinds": KINDS[organ],
     }  # fmt: skip
+    if organ == "uterus":
+        hospital["women"] = 1.0
     recipe = CohortRecipe.model_validate(
         {
-            "name": "bench", "cases": count, "seed": seed, "region": organ, "spacing_mm": 2.0,
+            "name": "bench", "cases": count, "seed": seed, "region": REGIONS.get(organ, organ), "spacing_mm": 2.0,
             "structures": [*kind.parts, kind.lesion], "hospitals": [hospital],
         }
     )  # fmt: skip
