@@ -104,6 +104,16 @@ def test_a_classifier_tells_what_differs_and_nothing_where_nothing_does() -> Non
     assert "8 and 8 lesions of 4 and 4 patients are too few" in few.note
 
 
+def test_a_feature_that_nobody_could_measure_tells_nothing_and_warns_of_nothing(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    sides = [[row | {"noise_ratio": float("nan")} for row in lesions(15, seed=seed)] for seed in (1, 2)]
+    told = classify(*sides, resamples=50)
+    assert 0 < told.auc.value < 1
+    assert told.weights["noise_ratio"] == 0
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_what_is_always_told_apart_is_said_to_be() -> None:
     told = classify(lesions(15, seed=1), lesions(15, seed=2, noise_ratio=30.0), resamples=300)
     assert (told.auc.value, told.auc.low, told.auc.high) == (1, 1, 1)

@@ -153,8 +153,9 @@ def _forests(
     ensemble = need("sklearn.ensemble", extra="realism")
     scores, falls, rng = np.zeros(len(truth)), [], np.random.default_rng(seed)
     for train, test in folds:
-        middle = np.nanmedian(np.where(np.isfinite(table[train]), table[train], np.nan), axis=0)
-        filled = np.where(np.isfinite(table), table, np.where(np.isfinite(middle), middle, 0.0))
+        columns = (column[np.isfinite(column)] for column in table[train].T)
+        middle = np.array([np.median(known) if known.size else 0.0 for known in columns])
+        filled = np.where(np.isfinite(table), table, middle)
         forest = ensemble.RandomForestClassifier(
             100, min_samples_leaf=3, class_weight="balanced", random_state=seed, n_jobs=1
         )
