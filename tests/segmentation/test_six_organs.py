@@ -19,6 +19,8 @@ from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.training.data import outside_splits
 from synthoma.training.segmentation import read_train_recipe
 
+START = Path(__file__).parents[2] / "benchmarks/starts/abdomen.safetensors"
+
 COHORT = """
 name = "tiny"
 cases = 3
@@ -123,6 +125,14 @@ def test_the_recipes_of_the_next_models_give_files_under_eight_megabytes(name: s
     assert recipe.synthesis is not None
     mixed = {organ for mix in recipe.synthesis["mixes"] for organ in mix["organs"]}
     assert not mixed or mixed == set(recipe.organs)
+
+
+def test_the_start_of_the_model_of_six_organs_fits_its_recipe() -> None:
+    """Else `--from` refuses it: docs/segmentation.md says to go on from there."""
+    recipe, start = read_train_recipe("six_organs"), load_model(START)
+    assert (start.spec.network, start.spec.classes) == (recipe.network, recipe.classes)
+    assert (start.spec.spacing_mm, start.spec.window_hu) == ((2.5, 2.5, 2.5), recipe.patches.window_hu)
+    assert start.record["data"]["real_tumor_labels"] == 0
 
 
 def test_the_cohort_of_six_organs_has_all_that_scans_show() -> None:
