@@ -14,7 +14,7 @@ from synthesis.patients import OBLIQUE, RECIPE, UPRIGHT, patient, synthesize_all
 from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.errors import CaseError, GeometryError, RecipeError
-from synthoma.integrations.images import require_hu
+from synthoma.integrations.images import in_columns, require_hu
 from synthoma.integrations.labels import LabelScheme, label_scheme
 from synthoma.integrations.sources import Bank, Source, fitted, open_source
 from synthoma.integrations.tumors import WithTumors, add_tumors
@@ -277,3 +277,17 @@ def test_an_organ_whose_values_are_no_hu_is_refused_however_thin_it_is(place: An
     else:
         with pytest.raises(CaseError, match="a median of 2000 in the liver"):
             require_hu(image, masks, "a")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int16, np.float32, np.float64, bool])
+@pytest.mark.parametrize("layout", ["rows", "columns", "view"])
+def test_arrays_in_columns_hold_the_same_voxels(kind: type, layout: str) -> None:
+    data = np.random.default_rng(0).integers(0, 200, (5, 7, 3)).astype(kind)
+    given = {"rows": data, "columns": np.asfortranarray(data), "view": data[::-1, :, ::2]}[layout]
+
+    found = in_columns(given)
+
+    assert found.flags.f_contiguous
+    assert found.dtype == given.dtype
+    assert np.array_equal(found, given)
+    assert (found is given) == (layout == "columns"), "what is in columns already is not copied"

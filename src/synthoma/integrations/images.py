@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ ORDER = "load, channel first, orientation, spacing; then tumors; then intensity 
 _FEW = 100_000  # voxels looked at
 _ENOUGH = 200  # voxels of one value that are no chance
 _NEAR_ZERO = 40  # what images that were scaled to 0-1 or to unit variance stay below
+_TRANSPOSED = ("uint8", "uint16", "int16", "float32")  # what labels and HU come in
 _ORGAN_HU = (-100.0, 450.0)  # medians of organs on any CT, with contrast or without
 
 
@@ -84,8 +86,8 @@ def require_hu(image: Array, masks: Mapping[str, Volume], case: str = "") -> Non
         if name not in _PLAIN or not mask.data.any():
             continue
         some = (slice(None, None, 2),) * 3  # one voxel in eight tells as much, unless it misses a thin part
-        inside = some if mask.data[some].any() else (slice(None),) * 3
-        found = image[inside][mask.data[inside]]
+        shown = np.ascontiguousarray(mask.data.T[some])
+        found = image.T[some][shown] if shown.any() else image[mask.data]
         median = float(np.median(found[:: max(1, found.size // _FEW)]))
         if not _ORGAN_HU[0] <= median <= _ORGAN_HU[1]:
             _refuse(f"a median of {median:.4g} in the {name}", case)
@@ -93,6 +95,18 @@ def require_hu(image: Array, masks: Mapping[str, Volume], case: str = "") -> Non
 
 # solid organs: colon and esophagus hold gas
 _PLAIN = {name for organ in ("liver", "pancreas", "kidney", "uterus") for name in anatomy.organ(organ).structures}
+
+
+def in_columns(data: Array) -> Array:
+    """The array (I, J, K) in Fortran order, in which synthesis keeps voxels; the same array if it is so already.
+
+    Of the common types through OpenCV's blocked transposition, which takes a ninth of numpy's time.
+    """
+    if data.flags.f_contiguous or not data.flags.c_contiguous or data.dtype.name not in _TRANSPOSED:
+        return np.asfortranarray(data)
+    i, j, k = data.shape
+    flat = cv2.transpose(data.reshape(i, j * k))  # (J K, I): the runs along I are whole, and only these move now
+    return np.ascontiguousarray(flat.reshape(j, k, i).transpose(1, 0, 2)).T
 
 
 def turned(data: Array, geometry: Geometry, axes: str) -> Array:

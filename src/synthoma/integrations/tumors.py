@@ -11,7 +11,7 @@ import numpy as np
 from synthoma import anatomy
 from synthoma.cases import Case
 from synthoma.errors import CaseError
-from synthoma.integrations.images import as_hu, geometry_of, require_hu, turned
+from synthoma.integrations.images import as_hu, geometry_of, in_columns, require_hu, turned
 from synthoma.integrations.labels import LabelScheme
 from synthoma.integrations.sources import Bank, Source
 from synthoma.synthesis.generators.loading import open_generator
@@ -66,7 +66,7 @@ def add_tumors(
     HU, and for a case that a manifest does not fit.
     """
     geometry = geometry_of(image.shape, affine, case)
-    maps = {name: np.asfortranarray(schemes[name].read(data, case)) for name, data in labels.items()}
+    maps = {name: in_columns(schemes[name].read(data, case)) for name, data in labels.items()}
     for name, data in maps.items():
         if data.shape != geometry.shape:
             raise CaseError(f"{name} is not the image's shape", case=case, found=data.shape, expected=geometry.shape)
@@ -75,9 +75,9 @@ def add_tumors(
     present = tuple(organ for organ in organs if _has_voxels(organ, masks))
     if not present:
         return WithTumors(image, labels, (), ("no organ that tumors grow in lies there",))
-    hu = as_hu(image, case)
+    hu = in_columns(as_hu(image, case))
     require_hu(hu, masks, case)
-    known = Case(case, Volume(np.asfortranarray(hu), geometry), masks)
+    known = Case(case, Volume(hu, geometry), masks)
     if isinstance(source, SynthesisRecipe):
         try:
             made = insert_tumors(known, source.with_changes(organs=present), seed)
