@@ -165,6 +165,30 @@ def test_the_positive_weight_counts_missed_voxels_only() -> None:
         assert weighed / light == pytest.approx(factor, rel=0.01)
 
 
+def test_cross_entropy_of_the_hardest_voxels_is_the_mean_of_the_costliest_in_each_patch() -> None:
+    logits, target = batch()
+    recipe = LossRecipe(dice=0, hardest=0.1)
+    total, _ = loss(logits, target, everything(), recipe, CLASSES)
+    right = torch.where(target, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).detach()
+    costs = (-right.log()).flatten(2).sort(descending=True).values
+    assert total.item() == pytest.approx(float(costs[:, :, :19].mean()), rel=1e-5)  # of 192 voxels
+    total.backward()
+    assert logits.grad is not None
+    assert (logits.grad.flatten(2) != 0).sum(2).tolist() == [[19] * 3] * 2
+
+
+def test_a_missed_structure_of_few_voxels_costs_much_where_only_the_hardest_voxels_count() -> None:
+    target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
+    target[:, :, :2, :2, :2] = True
+    silent = torch.full(target.shape, -8.0)
+    annotated = torch.ones(1, 1, dtype=torch.bool)
+    costs = [
+        loss(silent, target, annotated, LossRecipe(dice=0, hardest=share), ("liver",))[0].item()
+        for share in (1.0, 0.01, 1e-9)
+    ]
+    assert costs == pytest.approx([8 * 8 / 4096, 8 * 8 / 41, 8], rel=0.03)
+
+
 def test_half_precision_is_left_before_anything_can_overflow() -> None:
     target = torch.ones(1, 1, 64, 64, 32, dtype=torch.bool)
     logits = torch.full(target.shape, 8.0, dtype=torch.bfloat16)
