@@ -217,16 +217,29 @@ def each_structure(
     yielded, and an organ that tumors are to lie in, is held in memory.
     """
     for name in sorted(prediction.classes, key=anatomy.is_lesion):
-        levels = prediction.restore(name, scan)
         if not anatomy.is_lesion(name):
+            levels = prediction.restore(name, scan)
             yield name, Volume(find_organ(levels, recipe.threshold_of(name), recipe.part_share), scan)
             continue
-        if recipe.inside_organ != "no":
-            place = _organ(name.removesuffix("_lesion"), prediction, scan, recipe, organs)
-            _keep_inside(levels, place, scan, recipe.margin_mm)
+        levels = tumor_levels(name, prediction, scan, recipe, organs)
         threshold, smallest = recipe.threshold_of(name), recipe.smallest_of(name)
         organ = name.removesuffix("_lesion")
         yield name, find_tumors(levels, scan, organ, threshold, recipe.candidates, smallest, case)
+
+
+def tumor_levels(
+    name: str,
+    prediction: Prediction,
+    scan: Geometry,
+    recipe: SegmentRecipe,
+    organs: Callable[[str], Volume] | None = None,
+) -> Array:
+    """Levels (uint8) of a class of tumors on the scan's voxels, 0 where the recipe allows none (`inside_organ`)."""
+    levels = prediction.restore(name, scan)
+    if recipe.inside_organ != "no":
+        place = _organ(name.removesuffix("_lesion"), prediction, scan, recipe, organs)
+        _keep_inside(levels, place, scan, recipe.margin_mm)
+    return levels
 
 
 def estimate_memory(

@@ -31,9 +31,9 @@ from synthoma.learning.calibration import (
 from synthoma.learning.entry import annotates
 from synthoma.learning.models import Model
 from synthoma.recipe import Recipe
-from synthoma.segmentation.infer import SegmentRecipe, each_structure, predict
-from synthoma.segmentation.structures import FULL, Tumors, least_level
-from synthoma.volume import Volume
+from synthoma.segmentation.infer import SegmentRecipe, predict, tumor_levels
+from synthoma.segmentation.structures import FULL, least_level
+from synthoma.volume import Geometry, Volume
 
 Histogram = tuple[Counts, Counts]
 _WORTHS = np.geomspace(1e-3, 10, 200)  # of one false lesion a scan, in shares of lesions found
@@ -59,11 +59,9 @@ class CalibrateRecipe(Recipe):
     shift: bool = False
     segment: SegmentRecipe = SegmentRecipe()
 
-    def settings(self, threshold: float, flips: tuple[Axis, ...]) -> SegmentRecipe:
-        """How a case is segmented to try a threshold: every lesion counts."""
-        return self.segment.with_changes(
-            threshold=threshold, thresholds={}, smallest_mm3=0.0, smallest_each_mm3={}, flips=flips, sensitivity=None
-        )
+    def settings(self, flips: tuple[Axis, ...]) -> SegmentRecipe:
+        """How a case is segmented; thresholds and smallest lesions are tried afterwards, on tumors alone."""
+        return self.segment.with_changes(flips=flips, sensitivity=None)
 
 
 def measure_case(case: Case, model: Model, recipe: CalibrateRecipe, device: str = "auto") -> dict[str, Any]:
@@ -80,18 +78,14 @@ def measure_case(case: Case, model: Model, recipe: CalibrateRecipe, device: str 
     truth = {name: _truth(case, name, ct) for name in known}
     sets = []
     for flips in recipe.flips:
-        prediction = predict(plain, ct, recipe.settings(0.5, flips), device)
+        prediction = predict(plain, ct, recipe.settings(flips), device)
         rows = {name: _histograms(prediction.restore(name, ct.geometry), truth[name]) for name in known}
         for name in (name for name in known if anatomy.is_lesion(name)):
+            levels = tumor_levels(name, prediction, ct.geometry, recipe.settings(flips), case.read_organ)
             ours = Components.of(_region(truth[name]), name.removesuffix("_lesion"))
-            rows[name] |= {"lesions": len(ours.sizes), "found": [], "false": []}
-        for threshold in recipe.thresholds:
-            settings = recipe.settings(threshold, flips)
-            for name, structure in each_structure(prediction, ct.geometry, settings, case.read_organ, case.id):
-                if isinstance(structure, Tumors) and name in known:
-                    found, false = _count(truth[name], structure.mask, name, recipe.smallest_mm3)
-                    rows[name]["found"].append(found)
-                    rows[name]["false"].append(false)
+            counted = [_count(ours, levels, threshold, ct.geometry, name, recipe) for threshold in recipe.thresholds]
+            found, false = ([row[n] for row in counted] for n in (0, 1))
+            rows[name] |= {"lesions": len(ours.sizes), "found": found, "false": false}
         sets.append(rows)
     return {"sets": sets}
 
@@ -151,14 +145,15 @@ def _region(mask: Volume) -> Region:
     return Region(mask.geometry, tuple(split(mask.data, (0, 0, 0))))
 
 
-def _count(truth: Volume, mask: Volume, name: str, smallest_mm3: Sequence[float]) -> tuple[list[int], list[int]]:
-    """Found and false lesions, for each smallest volume."""
-    organ = name.removesuffix("_lesion")
-    ours, theirs = (Components.of(_region(each), organ) for each in (truth, mask))
-    predicted = match_components(ours, theirs).predicted
-    volumes = np.array([one.lesion.voxels for one in predicted]) * truth.geometry.voxel_mm3
+def _count(
+    ours: Components, levels: NDArray[np.uint8], threshold: float, scan: Geometry, name: str, recipe: CalibrateRecipe
+) -> tuple[list[int], list[int]]:
+    """Found and false lesions at a threshold, for each smallest volume."""
+    mask = Volume(levels >= least_level(threshold), scan)
+    predicted = match_components(ours, Components.of(_region(mask), name.removesuffix("_lesion"))).predicted
+    volumes = np.array([one.lesion.voxels for one in predicted]) * scan.voxel_mm3
     fates = np.array([one.fate for one in predicted])
-    large = [volumes >= least for least in smallest_mm3]
+    large = [volumes >= least for least in recipe.smallest_mm3]
     return [int((fates[each] == "matched").sum()) for each in large], [
         int((fates[each] == "false").sum()) for each in large
     ]
