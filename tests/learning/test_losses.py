@@ -69,7 +69,7 @@ def test_what_is_not_annotated_has_exactly_no_gradient_and_no_say(batch_dice: bo
 @pytest.mark.parametrize("poison", [0.0, math.inf, math.nan])
 def test_ignored_voxels_count_as_if_the_patch_ended_before_them(batch_dice: bool, poison: float) -> None:
     annotated = torch.tensor([[True, True, False], [True, True, True]])
-    recipe = ALL_TERMS.with_changes(batch_dice=batch_dice)
+    recipe = ALL_TERMS.with_changes(batch_dice=batch_dice, balance=0.5, within_organ=True)
     logits, target = batch()
     ignored = torch.zeros(2, 1, 8, 6, 4, dtype=torch.bool)
     ignored[:, :, 5:] = True
@@ -165,28 +165,46 @@ def test_the_positive_weight_counts_missed_voxels_only() -> None:
         assert weighed / light == pytest.approx(factor, rel=0.01)
 
 
-def test_cross_entropy_of_the_hardest_voxels_is_the_mean_of_the_costliest_in_each_patch() -> None:
+def test_balance_weighs_the_voxels_of_a_class_by_how_few_they_are_in_their_patch() -> None:
+    target = torch.zeros(2, 1, 8, 6, 4, dtype=torch.bool)  # 192 voxels
+    target[0, 0, 0, :3, 0] = True  # 3 of them
+    target[1, 0, :4] = True  # half
+    silent = torch.full(target.shape, -9.0)
+    annotated = torch.ones(2, 1, dtype=torch.bool)
+    plain, half, whole = (
+        loss(silent, target, annotated, LossRecipe(dice=0, balance=power), ("liver",))[0].item()
+        for power in (0.0, 0.5, 1.0)
+    )
+    assert plain == pytest.approx((9 * 3 + 9 * 96) / 384, rel=0.01)
+    assert half == pytest.approx((9 * 3 * 63**0.5 + 9 * 96) / 384, rel=0.01)
+    assert whole == pytest.approx((9 * 3 * 63 + 9 * 96) / 384, rel=0.01)
+
+
+@pytest.mark.parametrize("poison", [0.0, math.nan])
+def test_tumors_within_their_organ_are_judged_by_its_voxels_and_the_rest_has_a_mean_of_its_own(poison: float) -> None:
+    annotated = torch.tensor([[True, True, True], [False, True, True]])
     logits, target = batch()
-    recipe = LossRecipe(dice=0, hardest=0.1)
-    total, _ = loss(logits, target, everything(), recipe, CLASSES)
-    right = torch.where(target, torch.sigmoid(logits), 1 - torch.sigmoid(logits)).detach()
-    costs = (-right.log()).flatten(2).sort(descending=True).values
-    assert total.item() == pytest.approx(float(costs[:, :, :19].mean()), rel=1e-5)  # of 192 voxels
+    target[:, 1] &= target[:, 0]
+    target[1, 0] = target[1, 1]
+    given = target.float()
+    given[1, 0] += poison  # not annotated: not looked at, and the tumor is judged in the whole patch
+    recipe = LossRecipe(dice=2, smooth=3, within_organ=True)
+    total, terms = loss(logits, given, annotated, recipe, CLASSES)
+    p, t, organ = torch.sigmoid(logits.detach())[:, 1], target[:, 1].float(), target[:, 0].clone()
+    organ[1] = True
+    entropy = -torch.where(target[:, 1], p, 1 - p).log()
+    inside = (entropy * organ).sum() / organ.sum()
+    outside = (entropy * ~organ).sum() / (~organ).sum()
+    dice = [1 - (2 * (p * t)[n].sum() + 3) / ((p * organ)[n].sum() + t[n].sum() + 3) for n in range(2)]
+    assert float(terms["cross_entropy_loss_liver_lesion"]) == pytest.approx(float(inside + outside), rel=1e-5)
+    assert float(terms["dice_loss_liver_lesion"]) == pytest.approx(float(sum(dice)) / 2, rel=1e-5)
     total.backward()
     assert logits.grad is not None
-    assert (logits.grad.flatten(2) != 0).sum(2).tolist() == [[19] * 3] * 2
-
-
-def test_a_missed_structure_of_few_voxels_costs_much_where_only_the_hardest_voxels_count() -> None:
-    target = torch.zeros(1, 1, 16, 16, 16, dtype=torch.bool)
-    target[:, :, :2, :2, :2] = True
-    silent = torch.full(target.shape, -8.0)
-    annotated = torch.ones(1, 1, dtype=torch.bool)
-    costs = [
-        loss(silent, target, annotated, LossRecipe(dice=0, hardest=share), ("liver",))[0].item()
-        for share in (1.0, 0.01, 1e-9)
-    ]
-    assert costs == pytest.approx([8 * 8 / 4096, 8 * 8 / 41, 8], rel=0.03)
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[0, 1] != 0).all(), "what lies outside of the organ is no tumor, and is learned as that"
+    _, plain = loss(logits, given, annotated, recipe.with_changes(within_organ=False), CLASSES)
+    for name in ("liver", "kidney"):
+        assert terms[f"dice_loss_{name}"] == plain[f"dice_loss_{name}"], "organs are judged everywhere"
 
 
 def test_half_precision_is_left_before_anything_can_overflow() -> None:

@@ -22,10 +22,11 @@ class LossRecipe(Recipe):
     smooth: voxels added above and below in the Dice term, so that an empty target is learned too: a prediction of n
     voxels where there is nothing costs n / (n + smooth), and none costs nothing.
     dice, cross_entropy, focal: weights of these terms; 0 leaves one out. focal_gamma: how much easy voxels are played
-    down. positive_weight: of voxels in a structure against those around, in cross-entropy. hardest: the share of each
-    patch's voxels, the costliest, that cross-entropy is the mean of (arXiv:1605.06885); with 1, of all, a structure of
-    a thousandth of a patch costs next to nothing where it is missed, and in a network of many such it is never learned.
-    batch_dice: Dice over all patches of a step together.
+    down. positive_weight: of voxels in a structure against those around, in cross-entropy; balance: the power of the
+    ratio of voxels around to voxels inside, in each patch, that they weigh in addition: with 0.5 those of a structure
+    that takes a hundredth of a patch weigh ten times as much. batch_dice: Dice over all patches of a step together.
+    within_organ: the terms of an organ's tumors are of its own voxels, and the mean cross-entropy of all other voxels
+    is added: a tumor that takes a thousandth of a patch but a tenth of its organ counts as the latter.
     """
 
     dice: Weight = 1.0
@@ -33,8 +34,9 @@ class LossRecipe(Recipe):
     focal: Weight = 0.0
     focal_gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
     positive_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch_dice: bool = False
+    within_organ: bool = False
     smooth: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
     @model_validator(mode="after")
@@ -95,50 +97,80 @@ def _at_one_resolution(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     total = logits[:0].sum()  # an empty sum is 0 even where a logit is not finite, and keeps the graph
     found = {}
-    if ignored is not None:
-        # no probability and no target: nothing to sum in any term, and a gradient of exactly zero
-        logits, target = logits.masked_fill(ignored, _CERTAINLY_NOT), target.masked_fill(ignored, 0.0)
-    for name, logit, truth, rows in zip(classes, logits.unbind(1), target.unbind(1), known.unbind(1), strict=True):
-        if not rows.any():
+    taking_part = None if ignored is None else (~ignored)[:, 0]
+    if taking_part is not None:
+        logits, target = _alone(logits, ~taking_part[:, None]), target.masked_fill(~taking_part[:, None], 0.0)
+    for index, name in enumerate(classes):
+        if not known[:, index].any():
             continue
-        if not rows.all():
-            logit, truth = logit[rows], truth[rows]
-        counted = None if ignored is None else (~ignored[rows.to(ignored.device)]).float().mean()
-        for term, weight, value in _terms(logit[:, None], truth[:, None], recipe, counted):
-            total = total + weight * len(logit) / known.numel() * value
+        rows = known[:, index].to(logits.device)
+        organ = classes.index(name.removesuffix("_lesion")) if _has_organ(name, classes, recipe) else None
+        inside, around = taking_part, None
+        if organ is not None:
+            place = (target[:, organ] > 0) | (target[:, index] > 0) | ~known[:, organ, None, None, None].to(rows.device)
+            inside = place if taking_part is None else place & taking_part
+            around = ~place if taking_part is None else ~place & taking_part
+        for term, weight, value in _terms(
+            logits[rows, index],
+            target[rows, index],
+            recipe,
+            *(None if m is None else m[rows] for m in (inside, around)),
+        ):
+            total = total + weight * int(known[:, index].sum()) / known.numel() * value
             found[f"{term}_loss_{name}"] = value.detach()
     return total, found
 
 
-def _terms(
-    logits: torch.Tensor, target: torch.Tensor, recipe: LossRecipe, counted: torch.Tensor | None
-) -> list[tuple[str, float, torch.Tensor]]:
-    """Name, weight and mean of each term that counts, for one class (B, 1, I, J, K).
+def _has_organ(name: str, classes: Sequence[str], recipe: LossRecipe) -> bool:
+    """Whether the terms of a class are those of an organ's voxels alone."""
+    return recipe.within_organ and name.endswith("_lesion") and name.removesuffix("_lesion") in classes
 
-    counted: the share of voxels that take part, over which means are taken; None for all.
+
+def _alone(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """No probability in the other voxels: nothing to sum in any term, and a gradient of exactly zero."""
+    return logits.masked_fill(others, _CERTAINLY_NOT)
+
+
+def _terms(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    recipe: LossRecipe,
+    inside: torch.Tensor | None,
+    around: torch.Tensor | None,
+) -> list[tuple[str, float, torch.Tensor]]:
+    """Name, weight and mean of each term that counts, for one class (B, I, J, K).
+
+    inside: bool, the voxels that terms are of; None for all. around: bool, those that add a mean cross-entropy of their
+    own; they hold no target. None for none.
     """
+    everything = logits
+    if around is not None:
+        logits = _alone(logits, around)
     terms = []
 
-    def mean(value: torch.Tensor) -> torch.Tensor:
-        return value if counted is None else value / counted.clamp(min=1e-12)
+    def mean(value: torch.Tensor, of: torch.Tensor | None) -> torch.Tensor:
+        return value if of is None else value / of.float().mean().clamp(min=1e-12)
 
     if recipe.dice:
         smooth = recipe.smooth
         # soft_label: the same as without where the target is 0 or 1, and right for the shares of coarse voxels
         dice = DiceLoss(sigmoid=True, batch=recipe.batch_dice, smooth_nr=smooth, smooth_dr=smooth, soft_label=True)
-        terms.append(("dice", recipe.dice, dice(logits, target)))
+        terms.append(("dice", recipe.dice, dice(logits[:, None], target[:, None])))
     if recipe.cross_entropy:
-        positive = logits.new_tensor(recipe.positive_weight)
-        each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=positive)
-        terms.append(("cross_entropy", recipe.cross_entropy, mean(_of_hardest(each, recipe.hardest))))
+        weight = _positive_weight(target, inside, recipe)
+        value = mean(functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight), inside)
+        if around is not None:
+            value = value + mean(functional.softplus(_alone(everything, ~around)).mean(), around)
+        terms.append(("cross_entropy", recipe.cross_entropy, value))
     if recipe.focal:
-        terms.append(("focal", recipe.focal, mean(FocalLoss(gamma=recipe.focal_gamma)(logits, target))))
+        focal = FocalLoss(gamma=recipe.focal_gamma)(logits[:, None], target[:, None])
+        terms.append(("focal", recipe.focal, mean(focal, inside)))
     return terms
 
 
-def _of_hardest(each: torch.Tensor, share: float) -> torch.Tensor:
-    """The mean of the largest values of each patch (B, 1, I, J, K), at least of one voxel."""
-    if share == 1:
-        return each.mean()
-    flat = each.flatten(1)
-    return flat.topk(max(1, round(share * flat.shape[1])), sorted=False).values.mean()
+def _positive_weight(target: torch.Tensor, inside: torch.Tensor | None, recipe: LossRecipe) -> torch.Tensor:
+    """What a voxel of the class weighs in each patch: (B, 1, 1, 1)."""
+    there = target.flatten(1).sum(1)
+    room = target.new_full((len(target),), target[0].numel()) if inside is None else inside.flatten(1).sum(1).float()
+    ratio = torch.where(there > 0, (room - there).clamp(min=1) / there.clamp(min=1e-6), 1.0)
+    return recipe.positive_weight * ratio[:, None, None, None] ** recipe.balance
