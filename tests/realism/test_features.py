@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from grids import centers_mm
 from synthesis.phantoms import grid, rho
 from synthoma.cases import Case
 from synthoma.errors import GeometryError
@@ -115,6 +116,24 @@ def test_specks_and_lesions_without_an_organ_have_few_figures() -> None:
     alone = Case("ball", case.image, {"liver_lesion": case.masks["liver_lesion"]})
     assert all(math.isnan(figures(alone)[name]) for name in ("contrast_hu", "noise_ratio", "depth_ratio"))
     assert not math.isnan(figures(alone)["sphericity"])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_tumor_of_a_wall_is_compared_with_the_wall_and_not_with_gas_or_stool(name: str) -> None:
+    geometry = GRIDS[name]
+    x, y, z = np.moveaxis(centers_mm(geometry), -1, 0)
+    away = np.hypot(x, y)
+    colon, lumen = away < 22, away < 17
+    tumor = colon & (away > 8) & (np.hypot(y, z) < 14) & (x > 0)
+    hu = np.where(colon, 60.0, -100.0)
+    hu[lumen] = np.where(y > 0, -1000.0, 400.0)[lumen]  # gas above contrast medium
+    hu[tumor] = 100.0
+    hu = ndimage.gaussian_filter(hu, [0.6 / s for s in geometry.spacing_mm])
+    hu += np.random.default_rng(0).normal(0, 8.0, hu.shape)
+    masks = {"colon": Volume(colon & ~tumor, geometry), "colon_lesion": Volume(tumor, geometry)}
+    found = figures(Case("tube", Volume(np.rint(hu).astype(np.int16), geometry), masks))
+    assert found["contrast_hu"] == pytest.approx(40, abs=12)
+    assert found["contrast_to_noise"] == pytest.approx(40 / 8, rel=0.5)
 
 
 def test_a_mask_on_another_grid_is_refused() -> None:

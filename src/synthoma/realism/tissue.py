@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import curve_fit
 from scipy.special import erf
 
+from synthoma import anatomy
 from synthoma.realism.samples import Sample
 from synthoma.realism.shape import signed_distance_mm
 from synthoma.volume import Array, Geometry
@@ -14,6 +15,8 @@ from synthoma.volume import Array, Geometry
 RING_MM = (5.0, 10.0)  # from the lesion: the organ that it is compared with
 CORE_MM = 2.0  # inside the border: what no partial volume reaches
 PROFILE_MM = 6.0  # on either side of the border
+WALL_MM, WALL_HU = 4.0, (0.0, 200.0)  # of hollow organs: what is compared lies so deep, and is no gas, fat or contrast
+EVEN_HU = 25.0  # from the wall's median: what lies further has something else beside it
 FEWEST = 20  # voxels for a mean, a quarter of them for noise to be told
 
 NAMES = (
@@ -25,8 +28,8 @@ NAMES = (
 def tissue_features(sample: Sample) -> dict[str, float]:
     """The features of `NAMES`; nan where the organ is not annotated or the lesion is too small to tell.
 
-    contrast_hu: mean of the lesion's core minus that of the ring of its organ 5-10 mm away; contrast_to_noise: over
-    the ring's noise. edge_width_mm: 10-90 % width of the mean HU across the border; edge_ratio: over the width that the
+    contrast_hu: mean of the lesion's core minus that of the ring of its organ 5-10 mm away, of hollow organs that of
+    the wall there, without what the lumen holds; contrast_to_noise: over the ring's noise. edge_width_mm: 10-90 % width of the mean HU across the border; edge_ratio: over the width that the
     scanner's blur alone gives. edge_shift_mm: how far inside the drawn border the HU are half way. noise_ratio: SD of
     the fine noise in the core over that in the ring. noise_correlation: correlation of in-plane neighbors of it, core
     minus ring. heterogeneity_hu: SD of the 3 mm-smooth tissue of the core, beyond that of the ring. skewness: of the
@@ -42,9 +45,11 @@ def tissue_features(sample: Sample) -> dict[str, float]:
         return found
     ring = sample.organ & (distance < -RING_MM[0]) & (distance > -RING_MM[1]) & ~sample.others
     found["depth_ratio"] = _depth_ratio(sample)
+    fine, smooth = _split(hu, geometry)
+    if anatomy.SITES[sample.lesion.organ].form == "wall":
+        ring = _wall(sample, ring, hu - fine)
     if ring.sum() < FEWEST:
         return found
-    fine, smooth = _split(hu, geometry)
     ring_noise = float(fine[ring].std())
     contrast = float(hu[core].mean() - hu[ring].mean())
     found |= {
@@ -58,6 +63,17 @@ def tissue_features(sample: Sample) -> dict[str, float]:
     found |= _border(hu, distance, sample, contrast)
     found |= _layers(hu, distance, sample.mask)
     return found
+
+
+def _wall(sample: Sample, ring: Array, smooth: Array) -> Array:
+    """The part of the ring that is wall of a hollow organ, and mixed with neither gas nor fat nor what the lumen holds.
+
+    smooth: HU over 1.5 mm, so that noise is not mistaken for tissue.
+    """
+    together = np.ascontiguousarray(sample.organ | sample.mask | sample.others)
+    depth = edt.edt(together, anisotropy=sample.ct.geometry.spacing_mm, black_border=False)
+    wall = ring & (depth < WALL_MM) & (smooth > WALL_HU[0]) & (smooth < WALL_HU[1])
+    return np.asarray(wall & (np.abs(smooth - np.median(smooth[wall])) < EVEN_HU)) if wall.any() else wall
 
 
 def _core(distance: Array, mask: Array) -> Array:
