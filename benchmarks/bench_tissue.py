@@ -21,8 +21,12 @@ from synthoma.errors import CaseError
 from synthoma.phantom.cohort import CohortRecipe, cohort_case
 from synthoma.realism.distances import values_of
 from synthoma.realism.features import FEATURES, Row, Side, measure_side
+from synthoma.realism.samples import read_samples
+from synthoma.realism.shape import signed_distance_mm
 from synthoma.realism.telling import PLACE, SIZE, classify
+from synthoma.realism.tissue import CORE_MM
 from synthoma.synthesis.generators.loading import generators_in_the_box
+from synthoma.synthesis.location import measure_organ
 from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 
@@ -60,10 +64,28 @@ def patients(organ: str, count: int, tumors: float, seed: int) -> list[Case]:
     return [cohort_case(recipe, index) for index in range(count)]
 
 
-def twin(organ: str, row: Row, hosts: Sequence[Case], phase: str, generator: str, number: int) -> list[Row]:
+def contrast_of(case: Case, row: Row) -> float:
+    """What a generator is to be asked for: a natural tumor's HU less those that synthesis takes for its organ's.
+
+    In a wall, which is as thin as a voxel or two, the ring that features are measured against is darker than these.
+    """
+    organ = str(row["organ"])
+    if anatomy.SITES[organ].form == "mass":
+        return float(row["contrast_hu"])
+    (sample,) = (each for each in read_samples(case, (organ,)) if each.lesion.index == row["index"])
+    core = sample.ct.data[signed_distance_mm(sample.mask, sample.ct.geometry) > CORE_MM]
+    ct, kind = case.read_image(), anatomy.organ(organ)
+    masks = {name: case.read_mask(name) for name in kind.structures if name in case.masks}
+    model = measure_organ(ct, masks, organ, str(case.attributes["phase"]), sample.blur_mm)
+    return float(core.mean()) - model.base_hu
+
+
+def twin(
+    organ: str, row: Row, hosts: Sequence[Case], phase: str, generator: str, number: int, contrast: float
+) -> list[Row]:
     """The figures of a tumor of the size and contrast of a natural one, in a host of its phase if there is one."""
     alike = [host for host in hosts if host.attributes["phase"] == phase] or list(hosts)
-    diameter, contrast = row["equivalent_diameter_mm"], row["contrast_hu"]
+    diameter = row["equivalent_diameter_mm"]
     recipe = SynthesisRecipe(
         organs=(organ,),
         lesions=(1, 1),
@@ -88,20 +110,20 @@ def twin(organ: str, row: Row, hosts: Sequence[Case], phase: str, generator: str
 
 def main(organ: str = "liver", count: int = PATIENTS, healthy: int = HEALTHY, *own: str) -> None:
     """A line for each generator: AUC with its interval by patient, how many lesions, and what tells them."""
-    natural: list[tuple[Row, str]] = []
+    natural: list[tuple[Row, str, float]] = []
     for case in patients(organ, count, 1.0, SEED):
         rows = measure_side(Side("natural", case), (organ,))["lesions"]
         large = [row for row in rows if row["equivalent_diameter_mm"] >= SMALLEST_MM and row["contrast_hu"] is not None]
-        natural += [(row, str(case.attributes["phase"])) for row in large]
+        natural += [(row, str(case.attributes["phase"]), contrast_of(case, row)) for row in large]
     hosts = patients(organ, healthy, 0.0, SEED + 1)
-    real = [row for row, _ in natural]
+    real = [row for row, *_ in natural]
     print(f"{len(real)} natural {organ} tumors of {len({row['patient'] for row in real})} in-silico patients")
     print(f"  {'natural':20} {_medians(real)}", flush=True)
     for generator in ("rules", *generators_in_the_box(), *own):
         made = [
             found
-            for number, (row, phase) in enumerate(natural)
-            for found in twin(organ, row, hosts, phase, generator, number)
+            for number, (row, phase, contrast) in enumerate(natural)
+            for found in twin(organ, row, hosts, phase, generator, number, contrast)
         ]
         where = f"{len(made)} tumors in {len({row['patient'] for row in made})} patients"
         print(f"  {Path(generator).name:20} {where}")

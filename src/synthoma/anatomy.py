@@ -290,6 +290,7 @@ class SitePrior:
     even: bool = False
 
 
+WALL_HU = (0.0, 200.0)  # what of a hollow organ's mask is its wall: neither gas nor fat nor contrast medium
 SITES = {
     "liver": SitePrior("mass", 0.8, coarse_mm=4.0, even=True),
     "pancreas": SitePrior("mass", 0.3, outside_mm=15.0),

@@ -56,6 +56,16 @@ def test_a_lesion_is_measured_as_it_was_made() -> None:
     assert lesion["slice_index"] == 47  # of two alike the one nearer to the feet
 
 
+def test_a_tumor_of_the_colon_is_compared_with_its_wall_and_not_with_gas() -> None:
+    geometry = fine((60, 60, 60))
+    colon, lumen = (rho(geometry, (radius, radius, 1000), (0, 0, 0)) < 1 for radius in (20, 14))
+    lesion = rho(geometry, (8, 8, 8), (16, 0, 0)) < 1
+    hu = np.where(lesion, 95, np.where(lumen, -990, np.where(colon, 60, FAT))).astype(np.int16)
+    masks = {"colon": Volume(colon & ~lesion, geometry), "colon_lesion": Volume(lesion, geometry)}
+    (found,) = result_of(Case("c", Volume(hu, geometry), masks, patient="p"))["lesions"]
+    assert (found["organ_hu"], found["contrast_hu"]) == (60, 35)
+
+
 def test_a_lesion_that_doubles_in_90_days_is_told_so_on_another_grid_and_shifted() -> None:
     other = grid((1.2, 1.0, 2.0), (84, 76, 76), (8, -5, 10))
     result = result_of(

@@ -13,6 +13,7 @@ from grids import centers_mm
 from synthesis.phantoms import grid, rho
 from synthoma.cases import Case
 from synthoma.errors import GeometryError
+from synthoma.realism.crops import organ_hu
 from synthoma.realism.features import FEATURES, Side, measure_side
 from synthoma.realism.samples import read_samples
 from synthoma.realism.shape import shape_features, signed_distance_mm
@@ -131,9 +132,12 @@ def test_a_tumor_of_a_wall_is_compared_with_the_wall_and_not_with_gas_or_stool(n
     hu = ndimage.gaussian_filter(hu, [0.6 / s for s in geometry.spacing_mm])
     hu += np.random.default_rng(0).normal(0, 8.0, hu.shape)
     masks = {"colon": Volume(colon & ~tumor, geometry), "colon_lesion": Volume(tumor, geometry)}
-    found = figures(Case("tube", Volume(np.rint(hu).astype(np.int16), geometry), masks))
+    case = Case("tube", Volume(np.rint(hu).astype(np.int16), geometry), masks)
+    found = figures(case)
     assert found["contrast_hu"] == pytest.approx(40, abs=12)
     assert found["contrast_to_noise"] == pytest.approx(40 / 8, rel=0.5)
+    (sample,) = read_samples(case)
+    assert organ_hu(sample) == pytest.approx(60, abs=15)
 
 
 def test_a_mask_on_another_grid_is_refused() -> None:

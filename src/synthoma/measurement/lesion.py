@@ -86,7 +86,7 @@ def _measure_organ(case: Case, ct: Volume, structure: str, vessels: Mapping[str,
     lesions, labels, box = label_lesions(mask, organ, case.id, lengths=False)
     parts = _parts(case, organ)
     whole = np.logical_or.reduce([part.data for part in parts.values()]) if parts else None
-    organ_hu = _organ_hu(ct, whole, mask)
+    organ_hu = _organ_hu(ct, organ, whole, mask)
     tissue = None if whole is None else whole | (mask.data != 0)
     around = _around(tissue, vessels, ct.geometry)
     measured = []
@@ -211,12 +211,17 @@ def _points_mm(mask: Array, grid: Geometry) -> Array:
     return grid.to_mm(np.argwhere(mask))
 
 
-def _organ_hu(ct: Volume, organ: Array | None, lesions: Volume) -> float:
-    """Median of the organ outside of lesions, of every few voxels; nan if there is no organ."""
-    if organ is None:
+def _organ_hu(ct: Volume, organ: str, whole: Array | None, lesions: Volume) -> float:
+    """Median of the organ outside of lesions, of every few voxels; nan if there is no organ.
+
+    Of a hollow organ, what may be its wall: neither gas nor fat nor contrast medium.
+    """
+    if whole is None:
         return math.nan
     i, j, k = (slice(None, None, max(1, int(_SPARSE_MM / s))) for s in ct.geometry.spacing_mm)
-    values = ct.data[i, j, k][organ[i, j, k] & (lesions.data[i, j, k] == 0)]
+    values = ct.data[i, j, k][whole[i, j, k] & (lesions.data[i, j, k] == 0)]
+    if anatomy.SITES[organ].form == "wall":
+        values = values[(values > anatomy.WALL_HU[0]) & (values < anatomy.WALL_HU[1])]
     return float(np.median(values)) if values.size else math.nan
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synthoma import disk
+from synthoma import anatomy, disk
 from synthoma.errors import FileError
 from synthoma.names import file_name
 from synthoma.realism.samples import HEALTHY_MM, Sample
@@ -78,10 +78,15 @@ def healthy_crop(sample: Sample, base_hu: float) -> Array:
 
 
 def organ_hu(sample: Sample) -> float:
-    """Median HU of the organ 5 to 10 mm around a lesion, of all tissue there where the organ is not annotated."""
+    """Median HU of the organ 5 to 10 mm around a lesion, of all tissue there where the organ is not annotated.
+
+    Of a hollow organ, what may be its wall.
+    """
     distance = signed_distance_mm(sample.mask, sample.ct.geometry)
     around = (distance < -RING_MM[0]) & (distance > -RING_MM[1]) & ~sample.others
     of_organ = around & sample.organ if sample.organ is not None else around
+    if anatomy.SITES[sample.lesion.organ].form == "wall":
+        of_organ = of_organ & (sample.ct.data > anatomy.WALL_HU[0]) & (sample.ct.data < anatomy.WALL_HU[1])
     chosen = of_organ if of_organ.sum() >= FEWEST else around
     return float(np.median(sample.ct.data[chosen])) if chosen.any() else 0.0
 

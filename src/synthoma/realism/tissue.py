@@ -15,7 +15,7 @@ from synthoma.volume import Array, Geometry
 RING_MM = (5.0, 10.0)  # from the lesion: the organ that it is compared with
 CORE_MM = 2.0  # inside the border: what no partial volume reaches
 PROFILE_MM = 6.0  # on either side of the border
-WALL_MM, WALL_HU = 4.0, (0.0, 200.0)  # of hollow organs: what is compared lies so deep, and is no gas, fat or contrast
+WALL_MM = 4.0  # of hollow organs: what is compared lies so deep
 EVEN_HU = 25.0  # from the wall's median: what lies further has something else beside it
 FEWEST = 20  # voxels for a mean, a quarter of them for noise to be told
 
@@ -29,12 +29,13 @@ def tissue_features(sample: Sample) -> dict[str, float]:
     """The features of `NAMES`; nan where the organ is not annotated or the lesion is too small to tell.
 
     contrast_hu: mean of the lesion's core minus that of the ring of its organ 5-10 mm away, of hollow organs that of
-    the wall there, without what the lumen holds; contrast_to_noise: over the ring's noise. edge_width_mm: 10-90 % width of the mean HU across the border; edge_ratio: over the width that the
-    scanner's blur alone gives. edge_shift_mm: how far inside the drawn border the HU are half way. noise_ratio: SD of
-    the fine noise in the core over that in the ring. noise_correlation: correlation of in-plane neighbors of it, core
-    minus ring. heterogeneity_hu: SD of the 3 mm-smooth tissue of the core, beyond that of the ring. skewness: of the
-    core's HU. rim_hu: outer 1-3 mm minus inside. core_hu: innermost part minus the part around it. depth_ratio: depth
-    of the center below the common surface of organ and lesions, over the lesion's radius.
+    the wall there, without what the lumen holds; contrast_to_noise: over the ring's noise. edge_width_mm: 10-90 % width
+    of the mean HU across the border; edge_ratio: over the width that the scanner's blur alone gives. edge_shift_mm: how
+    far inside the drawn border the HU are half way. noise_ratio: SD of the fine noise in the core over that in the
+    ring. noise_correlation: correlation of in-plane neighbors of it, core minus ring. heterogeneity_hu: SD of the 3 mm-
+    smooth tissue of the core, beyond that of the ring. skewness: of the core's HU. rim_hu: outer 1-3 mm minus inside.
+    core_hu: innermost part minus the part around it. depth_ratio: depth of the center below the common surface of organ
+    and lesions, over the lesion's radius.
     """
     found = dict.fromkeys(NAMES, float("nan"))
     hu: Array = np.asarray(sample.ct.data, np.float32)
@@ -72,7 +73,7 @@ def _wall(sample: Sample, ring: Array, smooth: Array) -> Array:
     """
     together = np.ascontiguousarray(sample.organ | sample.mask | sample.others)
     depth = edt.edt(together, anisotropy=sample.ct.geometry.spacing_mm, black_border=False)
-    wall = ring & (depth < WALL_MM) & (smooth > WALL_HU[0]) & (smooth < WALL_HU[1])
+    wall = ring & (depth < WALL_MM) & (smooth > anatomy.WALL_HU[0]) & (smooth < anatomy.WALL_HU[1])
     return np.asarray(wall & (np.abs(smooth - np.median(smooth[wall])) < EVEN_HU)) if wall.any() else wall
 
 

@@ -293,7 +293,7 @@ def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:
     """Median HU and robust SD of the organ's tissue, away from its surface where there is enough of it."""
     deep = depth > min(4.0, 0.5 * float(depth.max()))
     if anatomy.SITES[organ].form == "wall":
-        deep = (depth > 0) & (depth < 4.0) & (hu > 0) & (hu < 200)  # the wall: neither gas nor fat nor contrast
+        deep = (depth > 0) & (depth < 4.0) & (hu > anatomy.WALL_HU[0]) & (hu < anatomy.WALL_HU[1])
     values = hu[deep] if deep.any() else hu[depth > 0]
     middle = float(np.median(values))
     return round(middle, 2), float(1.4826 * np.median(np.abs(values - middle)))

@@ -15,7 +15,8 @@ from grids import centers_mm
 from synthoma.errors import CaseError
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies import wall
-from synthoma.synthesis.bodies.body import Body, Placement, Surface
+from synthoma.synthesis.bodies.body import Body, Placement, Surface, rounded_surface
+from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion.blending import blend
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -268,6 +269,51 @@ def test_gas_and_tumor_meet_at_a_border_as_sharp_as_the_scanner() -> None:
     assert wide <= 3
 
 
+def scanned(fine: Array, step: int, blur_voxels: float) -> Array:
+    """HU of a fine grid as a scanner shows them: blurred, and the mean over step^3 voxels."""
+    i, j, k = (n // step for n in fine.shape)
+    blurred = ndimage.gaussian_filter(fine.astype(np.float32), blur_voxels)
+    return np.asarray(np.rint(blurred.reshape(i, step, j, step, k, step).mean(axis=(1, 3, 5))), np.int16)
+
+
+@pytest.mark.parametrize("axes", [(9.0, 10.0, 6.0), (8.0, 1.2 * np.pi * RADIUS, 7.0)])
+@pytest.mark.parametrize(("spacing", "step"), [(0.8, 2), (2.0, 4), (3.0, 6)])
+def test_a_tumor_in_gas_looks_as_if_it_had_been_scanned(
+    spacing: float, step: int, axes: tuple[float, float, float]
+) -> None:
+    scanner_mm = 0.6
+    count = step * int(60 / spacing)
+    size = spacing / step
+    fine = centered((count, count, count), (size, size, size))
+    away = straight(centers_mm(fine))[1]
+    healthy = np.where(away <= RADIUS - 2.5, -1000.0, np.where(away <= RADIUS, 60.0, -100.0))
+    hard = plan(axes, edge_mm=0.0, blur_mm=0.0, lumen="sharp")
+    organ = Volume(away <= RADIUS, fine)  # for both: another mask would move the border
+    tumor = painted(wall.make(hard, fine, organ), fine) >= 0.5
+    truth = scanned(np.where(tumor, 80.0, healthy), step, scanner_mm / size)
+
+    affine = fine.affine @ np.diag([step, step, step, 1.0])
+    affine[:3, 3] += fine.affine[:3, :3] @ np.full(3, (step - 1) / 2)
+    grid = Geometry((count // step,) * 3, affine)
+    ct = Volume(scanned(healthy, step, scanner_mm / size), grid)
+    blur_mm = float(np.hypot(scanner_mm, spacing / np.sqrt(12)))  # as it is measured at the skin
+    darker = {}
+    for lumen in ("soft", "sharp"):
+        drawn = plan(axes, edge_mm=1.2, blur_mm=blur_mm, lumen=lumen)
+        body = wall.make(drawn, grid, organ)
+        tissue = np.full(body.alpha.shape, 80, np.float32)
+        made = Tumor(drawn, body.box, body.alpha, tissue).within(grid.shape)
+        # without noise, which is as it is in any tumor
+        before = ct.data[made.box.slices].astype(float)
+        after = before + made.alpha * (made.hu - before)
+        replaces_gas = made.mask & (before < -800)
+        assert replaces_gas.sum() > 10
+        assert after[made.mask].min() > -500
+        darker[lumen] = float((truth[made.box.slices] - after)[replaces_gas].mean())
+    assert abs(darker["sharp"]) < 30
+    assert darker["soft"] > 40  # of older plans, whose border to gas is that to infiltrated tissue
+
+
 def test_radius_and_depth_agree_with_the_label() -> None:
     grid, tumor = GRIDS["oblique"], plan(roughness=0.1)
     bare, full = (wall.make(tumor, grid, mask(grid), inside) for inside in (False, True))
@@ -314,6 +360,27 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
         assert all(3 <= frame.axes_mm[2] <= 2 * RADIUS and frame.axes_mm[0] <= 45 for frame in frames)
     assert rings[10.0] == 0
     assert rings[45.0] > 0.5
+
+
+@pytest.mark.parametrize("radius_mm", [6.0, 11.0, 22.0])
+def test_no_ring_is_a_membrane_across_the_lumen(radius_mm: float) -> None:
+    rng = np.random.default_rng(2)
+    axes = np.array([wall._axes(d, radius_mm, wall._Wanted.draw(rng)) for d in np.linspace(8, 60, 1500)])
+    rings = axes[axes[:, 1] > np.pi * radius_mm]
+    thick = np.minimum(rings[:, 2], radius_mm)
+    assert len(rings) > 100
+    assert (rings[:, 0] >= 0.69 * thick).all()
+    assert 0.1 < (rings[:, 2] >= 1.39 * radius_mm).mean() < 0.9
+    volumes = axes.prod(axis=1) / (np.linspace(8, 60, 1500) ** 3 / 4)
+    assert np.allclose(volumes, 1)
+
+
+def test_drawn_walls_have_a_sharp_border_to_the_lumen_and_masses_say_nothing_of_it() -> None:
+    organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    request = Request(SynthesisRecipe(), 20.0)
+    assert Surface.of(Rules().draw(organ_model, request, rng_for(3))).lumen == "sharp"
+    assert Surface.of(TumorPlan.from_dict(plan().as_dict())).lumen == "soft"
+    assert "lumen" not in rounded_surface(Surface("mass"))
 
 
 def test_most_of_a_tumor_lies_within_the_field_of_view() -> None:

@@ -26,13 +26,15 @@ class Surface:
     """The details of a plan that has a body.
 
     form: `mass`, a star-shaped body, or `wall`, a thickening of a hollow organ's wall. roughness, spectrum, skew:
-    amplitude a, power p and skew s of the surface ln r = a (n - s (n^2 - 1)).
+    amplitude a, power p and skew s of the surface ln r = a (n - s (n^2 - 1)). lumen: a wall's border to what its organ
+    holds, `sharp` but for scanner and voxel, or as `soft` as that to tissue, as before manifests of format 4.
     """
 
     form: Literal["mass", "wall"] = "mass"
     roughness: Annotated[float, Field(ge=0, le=2)] = 0.0
     spectrum: Annotated[float, Field(ge=-20, le=20)] = 3.0
     skew: Annotated[float, Field(ge=-5, le=5)] = 0.0
+    lumen: Literal["soft", "sharp"] = "soft"
 
     @classmethod
     def of(cls, plan: TumorPlan) -> Surface:
@@ -95,13 +97,16 @@ def draw_surface(organ: OrganModel, diameter_mm: float, rng: np.random.Generator
     spectrum = float(rng.normal(prior.spectrum, anatomy.SPECTRUM_SPREAD))
     skew = float(rng.normal(*anatomy.SKEW))
     form: Any = anatomy.SITES[organ.organ].form
-    return Surface(form, min(amplitude, anatomy.ROUGHNESS_LIMIT), spectrum, skew)
+    lumen: Any = "sharp" if form == "wall" else "soft"
+    return Surface(form, min(amplitude, anatomy.ROUGHNESS_LIMIT), spectrum, skew, lumen)
 
 
 def rounded_surface(surface: Surface) -> dict[str, Any]:
     """The surface as a plan's details, with the digits that matter."""
     digits = {"roughness": 4, "spectrum": 3, "skew": 3}
     plain = dataclasses.asdict(surface)
+    if surface.form == "mass":
+        del plain["lumen"]
     return plain | {name: round(plain[name], count) for name, count in digits.items()}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -32,8 +33,10 @@ _AROUND_MM = 75.0  # how much of the organ a place is judged by
 _MARGIN_MM = 8.0  # how far a wall tumor, its blur included, may come out of where its organ is looked at
 _THINNEST_MM, _LONGEST_MM = 3.0, 35.0
 _CLOSED = 1.4  # thickness over the organ's radius from which an annular tumor surely closes the lumen
+_LEAST_LENGTH = 0.7  # half length over thickness of annular tumors; shorter ones would be a membrane across the lumen
 _STRETCH = (0.4, 1.7)  # of the planned length, so that the volume is the planned one
 _DENT, _BUMP = -0.35, 0.3  # ln of the deepest dent and the highest lobule over the plain surface
+_IN_WALL_MM = 1.0, 3.0  # depth under the organ's surface from which the border is less, and no longer, that to tissue
 _OUTSIDE = 0.1  # of the thickness that lies outside the organ
 _FINER = 4  # nodes of the map of lobules to each of the harmonics'; the far wall is many radii away
 _SAMPLES = (48, 36, 8)  # along, around and into the wall, to find the volume
@@ -50,6 +53,8 @@ def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.r
     # the outermost coarse voxels of the organ, however coarse they are
     surface_mm = max(_SURFACE_MM, min(organ_model.grid.spacing_mm))
     best: tuple[float, Placement] | None = None
+    # once, since places without room would choose the shortest of many
+    wanted = _Wanted.draw(rng)
     for tried in range(_TRIES):
         site = find_site(organ_model, (0.0, surface_mm), 0.8 * diameter_mm, request.taken, gap_mm, rng, relax=0)
         organ = organ_model.crop(scan.box_around(site.center_mm, _AROUND_MM))
@@ -57,7 +62,7 @@ def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.r
         if tube_there is None:
             continue
         center, rotation, line = tube_there
-        axes = _draw_axes(diameter_mm, line.radius_mm, rng)
+        axes = _axes(diameter_mm, line.radius_mm, wanted)
         x, y, z = center.tolist()
         placement = Placement((x, y, z), axes, _quaternion(rotation), tried, surface)
         room = _room(line, scan, axes[0], diameter_mm)
@@ -110,29 +115,58 @@ def _room(line: Tube, scan: Geometry, half_length: float, diameter_mm: float) ->
     return float(min(there[np.abs(along) <= half_length].mean(), held))
 
 
-def _draw_axes(diameter_mm: float, radius_mm: float, rng: np.random.Generator) -> Vector:
+class _Wanted(NamedTuple):
+    """What is drawn of a wall tumor's axes. thicker, longer: ln of thickness and aspect, in SDs. The others: in [0, 1).
+
+    annular: below the chance of it, it is. around: how far more than once. closes: below 1/4, it does, below 1/2 in an
+    organ that is narrower than it is thick. leaves: how much of the lumen, if it does not.
+    """
+
+    thicker: float
+    longer: float
+    annular: float
+    around: float
+    closes: float
+    leaves: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Wanted:
+        """Independent of the place."""
+        return cls(*rng.standard_normal(2).tolist(), *rng.random(4).tolist())
+
+
+def _axes(diameter_mm: float, radius_mm: float, wanted: _Wanted) -> Vector:
     """Half length, half arc and thickness of a tumor on a tube: polypoid when small, often annular when large.
 
-    Walls of cancers are 10 to 30 mm thick over 30 to 60 mm. Three of four annular ones leave a lumen.
+    Walls of cancers are 10 to 30 mm thick over 30 to 60 mm. Three of four annular ones leave a lumen, in narrow organs
+    one of two.
     """
     product = diameter_mm**3 / 4  # of the three: the planned volume is 2/3 pi a b c
-    normal, share = rng.standard_normal(2), rng.random(4)
-    thick = max(_THINNEST_MM, 0.5 * diameter_mm * (diameter_mm / 10) ** -0.25 * np.exp(0.18 * normal[0]))
+    natural = max(_THINNEST_MM, 0.5 * diameter_mm * (diameter_mm / 10) ** -0.25 * float(np.exp(0.18 * wanted.thicker)))
     around = np.pi * radius_mm
-    aspect = np.exp(0.15 + 0.3 * normal[1])
+    aspect = np.exp(0.15 + 0.3 * wanted.longer)
     # how much of the circumference it would take if as long as wide
-    needed = np.sqrt(product / min(thick, radius_mm)) / around
-    half_arc = np.sqrt(product / (min(thick, 0.8 * radius_mm) * aspect))
-    if share[0] < 1 / (1 + np.exp((0.6 - needed) / 0.08)) or half_arc > 0.8 * around:
-        half_arc = around * (1.05 + 0.35 * share[1])
-        closes = share[2] < 0.25
-        thick = max(thick, _CLOSED * radius_mm) if closes else min(thick, (0.5 + 0.3 * share[3]) * radius_mm)
-    else:
-        thick = min(thick, 0.8 * radius_mm)
+    needed = np.sqrt(product / min(natural, radius_mm)) / around
+    thick = min(natural, 0.8 * radius_mm)
+    half_arc = np.sqrt(product / (thick * aspect))
+    if wanted.annular < 1 / (1 + np.exp((0.6 - needed) / 0.08)) or half_arc > 0.8 * around:
+        ring_arc, ring_thick = _ring(product, natural, radius_mm, wanted)
+        if ring_thick >= min(_THINNEST_MM, 0.5 * radius_mm):
+            half_arc, thick = ring_arc, ring_thick
     half_length = product / (half_arc * thick)
     if half_length > _LONGEST_MM:
         half_length, thick = _LONGEST_MM, product / (half_arc * _LONGEST_MM)
     return float(half_length), float(half_arc), float(thick)
+
+
+def _ring(product: float, natural_mm: float, radius_mm: float, wanted: _Wanted) -> tuple[float, float]:
+    """Half arc and thickness of an annular tumor of this product of axes; thinner than wanted if it were too short."""
+    half_arc = np.pi * radius_mm * (1.05 + 0.35 * wanted.around)
+    closed, most = _CLOSED * radius_mm, product / (half_arc * _LEAST_LENGTH * radius_mm)
+    if most >= closed and wanted.closes < (0.25 if natural_mm < radius_mm else 0.5):
+        return half_arc, float(np.clip(natural_mm, closed, most))
+    longest_thick = float(np.sqrt(product / (half_arc * _LEAST_LENGTH)))
+    return half_arc, min(natural_mm, (0.5 + 0.3 * wanted.leaves) * radius_mm, longest_thick)
 
 
 def reach_mm(plan: TumorPlan) -> float:
@@ -164,7 +198,7 @@ def make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool =
     table = kernels().refined(bumps, _FINER)
     stretch, reached = _stretch(plan, line, table)
     samples = samples_per_voxel(plan, geometry)
-    blur_mm = _blur_mm(plan, geometry, samples)
+    blur_mm, to_lumen_mm = _blur_mm(plan, geometry, samples)
     whole = _box_of(reached, geometry, 2.5 * blur_mm + 0.1 * max(plan.axes_mm[:2]))
     fine = sample_grid(geometry.crop(whole), samples)
     nodes = Nodes.of(line, fine)
@@ -172,13 +206,15 @@ def make(plan: TumorPlan, geometry: Geometry, organ: Volume, need_inside: bool =
     state = nodes.spread(rough_mm, 2.5 * blur_mm + 0.5)
     near = np.flatnonzero((state == tube.SHELL) | ((state == tube.INSIDE) & need_inside))
     at = np.unravel_index(near, fine.shape)
-    level, outside_mm = _level(plan, line, nodes.coordinates(at), _bumps(plan, tube.places(fine, at), table), stretch)
+    wall_at = nodes.coordinates(at)
+    level, outside_mm = _level(plan, line, wall_at, _bumps(plan, tube.places(fine, at), table), stretch)
+    widths = _between(blur_mm, to_lumen_mm, wall_at[2]) if to_lumen_mm < blur_mm else np.float32(blur_mm)
 
     def means(start: Floats, values: Floats) -> Floats:
         start.ravel()[near] = values
         return voxel_means(start, samples)
 
-    alpha = means((state == tube.INSIDE).astype(np.float32), coverage(outside_mm / np.float32(blur_mm)))
+    alpha = means((state == tube.INSIDE).astype(np.float32), coverage(outside_mm / widths))
     alpha[ndimage.binary_fill_holes(alpha >= 0.5) & (alpha < 0.5)] = 1  # the rest of a lumen that it closes all around
     radius = depth = np.zeros(whole.shape, np.float32)
     if need_inside:
@@ -313,10 +349,25 @@ def _box_of(points: Array, geometry: Geometry, margin_mm: float) -> Box:
     return Box(triple(np.floor(at.min(axis=0) - margin)), triple(np.ceil(at.max(axis=0) + margin) + 1))
 
 
-def _blur_mm(plan: TumorPlan, geometry: Geometry, samples: tuple[int, int, int]) -> float:
-    """SD of border, scanner and sample, the same in all directions."""
+def _blur_mm(plan: TumorPlan, geometry: Geometry, samples: tuple[int, int, int]) -> tuple[float, float]:
+    """SD of border, scanner and sample, the same in all directions: to tissue, and to what the lumen holds.
+
+    A tumor does not grow into gas, fluid or stool: there the border is as wide as scanner and voxel make it. The
+    scanner's blur was measured in voxels, so their in-plane width is in it already.
+    """
     sample = float((np.square(geometry.spacing_mm) / np.square(samples)).mean() / 12)
-    return float(np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + sample))
+    to_tissue = float(np.sqrt(plan.edge_mm**2 + plan.blur_mm**2 + sample))
+    if Surface.of(plan).lumen == "soft":
+        return to_tissue, to_tissue
+    in_plane = min(geometry.spacing_mm) ** 2 / 12
+    return to_tissue, float(np.sqrt(max(plan.blur_mm**2 - in_plane, 0.0) + sample))
+
+
+def _between(tissue_mm: float, lumen_mm: float, depth_mm: Floats) -> Floats:
+    """The width of the border at these depths under the organ's surface."""
+    start, end = _IN_WALL_MM
+    share = np.clip((depth_mm - np.float32(start)) / np.float32(end - start), 0, 1)
+    return np.asarray(np.float32(tissue_mm) + share * np.float32(lumen_mm - tissue_mm), np.float32)
 
 
 def _quaternion(rotation: Array) -> Quaternion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import edt
@@ -35,7 +36,8 @@ class Growth(Generator):
     def draw(self, organ: OrganModel, request: Request, rng: np.random.Generator) -> TumorPlan:
         """A plan with place, size and tissue as real tumors have them, and how its front moves."""
         prior, hold, diameter_mm = anatomy.TISSUES[organ.organ], HOLDS[organ.organ], request.diameter_mm
-        surface = draw_surface(organ, diameter_mm, rng)
+        # a front has one width all around
+        surface = dataclasses.replace(draw_surface(organ, diameter_mm, rng), lumen="soft")
         hollow = surface.form == "wall"
         if hollow:
             radius_mm, axes = 0.8 * diameter_mm, rounded([diameter_mm / 2] * 3, 3)
