@@ -125,6 +125,26 @@ def test_a_prediction_where_there_is_nothing_costs_by_its_voxels() -> None:
     assert total.item() == pytest.approx(3 / (3 + 2))
 
 
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_dice_of_patches_without_a_structure_can_be_left_out(batch_dice: bool) -> None:
+    logits, target = batch()
+    target[0, 0] = False
+    target[:, 2] = False
+    recipe = LossRecipe(cross_entropy=0, batch_dice=batch_dice)
+    _, terms = loss(logits, target, everything(), recipe, CLASSES)
+    total, left = loss(logits, target, everything(), recipe.with_changes(empty_dice=False), CLASSES)
+    assert float(terms["dice_loss_kidney"]) > 0.9
+    assert float(left["dice_loss_kidney"]) == 0
+    assert left["dice_loss_liver_lesion"] == terms["dice_loss_liver_lesion"]
+    alone, _ = loss(logits[1:, :1], target[1:, :1], torch.ones(1, 1, dtype=torch.bool), recipe, ("liver",))
+    expected = terms["dice_loss_liver"].item() if batch_dice else alone.item() / 2
+    assert float(left["dice_loss_liver"]) == pytest.approx(expected, rel=1e-5)
+    total.backward()
+    assert logits.grad is not None
+    assert (torch.count_nonzero(logits.grad[0, 0]) > 0) == batch_dice
+    assert torch.count_nonzero(logits.grad[:, 2]) == 0
+
+
 def test_dice_over_the_batch_pools_the_samples_that_are_annotated() -> None:
     logits, target = batch()
     target[1, 0] = False

@@ -20,7 +20,9 @@ class LossRecipe(Recipe):
     """What the terms of the loss weigh, and how they treat rare classes.
 
     smooth: voxels added above and below in the Dice term, so that an empty target is learned too: a prediction of n
-    voxels where there is nothing costs n / (n + smooth), and none costs nothing.
+    voxels where there is nothing costs n / (n + smooth), and none costs nothing. empty_dice: whether patches in which a
+    structure is annotated and absent take part in its Dice term; a rare structure, absent in most, may never be learned
+    if they do.
     dice, cross_entropy, focal: weights of these terms; 0 leaves one out. focal_gamma: how much easy voxels are played
     down. positive_weight: of voxels in a structure against those around, in cross-entropy; balance: the power of the
     ratio of voxels around to voxels inside, in each patch, that they weigh in addition: with 0.5 those of a structure
@@ -36,6 +38,7 @@ class LossRecipe(Recipe):
     positive_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch_dice: bool = False
+    empty_dice: bool = True
     within_organ: bool = False
     smooth: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
@@ -154,8 +157,13 @@ def _terms(
     if recipe.dice:
         smooth = recipe.smooth
         # soft_label: the same as without where the target is 0 or 1, and right for the shares of coarse voxels
-        dice = DiceLoss(sigmoid=True, batch=recipe.batch_dice, smooth_nr=smooth, smooth_dr=smooth, soft_label=True)
-        terms.append(("dice", recipe.dice, dice(logits[:, None], target[:, None])))
+        dice = DiceLoss(
+            sigmoid=True, batch=recipe.batch_dice, smooth_nr=smooth, smooth_dr=smooth, soft_label=True, reduction="none"
+        )(logits[:, None], target[:, None]).flatten()
+        if not recipe.empty_dice:
+            there = target.flatten(1).any(1)
+            dice = torch.where(there.any()[None] if recipe.batch_dice else there, dice, 0.0)
+        terms.append(("dice", recipe.dice, dice.mean()))
     if recipe.cross_entropy:
         weight = _positive_weight(target, inside, recipe)
         value = mean(functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight), inside)
