@@ -12,7 +12,7 @@ from scipy import ndimage
 from synthoma import files
 from synthoma.errors import CaseError
 from synthoma.synthesis.scan import contrast_phase, noise_sample, scanner_blur_mm
-from synthoma.volume import Volume
+from synthoma.volume import Box, Volume
 
 
 def scan_of(**hu: float) -> tuple[Volume, dict[str, Volume]]:
@@ -46,7 +46,10 @@ def scan_of(**hu: float) -> tuple[Volume, dict[str, Volume]]:
     ],
 )
 def test_the_phase_follows_from_annotated_organs(hu: dict[str, float], phase: str) -> None:
-    assert contrast_phase(*scan_of(**hu)) == phase
+    ct, masks = scan_of(**hu)
+    assert contrast_phase(ct, masks) == phase
+    boxes = {name: box for name, mask in masks.items() if (box := Box.around(mask.data))}
+    assert contrast_phase(ct, masks, boxes=boxes) == phase
 
 
 def test_a_phase_that_cannot_be_told_is_a_sentence() -> None:
@@ -55,6 +58,8 @@ def test_a_phase_that_cannot_be_told_is_a_sentence() -> None:
     for found in (masks, {}, empty):
         with pytest.raises(CaseError, match="set phase in the recipe or the catalog: unenhanced, arterial, portal"):
             contrast_phase(ct, found, "p1")
+    with pytest.raises(CaseError, match="set phase"):  # a mask without a box is empty
+        contrast_phase(ct, empty, "p1", boxes={})
 
 
 @pytest.mark.parametrize(

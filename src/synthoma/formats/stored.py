@@ -64,11 +64,13 @@ class Stored:
         box = self._inside(box)
         kind = np.dtype(np.uint16 if self.dtype == np.uint16 else np.uint8)
         require_room(self.path, box.shape, kind.itemsize)
-        data = np.empty(box.shape, kind, order="F")
+        data = np.zeros(box.shape, kind, order="F")
         for start, slab in self.each_label(box):
-            if data.dtype == np.uint8 and slab.dtype != np.uint8 and slab.max(initial=0) > 255:
+            highest = slab.max(initial=0)
+            if highest > 255 and data.dtype == np.uint8:
                 data = data.astype(np.uint16, order="F")
-            data[:, :, start : start + slab.shape[2]] = slab
+            if highest:  # memory that is not written costs nothing, and most of a mask is empty
+                data[:, :, start : start + slab.shape[2]] = slab
         return Volume(data, self.geometry.crop(box))
 
     def each_label(self, box: Box | None = None) -> Iterator[tuple[int, Array]]:

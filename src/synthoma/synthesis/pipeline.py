@@ -32,6 +32,7 @@ class Synthesis:
 
     ct: on the scan's own grid. inserted: their boxes, and `boxes`, count voxels of `geometry`, the same grid with its
     axes turned to `frame`. notes: what was asked for and left out, and why. boxes: of the healthy case's masks.
+    displaced: structures that are known to have been moved by a mass effect; of others it has to be looked up.
     """
 
     case: str
@@ -42,6 +43,7 @@ class Synthesis:
     rejected: tuple[Attempt, ...] = ()
     notes: tuple[str, ...] = ()
     boxes: Mapping[str, Box] = field(default_factory=dict)
+    displaced: frozenset[str] = frozenset()
     frame: str = FRAME
 
     @cached_property
@@ -165,6 +167,7 @@ def insert_tumors(
         rejected=tuple(attempt for attempt in attempts if not isinstance(attempt, Inserted)),
         notes=tuple(notes),
         boxes=scene.boxes,
+        displaced=frozenset(scene.moved),
     )
 
 
@@ -180,7 +183,8 @@ def _why_none(rejected: Sequence[Attempt]) -> str:
 def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:
     """The recipe's, the case's attribute, or told from the HU; `CaseError` if it cannot be told."""
     said = str(case.attributes.get("phase") or "")
-    return recipe.phase or anatomy.canonical_phase(said) or contrast_phase(scene.ct, scene.volumes(), case.id)
+    told = recipe.phase or anatomy.canonical_phase(said)
+    return told or contrast_phase(scene.ct, scene.volumes(), case.id, scene.boxes)
 
 
 def replay_plans(
@@ -204,7 +208,16 @@ def replay_plans(
         assert isinstance(done, Inserted)
         inserted.append(done)
     ct = as_stored(scene.ct, scene.stored)
-    return Synthesis(case.id, scan_digest(scene.original), "", ct, tuple(inserted), boxes=scene.boxes, frame=frame)
+    return Synthesis(
+        case.id,
+        scan_digest(scene.original),
+        "",
+        ct,
+        tuple(inserted),
+        boxes=scene.boxes,
+        displaced=frozenset(scene.moved),
+        frame=frame,
+    )
 
 
 def open_scene(case: Case, organs: Sequence[str], frame: str = FRAME) -> Scene:

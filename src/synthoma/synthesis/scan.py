@@ -18,13 +18,19 @@ _SAMPLE_MM = (20.0, 20.0, 20.0)
 PHASE_ORGANS = ("aorta", "kidney", "kidney_left", "kidney_right", "liver", "spleen")
 
 
-def contrast_phase(ct: Volume, masks: Mapping[str, Volume], case: str = "") -> str:
+def contrast_phase(
+    ct: Volume, masks: Mapping[str, Volume], case: str = "", boxes: Mapping[str, Box] | None = None
+) -> str:
     """`unenhanced`, `arterial` or `portal`, from the HU of aorta, kidneys, spleen and liver as far as annotated.
 
     Thresholds: blood and kidney tissue stay under 75 HU without contrast; an aorta over 200 HU, or 90 HU above the
-    liver, is arterial. `CaseError` if none of these organs is annotated: give `phase` in the recipe then.
+    liver, is arterial. `CaseError` if none of these organs is annotated: give `phase` in the recipe then. boxes: around
+    the masks that are not empty, if they are known.
     """
-    hu = {name: _median_hu(ct, masks[name]) for name in PHASE_ORGANS if name in masks}
+    there = {name: masks[name] for name in PHASE_ORGANS if name in masks}
+    if boxes is None:
+        boxes = {name: box for name, mask in there.items() if (box := Box.around(mask.data)) is not None}
+    hu = {name: _median_hu(ct, mask, boxes.get(name)) for name, mask in there.items()}
     hu = {name: value for name, value in hu.items() if not np.isnan(value)}
     kidneys = [value for name, value in hu.items() if name.startswith("kidney")]
     blood = hu.get("aorta")
@@ -48,9 +54,8 @@ def contrast_phase(ct: Volume, masks: Mapping[str, Volume], case: str = "") -> s
     )
 
 
-def _median_hu(ct: Volume, mask: Volume) -> float:
-    """Of every few voxels; nan if the mask is empty."""
-    around = Box.around(mask.data)
+def _median_hu(ct: Volume, mask: Volume, around: Box | None) -> float:
+    """Of every few voxels; nan if the mask is empty and so has no box."""
     if around is None:
         return float("nan")
     # the same voxels whatever the box

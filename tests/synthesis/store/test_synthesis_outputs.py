@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -34,9 +35,10 @@ from synthoma.datasets.layouts import opening
 from synthoma.errors import CaseError, FileError, RecipeError
 from synthoma.reading import open_dataset, read_case
 from synthoma.runs import read_run
+from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import read_manifest
-from synthoma.synthesis.store.outputs import MAPS, synthesize_case
+from synthoma.synthesis.store.outputs import MAPS, _is_displaced, synthesize_case
 from synthoma.volume import Volume
 
 
@@ -112,6 +114,19 @@ def test_lesions_of_the_record_are_real_ones_then_synthetic_ones(outputs: Path) 
 def test_masks_that_nothing_moved_are_copies_of_their_files(outputs: Path) -> None:
     file = Path("plain") / "segmentations" / "spleen.nii.gz"
     assert (outputs / "full" / file).read_bytes() == (outputs / "data" / file).read_bytes()
+
+
+def test_structures_known_to_be_displaced_are_those_that_a_look_at_their_masks_finds() -> None:
+    case = patient("p", ill=True)
+    recipe = RECIPE.with_changes(mass_effect_share=1.0)
+    known = set()
+    for seed in range(3):
+        synthesis = insert_tumors(case, recipe, seed)
+        unknown = dataclasses.replace(synthesis, displaced=frozenset())
+        for name in case.masks:
+            assert _is_displaced(case, synthesis, name) == _is_displaced(case, unknown, name)
+        known |= synthesis.displaced
+    assert "liver" in known
 
 
 def test_full_output_is_a_data_set_in_a_layout_that_others_read(outputs: Path) -> None:

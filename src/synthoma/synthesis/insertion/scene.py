@@ -41,7 +41,7 @@ class Scene:
         self.boxes: dict[str, Box] = {}
         self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
         self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
-        self._moved: set[str] = set()  # masks that mass effects have moved out of their boxes
+        self.moved: set[str] = set()  # masks that mass effects have moved out of their boxes
         self._noises: dict[Vector, Noise] = {}
 
     @classmethod
@@ -112,7 +112,7 @@ class Scene:
         kind, step = anatomy.organ(organ), coarse.steps(self.geometry, organ)
         others = None if self.map is None else partial(self._coarse_others, self.map, step, organ)
         names = [name for name in (*kind.structures, kind.lesion) if name in self.masks]
-        known = [self.boxes[name] for name in names if name in self.boxes and name not in self._moved]
+        known = [self.boxes[name] for name in names if name in self.boxes and name not in self.moved]
         within = reduce(Box.hull, known) if names and len(known) == len(names) else None
         return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others, within)
 
@@ -160,7 +160,7 @@ class Scene:
                     moved = data.copy(order="K") if not data.flags.writeable else data
                     moved[displacement.box.slices] = mass_effect.move_mask(part, displacement)
                     self.masks[name] = moved
-                    self._moved.add(name)
+                    self.moved.add(name)
             if self.map is not None:
                 self.map[displacement.box.slices] = mass_effect.move_mask(
                     self.map[displacement.box.slices], displacement

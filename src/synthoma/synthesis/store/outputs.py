@@ -177,6 +177,8 @@ def _sources(case: Case, synthesis: Synthesis, rows: Sequence[Row]) -> dict[str,
 
 def _is_displaced(case: Case, synthesis: Synthesis, structure: str) -> bool:
     """Whether any voxel of a structure lies where tissue was displaced."""
+    if structure in synthesis.displaced:
+        return True
     own = synthesis.boxes.get(structure)
     near = [displacement.box for displacement in synthesis.displacements if own and own.meets(displacement.box)]
     if not near:
