@@ -136,8 +136,7 @@ def confined(entry: Entry, organ: StoredOrgan, plan: TumorPlan) -> tuple[Tumor, 
     scene = Scene.of_labels(Volume(hu, scan.crop(read)), labels, {plan.organ: organ_of_labels(labels, plan.organ)})
     mask = scene.organ(plan.organ, plan.center_mm, rules.reach(plan))
     tumor = rules.render(scene.ct, mask, plan).within(scene.hu.shape)
-    free = room.find_room(scene.ct, mask, scene.occupied(tumor.box, plan.organ), tumor.box)
-    tumor = room.confine(tumor, free, scan.spacing_mm)
+    tumor = room.place(tumor, scene.ct, mask, scene.occupied(tumor.box, plan.organ))
     before = scene.hu[tumor.box.slices].astype(np.float32)
     noise = blending.noise_inside(scene.ct, tumor, organ.noise)
     return tumor, before + tumor.alpha * (noise - before), scene, read

@@ -15,7 +15,7 @@ from scipy import ndimage
 from synthoma.cases import Case
 from synthoma.reading import open_dataset
 from synthoma.synthesis.generators.rules import Rules
-from synthoma.synthesis.insertion.room import Room, confine, enclosed, find_room, slit_share
+from synthoma.synthesis.insertion.room import Room, confine, enclosed, find_room, place, slit_share
 from synthoma.synthesis.pipeline import insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.tumor import Tumor, TumorPlan
@@ -74,6 +74,20 @@ def test_a_box_outside_the_organs_crop_counts_as_outside_the_organ() -> None:
     mask = whole(confine(tumor, room, geometry.spacing_mm), geometry)
     assert not mask[29:].any()
     assert mask[:25].any()
+
+
+@pytest.mark.parametrize("x", [0.0, 8.0, 22.0])
+def test_a_tumor_inside_its_organ_has_the_room_that_a_search_would_find(x: float) -> None:
+    geometry = fine(60)
+    case = ellipsoid_case(geometry, (24, 24, 24), "kidney_left", KIDNEY, 60, noise_hu=8.0)
+    ct, organ = case.read_image(), case.read_mask("kidney_left")
+    tumor = Rules().render(ct, organ, plan_of(16.0, organ="kidney", base_hu=float(KIDNEY), center_mm=(x, 0.0, 0.0)))
+    for blocked in (slice(0), slice(9, 11)):
+        occupied = np.zeros(tumor.box.shape, bool)
+        occupied[blocked] = True
+        searched = confine(tumor, find_room(ct, organ, occupied, tumor.box), geometry.spacing_mm)
+        assert np.array_equal(place(tumor, ct, organ, occupied).alpha, searched.alpha)
+        assert (x < 20 and not occupied.any()) == np.array_equal(searched.alpha, tumor.alpha), "each way is taken"
 
 
 def test_confining_leaves_one_piece_within_the_free_voxels() -> None:

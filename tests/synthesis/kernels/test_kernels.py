@@ -214,6 +214,19 @@ def test_whole_tumors_are_those_of_the_twin(grid: str, around: float, monkeypatc
         assert repr(made.verdict) == repr(twin.verdict)  # with nan in it
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_moved_hu_are_those_of_the_twin(shape: tuple[int, int, int], kind: type) -> None:
+    hu = np.asfortranarray((10 * floats(shape)).astype(kind))
+    rng = np.random.default_rng(1)
+    came_from = np.stack([rng.uniform(0, n - 1, 900).astype(np.float32) for n in shape])
+    came_from[:, :50] = came_from[:, :50].round()  # whole voxels, and both ends
+    came_from[:, 50], came_from[:, 51] = 0, np.subtract(shape, 1)
+    moved = same("moved_hu", hu, came_from)
+    np.testing.assert_allclose(moved[50:52], [hu[0, 0, 0], hu[-1, -1, -1]], atol=1e-3)  # noise is carried along whole
+    assert same("moved_hu", hu, came_from[:, :0]).size == 0
+
+
 def test_a_kernel_is_compiled_once_for_each_type_of_scan() -> None:
     case = ellipsoid_case(GRIDS["1 mm"](80), (30, 30, 30), around=60.0)
     for plan in tissue_plans(case.read_image().geometry):

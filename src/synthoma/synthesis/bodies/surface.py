@@ -81,10 +81,16 @@ def map_directions(side: int) -> tuple[Array, Array, Array]:
 
 def _mean_cube(reach: Array) -> float:
     """Mean of reach^3 over the sphere: the body's volume over the ellipsoid's."""
-    x, y, z = map_directions(len(reach))
+    weight = _weights(len(reach))
+    return float((reach**3 * weight).sum() / weight.sum())
+
+
+@lru_cache(maxsize=2)
+def _weights(side: int) -> Array:
+    """The solid angle of each node of the map, up to a factor."""
+    x, y, z = map_directions(side)
     # a node's solid angle on the octahedron's faces goes with the cube of the direction's 1-norm
     weight = (np.abs(x) + np.abs(y) + np.abs(z)) ** 3
-    edge = np.linspace(-1, 1, len(reach))
+    edge = np.linspace(-1, 1, side)
     half = np.where(np.abs(edge) == 1, 0.5, 1.0)
-    weight = weight.reshape(reach.shape) * half[:, None] * half
-    return float((reach**3 * weight).sum() / weight.sum())
+    return weight.reshape(side, side) * half[:, None] * half

@@ -100,18 +100,24 @@ class DrawnTumor:
         return self._with_mass_effect(box)
 
     @cached_property
+    def box(self) -> Box:
+        """The voxels that it may fill."""
+        return self._maker.box(self.plan, self.scan)
+
+    @cached_property
     def changed(self) -> Box:
         """The voxels that it may change."""
         if self.made is not None:
             return self.made.box
-        return self._with_mass_effect(self._maker.box(self.plan, self.scan)).clip(self.scan.shape)
+        return self._with_mass_effect(self.box).clip(self.scan.shape)
 
     @cached_property
     def read(self) -> Box:
         """The voxels that it depends on."""
         # one voxel more than the organ's box: rounding may go another way on a crop
         organ = self.scan.box_around(self.center_mm, self._maker.reach(self.plan)).grow(1)
-        return self.changed.grow(blending.reach(self.scan)).hull(organ).clip(self.scan.shape)
+        around = self.box.grow(blending.reach(self.scan))
+        return self.changed.hull(around).hull(organ).clip(self.scan.shape)
 
     @property
     def _maker(self) -> Generator:

@@ -86,8 +86,7 @@ def insert(
             raise
         return Attempt(plan, Verdict(False, error.what), index, number)
     planned, spacing_mm = tumor.mask, scene.geometry.spacing_mm
-    free = room.find_room(scene.ct, organ, scene.occupied(tumor.box, plan.organ), tumor.box)
-    tumor = room.confine(tumor, free, spacing_mm)
+    tumor = room.place(tumor, scene.ct, organ, scene.occupied(tumor.box, plan.organ))
     changed = tumor.box if displacement is None else tumor.box.hull(displacement.box)
     before = scene.hu[changed.slices].copy(order="K")
     if displacement is not None:

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry
 
@@ -99,11 +99,7 @@ def move_image(hu: Array, field: Displacement) -> Array:
     What varies slowly is interpolated; the noise (what a 3-voxel mean takes away) is carried along whole, so
     that displaced tissue is as noisy as the rest.
     """
-    old = hu.astype(np.float32)
-    slow = ndimage.uniform_filter(old, 3, mode="nearest")
-    moved = ndimage.map_coordinates(slow, field.came_from, np.float32, order=1, mode="nearest")
-    moved += old[field.nearest] - slow[field.nearest]
-    return _with_moved(hu, field, np.rint(moved) if hu.dtype == np.int16 else moved)
+    return _with_moved(hu, field, kernels().moved_hu(hu, field.came_from))
 
 
 def move_mask(mask: Array, field: Displacement) -> Array:

@@ -37,6 +37,17 @@ class Room:
     occupied: Bools
 
 
+def place(tumor: Tumor, ct: Volume, organ: Volume, occupied: Bools) -> Tumor:
+    """The tumor where a scan has room for it: `confine` in the room that `find_room` finds in its box.
+
+    A tumor that lies inside its organ has all the room it wants, so that is not looked for.
+    """
+    own = _on_box(organ, ct.geometry, tumor.box) & ~occupied
+    if not (np.asarray(tumor.alpha > 0) & ~own).any():
+        return _one_piece(tumor)
+    return confine(tumor, find_room(ct, organ, occupied, tumor.box), ct.geometry.spacing_mm)
+
+
 def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
     """The room of a tumor of an organ in a box: no muscle, bowel, bone, gas or lung, annotated or not.
 
@@ -61,8 +72,7 @@ def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) ->
     """
     planned = tumor.mask
     if not ((tumor.alpha > 0) & ~room.free).any():
-        whole = kernels().largest_piece(planned)
-        return tumor if whole is None else replace(tumor, alpha=_near(tumor.alpha, whole))
+        return _one_piece(tumor)
     allowed = room.free
     label = planned & allowed
     largest = kernels().largest_piece(label)
@@ -74,6 +84,12 @@ def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) ->
     alpha = alpha if largest is None else _near(alpha, largest)
     cavities = kernels().without_holes(alpha >= 0.5) & (alpha < 0.5) & planned & ~room.occupied
     return replace(tumor, alpha=np.asarray(np.where(cavities, tumor.alpha, alpha), np.float32))
+
+
+def _one_piece(tumor: Tumor) -> Tumor:
+    """The largest piece of a tumor that may fill all of its voxels."""
+    largest = kernels().largest_piece(tumor.mask)
+    return tumor if largest is None else replace(tumor, alpha=_near(tumor.alpha, largest))
 
 
 def slit_share(planned: Bools, label: Bools, spacing_mm: tuple[float, float, float]) -> float:

@@ -1,6 +1,7 @@
 """The compiled kernels, each as the function of its name in `reference`."""
 
 from synthoma.synthesis.kernels.masks import largest_piece, near, without_holes, without_holes_in_slices
+from synthoma.synthesis.kernels.moving import moved_hu
 from synthoma.synthesis.kernels.surfaces import depths_of, map_index, refined, shares_of, shell_ratios
 from synthoma.synthesis.kernels.voxels import (
     between,
@@ -18,6 +19,6 @@ from synthoma.synthesis.kernels.voxels import (
 
 __all__ = [
     "between", "blended", "block_sums", "border_area_mm2", "depths_of", "is_trusted", "largest_piece", "map_index",
-    "means_of_plain", "mixed_noise", "near", "own_noise", "refined", "shaded", "shares_of", "shell_ratios", "softened",
-    "wave_sums", "without_holes", "without_holes_in_slices",
+    "means_of_plain", "mixed_noise", "moved_hu", "near", "own_noise", "refined", "shaded", "shares_of", "shell_ratios",
+    "softened", "wave_sums", "without_holes", "without_holes_in_slices",
 ]  # fmt: skip

@@ -210,6 +210,19 @@ def smooth_step(share: Array) -> Floats:
     return clipped * clipped * (3 - 2 * clipped)
 
 
+def moved_hu(hu: Array, came_from: Floats) -> Floats:
+    """HU of voxels that come from these places (3, n) of a box, float32; whole HU if `hu` is int16.
+
+    What varies slowly is interpolated; the noise (what a 3-voxel mean takes away) comes from the nearest voxel whole.
+    """
+    old = hu.astype(np.float32)
+    slow = ndimage.uniform_filter(old, 3, mode="nearest")
+    nearest = tuple(np.floor(axis + np.float32(0.5)).astype(np.intp) for axis in came_from)
+    moved = ndimage.map_coordinates(slow, came_from, np.float32, order=1, mode="nearest")
+    moved += old[nearest] - slow[nearest]
+    return np.asarray(np.rint(moved) if hu.dtype == np.int16 else moved, np.float32)
+
+
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
     """The integral of alpha's slope over the voxels, for a voxel of 1 mm3."""
     slopes = np.gradient(np.pad(alpha, 1), *spacing_mm)

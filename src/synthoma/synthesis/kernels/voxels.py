@@ -20,7 +20,7 @@ def softened(alpha: Floats, allowed: Bools) -> Floats:
     """As `reference.softened`."""
     voxels = dense(allowed, np.bool_).astype(np.float32)
     for axis in range(3):
-        voxels = _running_mean(voxels, axis, 3, True)
+        voxels = running_mean(voxels, axis, 3, True)
     return np.asarray((dense(alpha, np.float32) * voxels * allowed.T).T)
 
 
@@ -43,7 +43,7 @@ def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: T
     share = plain.astype(np.float64)
     for axis, size in zip((2, 1, 0), window, strict=True):  # along I first, as scipy
         if size > 1:
-            share, low = _running_mean(share, axis, size, False), _running_mean(low, axis, size, False)
+            share, low = running_mean(share, axis, size, False), running_mean(low, axis, size, False)
     low, trust = _trust(blocks, plain, share, low, tolerance)
     return low.T, trust.T
 
@@ -108,7 +108,7 @@ def _along(at: Places) -> list[Array]:
 
 
 @kernel
-def _running_mean(values: Any, axis: int, size: int, mirrored: bool) -> Any:
+def running_mean(values: Any, axis: int, size: int, mirrored: bool) -> Any:
     """scipy's uniform_filter1d to the letter: a running sum in double precision, stored in the type of the values.
 
     Beyond the ends values are repeated, or mirrored with the outermost one twice.
