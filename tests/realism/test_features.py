@@ -127,7 +127,7 @@ def test_a_tumor_of_a_wall_is_compared_with_the_wall_and_not_with_gas_or_stool(n
     colon, lumen = away < 22, away < 17
     tumor = colon & (away > 8) & (np.hypot(y, z) < 14) & (x > 0)
     hu = np.where(colon, 60.0, -100.0)
-    hu[lumen] = np.where(y > 0, -1000.0, 400.0)[lumen]  # gas above contrast medium
+    hu[lumen] = np.where(y > -12, -1000.0, 400.0)[lumen]  # gas above contrast medium
     hu[tumor] = 100.0
     hu = ndimage.gaussian_filter(hu, [0.6 / s for s in geometry.spacing_mm])
     hu += np.random.default_rng(0).normal(0, 8.0, hu.shape)

@@ -45,7 +45,7 @@ def tissue_features(sample: Sample) -> dict[str, float]:
     if sample.organ is None or core.sum() < FEWEST:
         return found
     ring = sample.organ & (distance < -RING_MM[0]) & (distance > -RING_MM[1]) & ~sample.others
-    found["depth_ratio"] = _depth_ratio(sample)
+    found |= {"depth_ratio": _depth_ratio(sample), "skewness": _skewness(hu[core])} | _layers(hu, distance, sample.mask)
     fine, smooth = _split(hu, geometry)
     if anatomy.SITES[sample.lesion.organ].form == "wall":
         ring = _wall(sample, ring, hu - fine)
@@ -59,11 +59,8 @@ def tissue_features(sample: Sample) -> dict[str, float]:
         "noise_ratio": float(fine[core].std()) / max(ring_noise, 1e-3),
         "noise_correlation": _correlation(fine, core) - _correlation(fine, ring),
         "heterogeneity_hu": float(np.sqrt(max(0.0, smooth[core].var() - smooth[ring].var()))),
-        "skewness": _skewness(hu[core]),
     }
-    found |= _border(hu, distance, sample, contrast)
-    found |= _layers(hu, distance, sample.mask)
-    return found
+    return found | _border(hu, distance, sample, contrast)
 
 
 def _wall(sample: Sample, ring: Array, smooth: Array) -> Array:
