@@ -16,6 +16,7 @@ from synthoma.errors import CaseError
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies import wall
 from synthoma.synthesis.bodies.body import Body, Placement, Surface, rounded_surface
+from synthoma.synthesis.bodies.extent import Wanted, axes_of
 from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion.blending import blend
 from synthoma.synthesis.location import OrganModel, measure_organ
@@ -182,6 +183,21 @@ def test_a_tumor_shorter_than_the_steps_along_the_organ_is_measured_too(name: st
     line = dataclasses.replace(line, rows_mm=line.rows_mm + 0.3)  # no row within the tumor's length
     empty = np.zeros(grid.shape, bool)
     assert wall.lumen_left(line, 0.1, grid, Box((0, 0, 0), grid.shape), empty) == 1
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_tumor_that_its_organ_is_too_narrow_for_bulges_outward(name: str) -> None:
+    grid = GRIDS[name]
+    hollow, reached = mask(grid), {}
+    away = straight(centers_mm(grid))[1]
+    for outside in (0.0, 0.4):
+        drawn = plan((14.0, 22.0, 15.0), outside=outside)
+        label = painted(wall.make(drawn, grid, hollow), grid) >= 0.5
+        assert label.sum() * grid.voxel_mm3 == pytest.approx(drawn.volume_mm3, rel=0.1)
+        reached[outside] = RADIUS - away[label].min(), away[label].max() - RADIUS
+    step = 0.5 * max(grid.spacing_mm[:2]) + 0.6
+    assert reached[0.0] == pytest.approx((15.0, 1.5), abs=step + 0.5)
+    assert reached[0.4] == pytest.approx((0.6 * 15.0, 0.4 * 15.0 + 0.9), abs=step + 0.5)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -364,15 +380,18 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
 
 @pytest.mark.parametrize("radius_mm", [6.0, 11.0, 22.0])
 def test_no_ring_is_a_membrane_across_the_lumen(radius_mm: float) -> None:
-    rng = np.random.default_rng(2)
-    axes = np.array([wall._axes(d, radius_mm, wall._Wanted.draw(rng)) for d in np.linspace(8, 60, 1500)])
-    rings = axes[axes[:, 1] > np.pi * radius_mm]
-    thick = np.minimum(rings[:, 2], radius_mm)
-    assert len(rings) > 100
-    assert (rings[:, 0] >= 0.69 * thick).all()
-    assert 0.1 < (rings[:, 2] >= 1.39 * radius_mm).mean() < 0.9
-    volumes = axes.prod(axis=1) / (np.linspace(8, 60, 1500) ** 3 / 4)
-    assert np.allclose(volumes, 1)
+    rng, diameters = np.random.default_rng(2), np.linspace(8, 60, 1500)
+    found = [axes_of(diameter, radius_mm, Wanted.draw(rng)) for diameter in diameters]
+    axes, outside = np.array([axes for axes, _ in found]), np.array([share for _, share in found])
+    ring, inside = axes[:, 1] > np.pi * radius_mm, axes[:, 2] * (1 - outside)
+    assert ring.sum() > 100
+    assert (axes[ring, 0] >= 0.69 * np.minimum(inside[ring], radius_mm)).all()
+    assert 0.1 < (inside[ring] >= 1.39 * radius_mm).mean() < 0.9
+    assert np.allclose(axes.prod(axis=1), diameters**3 / 4)
+    # what lies outside is what the organ has no room for
+    assert not outside[axes[:, 2] < 0.45 * radius_mm].any()
+    assert outside.max() > 0.2
+    assert ((outside >= 0) & (outside < 0.75)).all()
 
 
 def test_drawn_walls_have_a_sharp_border_to_the_lumen_and_masses_say_nothing_of_it() -> None:

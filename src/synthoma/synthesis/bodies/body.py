@@ -27,7 +27,8 @@ class Surface:
 
     form: `mass`, a star-shaped body, or `wall`, a thickening of a hollow organ's wall. roughness, spectrum, skew:
     amplitude a, power p and skew s of the surface ln r = a (n - s (n^2 - 1)). lumen: a wall's border to what its organ
-    holds, `sharp` but for scanner and voxel, or as `soft` as that to tissue, as before manifests of format 4.
+    holds, `sharp` but for scanner and voxel, or as `soft` as that to tissue, as before manifests of format 4. outside:
+    share of a wall's thickness for which its organ is too narrow; it lies outside.
     """
 
     form: Literal["mass", "wall"] = "mass"
@@ -35,6 +36,7 @@ class Surface:
     spectrum: Annotated[float, Field(ge=-20, le=20)] = 3.0
     skew: Annotated[float, Field(ge=-5, le=5)] = 0.0
     lumen: Literal["soft", "sharp"] = "soft"
+    outside: Annotated[float, Field(ge=0, le=0.9)] = 0.0
 
     @classmethod
     def of(cls, plan: TumorPlan) -> Surface:
@@ -106,7 +108,7 @@ def rounded_surface(surface: Surface) -> dict[str, Any]:
     digits = {"roughness": 4, "spectrum": 3, "skew": 3}
     plain = dataclasses.asdict(surface)
     if surface.form == "mass":
-        del plain["lumen"]
+        del plain["lumen"], plain["outside"]
     return plain | {name: round(plain[name], count) for name, count in digits.items()}
 
 

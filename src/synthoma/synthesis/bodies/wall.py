@@ -8,15 +8,14 @@ than the organ is deep. a is stretched until the volume is the planned one.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from synthoma.errors import CaseError
-from synthoma.synthesis.bodies import centerline, tube
+from synthoma.synthesis.bodies import centerline, extent, tube
 from synthoma.synthesis.bodies.body import Body, Form, Placement, Surface, coverage
 from synthoma.synthesis.bodies.subvoxels import sample_grid, samples_per_voxel, voxel_means
 from synthoma.synthesis.bodies.surface import log_radius_map
@@ -31,9 +30,6 @@ _LEAST_ROOM = 0.4  # share of a tumor that its place has to hold
 _SURFACE_MM = 2.6  # as deep as the organ model's outermost cells lie
 _AROUND_MM = 75.0  # how much of the organ a place is judged by
 _MARGIN_MM = 8.0  # how far a wall tumor, its blur included, may come out of where its organ is looked at
-_THINNEST_MM, _LONGEST_MM = 3.0, 35.0
-_CLOSED = 1.4  # thickness over the organ's radius from which an annular tumor surely closes the lumen
-_LEAST_LENGTH = 0.7  # half length over thickness of annular tumors; shorter ones would be a membrane across the lumen
 _STRETCH = (0.4, 1.7)  # of the planned length, so that the volume is the planned one
 _DENT, _BUMP = -0.35, 0.3  # ln of the deepest dent and the highest lobule over the plain surface
 _IN_WALL_MM = 1.0, 3.0  # depth under the organ's surface from which the border is less, and no longer, that to tissue
@@ -54,7 +50,7 @@ def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.r
     surface_mm = max(_SURFACE_MM, min(organ_model.grid.spacing_mm))
     best: tuple[float, Placement] | None = None
     # once, since places without room would choose the shortest of many
-    wanted = _Wanted.draw(rng)
+    wanted = extent.Wanted.draw(rng)
     for tried in range(_TRIES):
         site = find_site(organ_model, (0.0, surface_mm), 0.8 * diameter_mm, request.taken, gap_mm, rng, relax=0)
         organ = organ_model.crop(scan.box_around(site.center_mm, _AROUND_MM))
@@ -62,9 +58,9 @@ def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.r
         if tube_there is None:
             continue
         center, rotation, line = tube_there
-        axes = _axes(diameter_mm, line.radius_mm, wanted)
+        axes, outside = extent.axes_of(diameter_mm, line.radius_mm, wanted)
         x, y, z = center.tolist()
-        placement = Placement((x, y, z), axes, _quaternion(rotation), tried, surface)
+        placement = Placement((x, y, z), axes, _quaternion(rotation), tried, replace(surface, outside=outside))
         room = _room(line, scan, axes[0], diameter_mm)
         if room > 0.75:
             return placement
@@ -79,7 +75,7 @@ def place(organ_model: OrganModel, request: Request, surface: Surface, rng: np.r
             else "nothing like a tube",
             fix="plan smaller tumors, or look at the mask",
         )
-    return dataclasses.replace(best[1], relaxed=_TRIES)
+    return replace(best[1], relaxed=_TRIES)
 
 
 def _tube_at(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None:
@@ -88,12 +84,12 @@ def _tube_at(organ: Volume, near_mm: Vector) -> tuple[Array, Array, Tube] | None
     if found is None:
         return None
     center, inward, axis, radius = found
-    rough = centerline.trace(organ, center, _rotation(axis, inward), _LONGEST_MM, 2.5 * radius)
+    rough = centerline.trace(organ, center, _rotation(axis, inward), extent.LONGEST_MM, 2.5 * radius)
     if rough is None:
         return None
     # the middle line, once known, tells the organ's direction better, at bends above all
     rotation = _rotation(rough.tangents[int(np.argmin(np.abs(rough.along_mm)))], inward)
-    line = centerline.trace(organ, center, rotation, _LONGEST_MM, 2.5 * radius)
+    line = centerline.trace(organ, center, rotation, extent.LONGEST_MM, 2.5 * radius)
     return None if line is None else (center, rotation, line)
 
 
@@ -113,60 +109,6 @@ def _room(line: Tube, scan: Geometry, half_length: float, diameter_mm: float) ->
     there &= (along > line.first_mm) & (along < line.last_mm)
     held = np.pi * line.radius_mm**2 * there.mean() * 2 * _STRETCH[1] * half_length / (np.pi / 6 * diameter_mm**3)
     return float(min(there[np.abs(along) <= half_length].mean(), held))
-
-
-class _Wanted(NamedTuple):
-    """What is drawn of a wall tumor's axes. thicker, longer: ln of thickness and aspect, in SDs. The others: in [0, 1).
-
-    annular: below the chance of it, it is. around: how far more than once. closes: below 1/4, it does, below 1/2 in an
-    organ that is narrower than it is thick. leaves: how much of the lumen, if it does not.
-    """
-
-    thicker: float
-    longer: float
-    annular: float
-    around: float
-    closes: float
-    leaves: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> _Wanted:
-        """Independent of the place."""
-        return cls(*rng.standard_normal(2).tolist(), *rng.random(4).tolist())
-
-
-def _axes(diameter_mm: float, radius_mm: float, wanted: _Wanted) -> Vector:
-    """Half length, half arc and thickness of a tumor on a tube: polypoid when small, often annular when large.
-
-    Walls of cancers are 10 to 30 mm thick over 30 to 60 mm. Three of four annular ones leave a lumen, in narrow organs
-    one of two.
-    """
-    product = diameter_mm**3 / 4  # of the three: the planned volume is 2/3 pi a b c
-    natural = max(_THINNEST_MM, 0.5 * diameter_mm * (diameter_mm / 10) ** -0.25 * float(np.exp(0.18 * wanted.thicker)))
-    around = np.pi * radius_mm
-    aspect = np.exp(0.15 + 0.3 * wanted.longer)
-    # how much of the circumference it would take if as long as wide
-    needed = np.sqrt(product / min(natural, radius_mm)) / around
-    thick = min(natural, 0.8 * radius_mm)
-    half_arc = np.sqrt(product / (thick * aspect))
-    if wanted.annular < 1 / (1 + np.exp((0.6 - needed) / 0.08)) or half_arc > 0.8 * around:
-        ring_arc, ring_thick = _ring(product, natural, radius_mm, wanted)
-        if ring_thick >= min(_THINNEST_MM, 0.5 * radius_mm):
-            half_arc, thick = ring_arc, ring_thick
-    half_length = product / (half_arc * thick)
-    if half_length > _LONGEST_MM:
-        half_length, thick = _LONGEST_MM, product / (half_arc * _LONGEST_MM)
-    return float(half_length), float(half_arc), float(thick)
-
-
-def _ring(product: float, natural_mm: float, radius_mm: float, wanted: _Wanted) -> tuple[float, float]:
-    """Half arc and thickness of an annular tumor of this product of axes; thinner than wanted if it were too short."""
-    half_arc = np.pi * radius_mm * (1.05 + 0.35 * wanted.around)
-    closed, most = _CLOSED * radius_mm, product / (half_arc * _LEAST_LENGTH * radius_mm)
-    if most >= closed and wanted.closes < (0.25 if natural_mm < radius_mm else 0.5):
-        return half_arc, float(np.clip(natural_mm, closed, most))
-    longest_thick = float(np.sqrt(product / (half_arc * _LEAST_LENGTH)))
-    return half_arc, min(natural_mm, (0.5 + 0.3 * wanted.leaves) * radius_mm, longest_thick)
 
 
 def reach_mm(plan: TumorPlan) -> float:
@@ -273,7 +215,7 @@ def _stretch(plan: TumorPlan, line: Tube, table: Array) -> tuple[float, Array]:
 
     By samples of the wall, not by voxels: the same on every grid.
     """
-    length, arc, thick = plan.axes_mm
+    length, arc, thick = plan.axes_mm[0], plan.axes_mm[1], _inside_mm(plan)
     rows, turns, layers = ((np.arange(n) + 0.5) / n for n in _SAMPLES)
     half_turn = line.angle_at(np.exp(_BUMP) * arc)
     along, angle = (4 * rows - 2)[:, None, None] * length, (2 * turns - 1)[:, None] * half_turn
@@ -306,7 +248,7 @@ def _level(
 ) -> tuple[Floats, Floats]:
     """Below 0 inside the tumor, -1 at its center; and how far outside its surface, in mm, near the surface."""
     along, around, depth = coordinates
-    length, arc, thick = (np.float32(axis) for axis in plan.axes_mm)
+    length, arc, thick = (np.float32(axis) for axis in (*plan.axes_mm[:2], _inside_mm(plan)))
     length = length * np.float32(stretch)
     radius = np.float32(line.radius_mm)
     scale = np.where(depth > 0, thick, np.float32(-_outside_mm(plan, line)))
@@ -327,10 +269,15 @@ def _level(
     return level, outside_mm
 
 
+def _inside_mm(plan: TumorPlan) -> float:
+    """The part of the thickness that lies inside of the organ's surface."""
+    return plan.axes_mm[2] * (1 - Surface.of(plan).outside)
+
+
 def _outside_mm(plan: TumorPlan, line: Tube) -> float:
-    """How far a tumor reaches outside the organ: a little, and what the organ is too narrow for."""
-    thick = plan.axes_mm[2]
-    return _OUTSIDE * thick + max(0.0, 0.8 * (thick - _CLOSED * line.radius_mm))
+    """How far a tumor reaches outside the organ: a little, what is planned, and what the organ is too narrow for."""
+    thick = _inside_mm(plan)
+    return plan.axes_mm[2] - thick + _OUTSIDE * thick + max(0.0, 0.8 * (thick - extent.CLOSED * line.radius_mm))
 
 
 def _bumps(plan: TumorPlan, points: Array, table: Array) -> Floats:

@@ -109,7 +109,7 @@ class LearnedGenerator(BodyGenerator):
         displacement = drawing.displacement_mm(request.recipe, placed.axes_mm, rng) if displaces else 0.0
         wanted = None if as_learned else contrast
         look = choose_look(self.looks, organ.organ, organ.phase, request.diameter_mm, wanted, rng)
-        axes, details = rounded(placed.axes_mm, 3), rounded_surface(surface)
+        axes, details = rounded(placed.axes_mm, 3), rounded_surface(placed.surface)
         w, *xyz = placed.orientation
         details |= {
             "model": self.digest,

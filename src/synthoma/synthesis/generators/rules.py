@@ -33,7 +33,7 @@ class Rules(BodyGenerator):
         displaces = form.has_mass_effect and drawing.has_mass_effect(
             organ, request, placed.center_mm, placed.axes_mm, rng
         )
-        details: dict[str, Any] = rounded_surface(surface)
+        details: dict[str, Any] = rounded_surface(placed.surface)
         details["texture_hu"] = round(uniform(prior.texture_hu, rng), 1)
         details["texture_mm"] = round(uniform(prior.texture_mm, rng), 1)
         edge = drawing.edge_mm(organ, rng)
