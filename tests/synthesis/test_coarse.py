@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from phantoms import ellipsoid_case, fine, plan_of
 
-from synthoma.synthesis import coarse
+from synthoma.synthesis import coarse, location
 from synthoma.synthesis.insertion.mass_effect import displacement
 from synthoma.synthesis.insertion.scene import Scene
 from synthoma.synthesis.location import OrganModel, measure_organ
-from synthoma.volume import Box, Geometry
+from synthoma.volume import Box, Geometry, Volume
 
 SHAPE = (23, 17, 11)
 
@@ -82,3 +83,36 @@ def test_an_organ_that_a_mass_effect_has_moved_is_looked_for_everywhere() -> Non
     assert moved.hull(before) != before, "the mask has left its box"
     found = scene.measure_organ("liver", "portal", 0.7, False)
     assert same(found, measure_organ(scene.ct, scene.volumes(), "liver", "portal", 0.7))
+
+
+def test_the_even_place_is_looked_for_again_only_where_voxels_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def even_place(*given: Any) -> tuple[Any, Box | None]:
+        asked.append(given)
+        return location.even_place(*given)
+
+    monkeypatch.setattr("synthoma.synthesis.insertion.scene.even_place", even_place)
+    case = ellipsoid_case(fine((90, 60, 50)), (22, 18, 15), noise_hu=8.0)
+    scene = Scene("", case.read_image())
+    scene.add_mask("liver", case.read_masks()["liver"], keep=True)
+    kidney = np.zeros(scene.hu.shape, bool, order="F")
+    kidney[4:16, 8:20, 8:20] = True
+    scene.add_mask("kidney_left", Volume(kidney, scene.geometry), keep=True)
+
+    def place() -> tuple[float, float, float]:
+        found = scene.measure_organ("kidney", "portal", 0.7, False).noise_from_mm
+        assert found == measure_organ(scene.ct, scene.volumes(), "kidney", "portal", 0.7).noise_from_mm
+        return found
+
+    def put_noise(box: Box) -> None:
+        noise = np.random.default_rng(0).integers(-300, 300, box.shape).astype(np.int16)
+        scene.settle(box, scene.hu[box.slices] + noise, np.zeros(box.shape, bool), "kidney", None)
+
+    first = place()
+    put_noise(Box((4, 8, 8), (16, 20, 20)))
+    assert place() == first
+    assert len(asked) == 1, "the liver is as it was"
+    put_noise(scene.geometry.box_around(first, 5.0))
+    assert place() != first
+    assert len(asked) == 2

@@ -17,7 +17,7 @@ from synthoma.errors import CaseError
 from synthoma.synthesis import coarse
 from synthoma.synthesis.scan import noise_sample
 from synthoma.synthesis.tumor import Vector
-from synthoma.volume import Array, Box, Floats, Geometry, Volume
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
@@ -86,11 +86,13 @@ def measure_organ(
     vessel_veto: bool = False,
     occupied: Callable[[Box], NDArray[np.bool_]] | None = None,
     within: Box | None = None,
+    even: Callable[[Triple], Vector] | None = None,
 ) -> OrganModel:
     """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
 
     occupied: other structures (bool) in a box of every few voxels of the scan, `coarse.steps` apart. within: a box of
-    the scan outside of which the organ's masks are empty, where one is known.
+    the scan outside of which the organ's masks are empty, where one is known. even: tells
+    `even_place` for these steps, which may be known from another organ.
 
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
     missing or empty or the phase unknown, `GeometryError` if a mask lies on another grid.
@@ -120,7 +122,10 @@ def measure_organ(
     vessels = _vessels(masks, hu, base, box, step) if vessel_veto else np.zeros_like(inside)
     cells, depths = _by_depth(reached & ~vessels, depth)
     learns = prior.even and depth.max() > _DEEP_MM
-    quiet = _even_place(grid, depth, hu) if learns else _even_place_elsewhere(ct, masks, step)
+    if learns:
+        quiet = _even_place(grid, depth, hu)
+    else:
+        quiet = even(step) if even is not None else even_place(ct, masks, step)[0]
     volume_mm3 = float(inside.sum() * grid.voxel_mm3)
     # one mask of both kidneys (KiTS) is two parts
     pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
@@ -331,19 +336,23 @@ def _away_from_faces(depth: Floats, grid: Geometry) -> Floats:
     return depth
 
 
-def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[int, int, int]) -> Vector:
-    """For organs too thin or uneven to learn noise from: in liver or spleen, else in the most even soft tissue."""
+def even_place(ct: Volume, masks: Mapping[str, Volume], step: Triple) -> tuple[Vector, Box | None]:
+    """Where organs too thin or uneven have their noise learned: liver or spleen, else the most even soft tissue.
+
+    step: between the voxels that are looked at. The box of the scan that it depends on; None for all of it.
+    """
     grid = coarse.grid(ct.geometry, step)
-    for name in _EVEN:
-        if name in masks:
-            sparse = coarse.thin(masks[name].data, Box.whole(grid.shape), step)
-            box = Box.around(sparse)
-            if box is not None:
-                # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
-                box = box.grow(1).clip(sparse.shape)
-                depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), grid.crop(box), 0.0)
-                if _away_from_faces(depth, grid.crop(box)).max() > _DEEP_MM:
-                    return _even_place(grid.crop(box), depth, coarse.sample(ct.data, box, step))
+    there = [name for name in _EVEN if name in masks]
+    for name in there:
+        sparse = coarse.thin(masks[name].data, Box.whole(grid.shape), step)
+        box = Box.around(sparse)
+        if box is not None:
+            # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
+            box = box.grow(1).clip(sparse.shape)
+            depth = _signed_distance(np.ascontiguousarray(sparse[box.slices]), grid.crop(box), 0.0)
+            if _away_from_faces(depth, grid.crop(box)).max() > _DEEP_MM:
+                looked = Box(*(triple(np.multiply(corner, step)) for corner in box)) if name == there[0] else None
+                return _even_place(grid.crop(box), depth, coarse.sample(ct.data, box, step)), looked
     box = Box.whole(grid.shape)
     hu = coarse.sample(ct.data, box, step)
     tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
@@ -351,7 +360,7 @@ def _even_place_elsewhere(ct: Volume, masks: Mapping[str, Volume], step: tuple[i
         raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
     # no depth tells how far its border is, so all of the block that noise is learned from is looked at
     size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in grid.spacing_mm]
-    return _even_place(grid, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size)
+    return _even_place(grid, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size), None
 
 
 def _bounding_radius_mm(lesion: Lesion) -> float:

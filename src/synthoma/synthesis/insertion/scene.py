@@ -13,7 +13,7 @@ from synthoma import anatomy
 from synthoma.errors import CaseError
 from synthoma.synthesis import coarse
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.location import OrganModel, measure_organ
+from synthoma.synthesis.location import OrganModel, even_place, measure_organ
 from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Triple, Volume
@@ -43,6 +43,7 @@ class Scene:
         self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
         self.moved: set[str] = set()  # masks that mass effects have moved out of their boxes
         self._noises: dict[Vector, Noise] = {}
+        self._even: dict[Triple, tuple[Vector, Box | None]] = {}  # what `location.even_place` tells at these steps
 
     @classmethod
     def of_labels(cls, ct: Volume, labels: NDArray[np.uint8], masks: Mapping[str, Array]) -> Scene:
@@ -114,7 +115,15 @@ class Scene:
         names = [name for name in (*kind.structures, kind.lesion) if name in self.masks]
         known = [self.boxes[name] for name in names if name in self.boxes and name not in self.moved]
         within = reduce(Box.hull, known) if names and len(known) == len(names) else None
-        return measure_organ(self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others, within)
+        return measure_organ(
+            self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others, within, self._even_place
+        )
+
+    def _even_place(self, step: Triple) -> Vector:
+        """`location.even_place` of the scan as it is now."""
+        if step not in self._even:
+            self._even[step] = even_place(self.ct, self.volumes(), step)
+        return self._even[step][0]
 
     def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
         """Where in a box other structures, real tumors or tumors put in before are: nothing may change there."""
@@ -153,6 +162,8 @@ class Scene:
     ) -> None:
         """Take a tumor's voxels as part of the scan, and move every mask by its mass effect."""
         self.hu[box.slices] = voxels
+        changed = box if displacement is None else box.hull(displacement.box)
+        self._even = {step: (mm, of) for step, (mm, of) in self._even.items() if of and not of.meets(changed)}
         if displacement is not None:
             for name, data in self.masks.items():
                 part = data[displacement.box.slices]
