@@ -27,8 +27,8 @@ class LossRecipe(Recipe):
     down. positive_weight: of voxels in a structure against those around, in cross-entropy; balance: the power of the
     ratio of voxels around to voxels inside, in each patch, that they weigh in addition: with 0.5 those of a structure
     that takes a hundredth of a patch weigh ten times as much. batch_dice: Dice over all patches of a step together.
-    within_organ: the terms of an organ's tumors are of its own voxels, and the mean cross-entropy of all other voxels
-    is added: a tumor that takes a thousandth of a patch but a tenth of its organ counts as the latter.
+    within_organ: the terms of an organ's tumors are of its own voxels, and those of all other voxels, where there is no
+    such tumor, are added: one that takes a thousandth of a patch but a tenth of its organ counts as the latter.
     """
 
     dice: Weight = 1.0
@@ -143,8 +143,8 @@ def _terms(
 ) -> list[tuple[str, float, torch.Tensor]]:
     """Name, weight and mean of each term that counts, for one class (B, I, J, K).
 
-    inside: bool, the voxels that terms are of; None for all. around: bool, those that add a mean cross-entropy of their
-    own; they hold no target. None for none.
+    inside: bool, the voxels that terms are of; None for all. around: bool, those that add Dice and a mean cross-entropy
+    of their own; they hold no target. None for none.
     """
     everything = logits
     if around is not None:
@@ -163,6 +163,9 @@ def _terms(
         if not recipe.empty_dice:
             there = target.flatten(1).any(1)
             dice = torch.where(there.any()[None] if recipe.batch_dice else there, dice, 0.0)
+        if around is not None:
+            false = torch.sigmoid(_alone(everything, ~around)).flatten(1).sum(1)
+            dice = dice + false / (false + smooth)
         terms.append(("dice", recipe.dice, dice.mean()))
     if recipe.cross_entropy:
         weight = _positive_weight(target, inside, recipe)
