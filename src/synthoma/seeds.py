@@ -18,7 +18,7 @@ def rng_for(seed: int, *keys: str | int) -> np.random.Generator:
     them and in whatever order. Keys are told apart by type and length: `("a", "b")` differs from `("ab",)`,
     `1` from `"1"`.
     """
-    return np.random.Generator(np.random.Philox(_Key(_digest(seed, *keys))))
+    return np.random.Generator(np.random.Philox(_Key(_digest(seed, *keys))))  # type: ignore[arg-type]
 
 
 def seed_for(seed: int, *keys: str | int) -> int:

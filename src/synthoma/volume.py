@@ -39,10 +39,8 @@ class Box(NamedTuple):
         """The smallest box that holds every non-zero voxel; None if there is none."""
         if mask.ndim != 3:
             raise ValueError(f"a box needs a 3-D mask, got {mask.ndim} dimensions")
-        # against the grain of memory numpy is six times slower
-        flips = [stride < 0 for stride in mask.strides]
-        block = mask[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-        # one axis at a time over a shrinking block: most of an abdomen is outside any organ
+        block = mask[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in mask.strides)]
+        # along the grain of memory, against which numpy is six times slower; one axis at a time over a shrinking block
         order = sorted(range(3), key=lambda axis: -abs(mask.strides[axis]))
         lower, upper = [0, 0, 0], [0, 0, 0]
         for axis in order:
@@ -51,7 +49,7 @@ class Box(NamedTuple):
                 return None
             lower[axis], upper[axis] = int(used[0]), int(used[-1]) + 1
             block = block[tuple(slice(lower[a], upper[a]) if a == axis else slice(None) for a in range(3))]
-            if flips[axis]:
+            if mask.strides[axis] < 0:
                 lower[axis], upper[axis] = mask.shape[axis] - upper[axis], mask.shape[axis] - lower[axis]
         return cls(triple(lower), triple(upper))
 
@@ -78,10 +76,9 @@ class Box(NamedTuple):
 
     def hull(self, other: Box) -> Box:
         """The smallest box that holds both."""
-        return Box(
-            triple([min(pair) for pair in zip(self.lower, other.lower, strict=True)]),
-            triple([max(pair) for pair in zip(self.upper, other.upper, strict=True)]),
-        )
+        lower = [min(pair) for pair in zip(self.lower, other.lower, strict=True)]
+        upper = [max(pair) for pair in zip(self.upper, other.upper, strict=True)]
+        return Box(triple(lower), triple(upper))
 
     def meets(self, other: Box) -> bool:
         """Whether the boxes share a voxel."""
@@ -114,8 +111,7 @@ class Box(NamedTuple):
 class Geometry:
     """Where a grid of voxels lies: `affine` (4, 4) takes a voxel index to RAS+ mm.
 
-    Oblique, flipped and anisotropic grids are all allowed; a singular or non-finite affine is a
-    `GeometryError`.
+    Oblique, flipped and anisotropic grids are all allowed; a singular or non-finite affine is a `GeometryError`.
     """
 
     shape: Triple

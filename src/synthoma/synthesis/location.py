@@ -91,8 +91,8 @@ def measure_organ(
     """The organ's tables. masks: structures (bool) on the grid of `ct`, at least one part of the organ.
 
     occupied: other structures (bool) in a box of every few voxels of the scan, `coarse.steps` apart. within: a box of
-    the scan outside of which the organ's masks are empty, where one is known. even: tells
-    `even_place` for these steps, which may be known from another organ.
+    the scan outside of which the organ's masks are empty, where one is known. even: tells `even_place` for these steps,
+    which may be known from another organ.
 
     Works on every few voxels, so its cost hardly follows the scan's resolution. Raises `CaseError` if the organ is
     missing or empty or the phase unknown, `GeometryError` if a mask lies on another grid.
@@ -102,9 +102,7 @@ def measure_organ(
     step = coarse.steps(ct.geometry, organ)
     whole = coarse.grid(ct.geometry, step)
     looked = Box.whole(whole.shape) if within is None else coarse.box(within, step).clip(whole.shape)
-    sparse = np.array(coarse.thin(parts[0].data, looked, step))
-    for part in parts[1:]:
-        sparse |= coarse.thin(part.data, looked, step)
+    sparse = np.logical_or.reduce([coarse.thin(part.data, looked, step) for part in parts])
     around = Box.around(sparse)
     if around is None:
         raise CaseError(f"the mask of the {organ} is empty", case=case, fix="leave it out of the recipe for this case")
