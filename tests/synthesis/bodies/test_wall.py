@@ -398,6 +398,8 @@ def test_drawn_walls_have_a_sharp_border_to_the_lumen_and_masses_say_nothing_of_
     organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
     request = Request(SynthesisRecipe(), 20.0)
     assert Surface.of(Rules().draw(organ_model, request, rng_for(3))).lumen == "sharp"
+    large = [Rules().draw(organ_model, Request(SynthesisRecipe(), 45.0), rng_for(seed)) for seed in range(6)]
+    assert max(Surface.of(drawn).outside for drawn in large) > 0.1
     assert Surface.of(TumorPlan.from_dict(plan().as_dict())).lumen == "soft"
     assert "lumen" not in rounded_surface(Surface("mass"))
 
