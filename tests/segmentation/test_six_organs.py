@@ -19,8 +19,6 @@ from synthoma.segmentation.recipe import TrainRecipe
 from synthoma.training.data import outside_splits
 from synthoma.training.segmentation import read_train_recipe
 
-START = Path(__file__).parents[2] / "benchmarks/starts/abdomen.safetensors"
-
 COHORT = """
 name = "tiny"
 cases = 3
@@ -127,9 +125,9 @@ def test_the_recipes_of_the_next_models_give_files_under_eight_megabytes(name: s
     assert not mixed or mixed == set(recipe.organs)
 
 
-def test_the_start_of_the_model_of_six_organs_fits_its_recipe() -> None:
+def test_the_model_of_six_organs_in_the_box_fits_its_recipe() -> None:
     """Else `--from` refuses it: docs/segmentation.md says to go on from there."""
-    recipe, start = read_train_recipe("six_organs"), load_model(START)
+    recipe, start = read_train_recipe("six_organs"), load_model("abdomen-small")
     assert (start.spec.network, start.spec.classes) == (recipe.network, recipe.classes)
     assert (start.spec.spacing_mm, start.spec.window_hu) == ((2.5, 2.5, 2.5), recipe.patches.window_hu)
     assert start.record["data"]["real_tumor_labels"] == 0
