@@ -104,22 +104,22 @@ def _at_one_resolution(
     if taking_part is not None:
         logits, target = _alone(logits, ~taking_part[:, None]), target.masked_fill(~taking_part[:, None], 0.0)
     for index, name in enumerate(classes):
-        if not known[:, index].any():
+        rows = known[:, index]  # on the CPU, so that no GPU is waited for
+        if not rows.any():
             continue
-        rows = known[:, index].to(logits.device)
-        organ = classes.index(name.removesuffix("_lesion")) if _has_organ(name, classes, recipe) else None
         inside, around = taking_part, None
-        if organ is not None:
-            place = (target[:, organ] > 0) | (target[:, index] > 0) | ~known[:, organ, None, None, None].to(rows.device)
+        if _has_organ(name, classes, recipe):
+            organ = classes.index(name.removesuffix("_lesion"))
+            unknown = ~known[:, organ, None, None, None].to(target.device)
+            place = (target[:, organ] > 0) | (target[:, index] > 0) | unknown
             inside = place if taking_part is None else place & taking_part
             around = ~place if taking_part is None else ~place & taking_part
-        for term, weight, value in _terms(
-            logits[rows, index],
-            target[rows, index],
-            recipe,
-            *(None if m is None else m[rows] for m in (inside, around)),
-        ):
-            total = total + weight * int(known[:, index].sum()) / known.numel() * value
+        parts = (logits[:, index], target[:, index], inside, around)
+        logit, truth, inside, around = parts if rows.all() else (None if p is None else p[rows] for p in parts)
+        assert logit is not None
+        assert truth is not None
+        for term, weight, value in _terms(logit, truth, recipe, inside, around):
+            total = total + weight * len(logit) / known.numel() * value
             found[f"{term}_loss_{name}"] = value.detach()
     return total, found
 
