@@ -105,6 +105,22 @@ def test_probabilities_are_those_of_the_scaling() -> None:
     assert levels[2] < levels[1] < levels[0]
 
 
+@pytest.mark.parametrize("threshold", [0.3, 0.9])
+@pytest.mark.parametrize("inside", ["no", "given"])
+def test_lesions_are_counted_as_segmenting_at_the_threshold_gives_them(threshold: float, inside: str) -> None:
+    case = case_of("one", 3, 2, 4)
+    liver = np.asfortranarray(np.indices(GRID.shape)[0] < 15)  # four places, and the fifth is its tumor
+    case = Case("one", case.image, {**case.masks, "liver": Volume(liver, GRID)})
+    settings = SegmentRecipe(inside_organ=inside, margin_mm=0.0)
+    recipe = RECIPE.with_changes(thresholds=(threshold,), segment=settings)
+    row = measure_case(case, threshold_model(), recipe, "cpu")["sets"][0]["liver_lesion"]
+    asked = settings.with_changes(threshold=threshold)
+    made = segment_volume(threshold_model(), case.read_image(), asked, "cpu", case.read_organ)
+    lesions = made.tumors["liver_lesion"].lesions
+    assert row["found"][0][0] + row["false"][0][0] == len(lesions)
+    assert len(lesions) == {("no", 0.3): 9, ("no", 0.9): 3, ("given", 0.3): 5, ("given", 0.9): 3}[inside, threshold]
+
+
 def test_flips_are_kept_where_they_find_more() -> None:
     recipe = RECIPE.with_changes(flips=((), ("A",)))
     case = case_of("one", 4, 2, 2)

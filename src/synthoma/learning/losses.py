@@ -114,12 +114,10 @@ def _at_one_resolution(
             place = (target[:, organ] > 0) | (target[:, index] > 0) | unknown
             inside = place if taking_part is None else place & taking_part
             around = ~place if taking_part is None else ~place & taking_part
-        parts = (logits[:, index], target[:, index], inside, around)
-        logit, truth, inside, around = parts if rows.all() else (None if p is None else p[rows] for p in parts)
-        assert logit is not None
-        assert truth is not None
-        for term, weight, value in _terms(logit, truth, recipe, inside, around):
-            total = total + weight * len(logit) / known.numel() * value
+        those = slice(None) if rows.all() else rows
+        inside, around = (None if voxels is None else voxels[those] for voxels in (inside, around))
+        for term, weight, value in _terms(logits[:, index][those], target[:, index][those], recipe, inside, around):
+            total = total + weight * int(rows.sum()) / known.numel() * value
             found[f"{term}_loss_{name}"] = value.detach()
     return total, found
 

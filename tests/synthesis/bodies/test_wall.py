@@ -378,6 +378,24 @@ def test_small_tumors_are_polyps_and_large_ones_mostly_rings() -> None:
     assert rings[45.0] > 0.5
 
 
+def test_what_a_tumor_is_to_be_is_drawn_once_and_not_again_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    organ_model = measure_organ(*scan(GRIDS["1 mm"], straight), "colon", "portal", 0.7, "phantom")
+    drawn, looked = [], []
+
+    def draw(rng: np.random.Generator) -> Wanted:
+        drawn.append(0)
+        return Wanted(*rng.standard_normal(2).tolist(), *rng.random(4).tolist())
+
+    def room(*_: Any) -> float:
+        looked.append(0)
+        return 0.6  # never enough to end the search
+
+    monkeypatch.setattr(Wanted, "draw", draw)
+    monkeypatch.setattr(wall, "_room", room)
+    placed(organ_model, 30.0, rng_for(0, "once"))
+    assert len(drawn) == 1 < len(looked)
+
+
 @pytest.mark.parametrize("radius_mm", [6.0, 11.0, 22.0])
 def test_no_ring_is_a_membrane_across_the_lumen(radius_mm: float) -> None:
     rng, diameters = np.random.default_rng(2), np.linspace(8, 60, 1500)
