@@ -23,7 +23,7 @@ from synthoma.learning.entry import Entry
 from synthoma.learning.loader import collate, loader, steps_per_epoch
 from synthoma.learning.negatives import Negative, read_negatives, write_negatives
 from synthoma.learning.patches import Patch, Patches, PatchRecipe
-from synthoma.learning.sampling import size_class, turn_of
+from synthoma.learning.sampling import Balance, choose, size_class, turn_of
 from synthoma.seeds import rng_for
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -263,9 +263,6 @@ def test_tumors_are_balanced_over_sizes(
 
 def centered_on(source: Patches, count: int) -> Counter[int]:
     """How often each of the single-voxel tumors of an entry was chosen."""
-    from synthoma.learning.sampling import choose
-    from synthoma.seeds import rng_for
-
     entry = source.entries[0]
     points = {tuple(entry.points(f"liver_lesion {n.index}")[0]): n.index - 1 for n in entry.lesions}
     found: Counter[int] = Counter()
@@ -299,21 +296,28 @@ class LiverOrSpot(Balls):
 
 
 def test_an_organ_that_is_rare_in_a_cohort_is_still_seen_in_its_share(tmp_path: Path) -> None:
-    """One case of twelve shows a pancreas; it has the half of the organs' patches, and of the synthetic tumors'."""
+    """One case of twelve shows a pancreas; it has the half of the organs' patches, and of the synthetic tumors'.
+
+    With a weight of 3 it has three quarters of both.
+    """
     rare = patient("rare")
     spot = Volume(np.asfortranarray(ball(GRIDS["upright"], (30, -20, 0), 8)), GRIDS["upright"])
     none = Volume(np.zeros(GRIDS["upright"].shape, bool, order="F"), GRIDS["upright"])
     rare = replace(rare, masks={**rare.masks, "pancreas": spot, "pancreas_lesion": none})
     entries = cached(tmp_path / "cache", rare, *(patient(f"case_{n}") for n in range(11)), augment=LiverOrSpot())
     classes = ("liver", "liver_lesion", "pancreas", "pancreas_lesion")
-    for shares in ({"lesion_share": 1, "organ_share": 0}, {"lesion_share": 0, "organ_share": 1}):
-        source = Patches(entries, STILL.with_changes(size=(8, 8, 8), **shares), classes, augment=LiverOrSpot())
+    shares: tuple[dict[str, Any], ...] = ({"lesion_share": 1, "organ_share": 0}, {"lesion_share": 0, "organ_share": 1})
+    for changes, expected in [
+        *((share, 0.5) for share in shares),
+        *(({**share, "organ_weights": {"pancreas": 3.0}}, 0.75) for share in shares),
+    ]:
+        source = Patches(entries, STILL.with_changes(size=(8, 8, 8), **changes), classes, augment=LiverOrSpot())
         on_spot = 0
         for index in range(200):
             middle = np.add(*source.draw(0, index).box) / 2
             at_mm = entries[0].geometry.to_mm(middle - 0.5)
             on_spot += bool(np.linalg.norm(at_mm - (30, -20, 0)) < 14)
-        assert on_spot / 200 == pytest.approx(0.5, abs=0.11), shares
+        assert on_spot / 200 == pytest.approx(expected, abs=0.11), changes
 
 
 def alarm(case: str, at_mm: tuple[float, float, float], organ: str = "liver") -> Negative:
@@ -470,7 +474,24 @@ def test_a_worker_that_is_killed_is_said_to_be(entries: dict[str, Entry]) -> Non
         take(patches(entries, "well", augment=Killed()), workers=1)
 
 
+def test_real_tumors_and_false_alarms_follow_the_weights_of_their_organs(entries: dict[str, Entry]) -> None:
+    """Where `pancreas` has three times the weight, three quarters of either lie on it."""
+    ill, tilted = entries["ill"], entries["tilted"]
+    tilted = replace(tilted, spans={**tilted.spans, "pancreas_lesion 1": tilted.spans["liver_lesion 1"]})
+    of_pancreas = replace(tilted.lesions[0], organ="pancreas", index=1)
+    places = patches(entries, "ill", "tilted").places
+    lesions = {"liver": {2: {0: [ill.lesions[0]]}}, "pancreas": {2: {1: [of_pancreas]}}}
+    alarms = {"liver": [(0, (1, 1, 1))], "pancreas": [(1, (2, 2, 2))]}
+    places = replace(places, plain=replace(places.plain, lesions=lesions), negatives=alarms)
+    for shares, turn in ((1.0, 0.0, 0.0), 0.0), ((0.0, 0.0, 1.0), 0.99):
+        balance = Balance(*shares, size_balance=0.5, synthetic_share=0.0, organ_weights={"pancreas": 3.0})
+        found = [choose(places, [ill, tilted], balance, lambda _: (), turn, rng_for(1, n)).entry for n in range(400)]
+        assert np.mean(found) == pytest.approx(0.75, abs=0.06), shares
+
+
 def test_what_cannot_be_trained_on_is_refused(entries: dict[str, Entry]) -> None:
+    with pytest.raises(RecipeError, match=r"organ_weights: 'kidney' is not learned.*liver"):
+        patches(entries, recipe=STILL.with_changes(organ_weights={"kidney": 2.0}))
     with pytest.raises(RecipeError, match=r"no class 'spleen'.*one of liver, liver_lesion"):
         patches(entries, classes=("spleen",))
     with pytest.raises(CaseError, match="there is no case"):

@@ -41,9 +41,9 @@ class PatchRecipe(Recipe):
     synthesis. per_epoch: patches. lesion_share, organ_share: of patches centered on a tumor, and on an organ; the
     rest lies anywhere in the body. negatives: a file of false alarms that `synthoma negatives` wrote; negative_share:
     of patches centered on one of them, in its case as it is. size_balance: 0 centers on size classes as often as they
-    have tumors, 1 on all alike. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if
-    there are both hosts and other cases. weights: of data sets or single cases, how often one of their cases is chosen;
-    1 unless given.
+    have tumors, 1 on all alike. organ_weights: how often an organ, its tumors and its false alarms are chosen; 1 unless
+    given. hosts: which cases may get synthetic tumors. synthetic_share: of patches from hosts, if there are both hosts
+    and other cases. weights: of data sets or single cases, how often one of their cases is chosen; 1 unless given.
     """
 
     size: tuple[int, int, int] = (96, 96, 96)
@@ -55,6 +55,7 @@ class PatchRecipe(Recipe):
     negatives: str | None = None
     negative_share: float = Field(0.1, ge=0, le=1)
     size_balance: float = Field(0.5, ge=0, le=1)
+    organ_weights: dict[str, Annotated[float, Field(gt=0)]] = Field({})
     hosts: Literal["healthy", "all"] = "healthy"
     synthetic_share: float = Field(0.5, ge=0, le=1)
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field({})
@@ -114,7 +115,8 @@ class Patches:
     """All patches of a training: `draw(epoch, index)` gives one, the same wherever and in whatever order.
 
     classes: output channels; an organ (its tumors are part of it), or an organ's lesion. Raises `RecipeError` for
-    a class of neither kind, `CaseError` if no case has anything to learn from (see `sampling.find_all`).
+    a class of neither kind and for weights of other organs, `CaseError` if no case has anything to learn from (see
+    `sampling.find_all`).
     """
 
     entries: Sequence[Entry]
@@ -128,6 +130,11 @@ class Patches:
         known = [name for organ in anatomy.ORGANS.values() for name in (organ.name, organ.lesion)]
         if strange := [name for name in self.classes if name not in known]:
             raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
+        organs = {name.removesuffix("_lesion") for name in self.classes}
+        if strange := [name for name in self.recipe.organ_weights if name not in organs]:
+            raise RecipeError(
+                f"patches.organ_weights: {strange[0]!r} is not learned", expected=f"some of {', '.join(sorted(organs))}"
+            )
         synthesis, hosts = self.augment is not None, self.recipe.hosts
         negatives = read_negatives(self.recipe.negatives) if self.recipe.negatives else ()
         places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights, negatives)

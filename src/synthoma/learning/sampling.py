@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, Protocol, TypeVar
 
@@ -61,6 +61,7 @@ class Balance:
     negative_share: float
     size_balance: float
     synthetic_share: float
+    organ_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +144,13 @@ def choose(
 ) -> PatchCenter:
     """One place. turn: in [0, 1), decides between lesion, organ, negative and anywhere.
 
-    Of tumors: an organ evenly, a size class (more evenly than there are tumors in it by `size_balance`), a case
-    by its weight, a tumor evenly. Of negatives: an organ evenly, one of its false alarms evenly, in its case as it
-    is. Without a tumor or a false alarm to be had it is an organ, without an organ anywhere in the body.
+    An organ is chosen by its weight, evenly where there are none. Of its tumors: a size class (more evenly than there
+    are tumors in it by `size_balance`), a case by its weight, a tumor evenly. Of its false alarms: one evenly, in its
+    case as it is. Without a tumor or a false alarm to be had it is an organ, without an organ anywhere in the body.
     """
     kind = _kind(balance, turn)
     if kind == "negative" and places.negatives:
-        entry, center = _one(places.negatives[_one(list(places.negatives), rng)], rng)
+        entry, center = _one(places.negatives[_organ(places.negatives, balance, rng)], rng)
         return PatchCenter(entry, center)
     share = balance.synthetic_share if places.plain.entries.size else 1.0
     hosting = places.hosts.entries.size > 0 and rng.random() < share
@@ -159,7 +160,7 @@ def choose(
         if site is not None:
             return site
     if kind != "anywhere" and pool.organs:
-        organ = _one(list(pool.organs), rng)
+        organ = _organ(pool.organs, balance, rng)
         entry, place = _case(pool.organs[organ], places, rng), organ
     else:
         entry, place = _case(pool.entries, places, rng), "body"
@@ -238,7 +239,7 @@ def _on_real(
     lesions = places.plain.lesions
     if not lesions:
         return None
-    by_size = lesions[_one(list(lesions), rng)]
+    by_size = lesions[_organ(lesions, balance, rng)]
     sizes = sorted(by_size)
     size = _weighted(sizes, [sum(map(len, by_size[size].values())) for size in sizes], balance, rng)
     entry = _case(list(by_size[size]), places, rng)
@@ -255,7 +256,7 @@ def _on_drawn(
     rng: np.random.Generator,
 ) -> PatchCenter | None:
     # the organ first: one that few cases show has its share all the same
-    organ = _one(list(places.hosting), rng)
+    organ = _organ(places.hosting, balance, rng)
     for _ in range(_TRIES):
         n = _case(places.hosting[organ], places, rng)
         drawn = tuple(draw(entries[n]))
@@ -280,6 +281,14 @@ def _voxel(entry: Entry, place: str, rng: np.random.Generator) -> tuple[int, int
 def _weighted(items: Sequence[T], counts: Sequence[int], balance: Balance, rng: np.random.Generator) -> T:
     weights = np.asarray(counts, float) ** (1 - balance.size_balance)
     return items[int(rng.choice(len(items), p=weights / weights.sum()))]
+
+
+def _organ(organs: Mapping[str, object], balance: Balance, rng: np.random.Generator) -> str:
+    names = list(organs)
+    if not balance.organ_weights:
+        return _one(names, rng)  # the draw that recipes without weights always had
+    edges = np.cumsum([balance.organ_weights.get(name, 1.0) for name in names])
+    return names[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
 
 
 def _case(chosen: Sequence[int] | Array, places: Places, rng: np.random.Generator) -> int:
