@@ -12,10 +12,11 @@ from small_cases import patient
 
 from synthoma.errors import RecipeError
 from synthoma.learning.crops import CropRecipe, build_crops
-from synthoma.learning.looks import Look, histogram
+from synthoma.learning.looks import Look, histogram, trend_of
 from synthoma.learning.models import Model, ModelSpec
 from synthoma.learning.networks import NetworkRecipe, build_network
-from synthoma.learning.tissue import TissueNetwork
+from synthoma.learning.tissue import GENERATOR, TissueNetwork, load_generator, looks_of
+from synthoma.learning.turns import Turn
 from synthoma.reading import open_dataset
 from synthoma.recipe import make_recipe
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -95,6 +96,69 @@ def test_outside_alpha_nothing_changes_and_the_contrast_is_met(batch: dict[str, 
             assert core.any()
             mean = fakes[number][core].mean() - batch["host_base"][number]
             assert mean.item() == pytest.approx(contrast, abs=8)  # the scan's noise has a mean of its own there
+
+
+def test_a_slope_from_side_to_side_reaches_no_fake_and_no_gradient(batch: dict[str, Any]) -> None:
+    """A network that makes one bright and one dark half: its fakes have the trend of the look that was asked for."""
+    recipe = recipe_of(look=0.0)
+    slope = Slope()
+    asked = {**batch, "host_trend": torch.tensor([0.05, 0.3])}
+    _, residual = fake_scans(slope, recipe.spec(("liver",)), asked, noise_like(batch["host_alpha"], 0))
+    masks = (batch["host_alpha"] >= 0.5)[:, 0].numpy()
+    shares = [trend_of(made, mask) for made, mask in zip(residual[:, 0].detach().numpy(), masks, strict=True)]
+    assert shares == pytest.approx([0.05, 0.3], abs=0.01)
+    residual[masks[:, None]].square().mean().backward()
+    assert slope.steep.grad is not None
+    before = slope.steep.grad.item()
+    slope.steep.grad = None
+    free = {**batch, "host_trend": torch.ones(2)}
+    _, residual = fake_scans(slope, recipe.spec(("liver",)), free, noise_like(batch["host_alpha"], 0))
+    assert trend_of(residual[0, 0].detach().numpy(), masks[0]) > 0.8
+    residual[masks[:, None]].square().mean().backward()
+    assert abs(before) < 0.1 * abs(slope.steep.grad.item())  # a wide histogram cannot be bought by it
+
+
+class Slope(torch.nn.Module):
+    """A network of one weight: how steep tissue is along the first axis. Besides, it gives its noise back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steep = torch.nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, images: torch.Tensor, times: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        del times, condition
+        at = torch.arange(images.shape[2], dtype=images.dtype).view(1, 1, -1, 1, 1) - images.shape[2] / 2
+        return self.steep * at + 0.3 * images[:, :1]
+
+
+def test_a_place_for_a_fake_is_turned_by_chance_all_of_it_alike(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, recipe = open_dataset(data).cases, recipe_of()
+    looks = [row.look for _, row in build_crops(cases, tmp_path, recipe.crops).lesions]
+    hosts = open_hosts(cases, tmp_path, 3.0, recipe.fakes, looks, 16, 2, 0)
+    drawn: list[Turn] = []
+    real = Turn.draw
+    monkeypatch.setattr(Turn, "draw", lambda rng: drawn.append(real(rng)) or drawn[-1])
+    crops = [hosts.crop(number) for number in range(6)]
+    monkeypatch.setattr(Turn, "draw", lambda rng: Turn((False, False, False), False))
+    for number, (crop, turn) in enumerate(zip(crops, drawn, strict=True)):
+        plain = hosts.crop(number)
+        assert crop.look == plain.look
+        assert crop.look.trend in {look.trend for look in looks}
+        for name in ("hu", "alpha", "start", "depth", "others"):
+            assert np.array_equal(getattr(crop, name), turn(getattr(plain, name)))
+    assert len(set(drawn)) > 3
+
+
+def test_a_model_keeps_the_trends_of_the_lesions_it_learned_from(data: Path, tmp_path: Path) -> None:
+    model = train_generator(recipe_of(steps=1), [data], tmp_path / "run", cache=tmp_path / "cache", device="cpu")
+    crops = build_crops(open_dataset(data).cases, tmp_path / "cache", recipe_of().crops)
+    trends = [row.look.trend for _, row in crops.lesions]
+    assert all(0 <= trend < 1 for trend in trends)
+    saved = load_generator(tmp_path / "run" / GENERATOR)
+    assert [look.trend for look in looks_of(saved)] == pytest.approx(trends, abs=1e-6)
+    assert model.looks == pytest.approx(saved.looks)
 
 
 def test_a_discriminator_of_equal_tissue_learns_nothing(batch: dict[str, Any]) -> None:

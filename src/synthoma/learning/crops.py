@@ -25,12 +25,13 @@ from synthoma.errors import CaseError
 from synthoma.learning.cache import build_cache
 from synthoma.learning.entry import Entry
 from synthoma.learning.looks import OTHER, Look, measure_look, tissue_of
+from synthoma.learning.turns import Turn
 from synthoma.pictures import TUMOR_WORDS
 from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
 from synthoma.volume import Array, Box, Floats, Triple, Volume, triple
 
-_FORMAT = 1  # raise it when the same lesion would be measured otherwise
+_FORMAT = 2  # raise it when the same lesion would be measured otherwise
 _SOFT_HU = (-50.0, 300.0)  # what an organ's typical HU are told from: no gas, stool, fat or bone
 _RING_MM = (4.0, 15.0)  # around a lesion of no known organ: where the tissue that it grows in is looked at
 _LESION_IDS = [number for name, number in anatomy.STRUCTURES.items() if anatomy.is_lesion(name)]
@@ -169,7 +170,7 @@ class LesionCrops:
             whole[here] = mask[there]
         others = np.isin(entry.read_labels(box), _LESION_IDS) & ~whole
         if rng is not None:
-            hu, whole, others = turned((hu, whole, others), rng)
+            hu, whole, others = Turn.draw(rng).all((hu, whole, others))
         spacing = entry.geometry.spacing_mm
         alpha = ndimage.gaussian_filter(whole.astype(np.float32), [_EDGE_MM / s for s in spacing], truncate=3)
         return LesionCrop(hu, whole, others, alpha, tissue_of(hu, whole, spacing), row.base_hu, row.look, entry.case)
@@ -261,11 +262,3 @@ def _box(lesion: Box, mask: NDArray[np.bool_], size: int, rng: np.random.Generat
         center = center + rng.uniform(-1, 1, 3) * np.minimum(room, size / 6)
     lower: Triple = triple(np.round(center - size / 2))
     return Box(lower, triple(np.asarray(lower) + size))
-
-
-def turned(arrays: Sequence[Array], rng: np.random.Generator) -> list[Array]:
-    """All mirrored along random axes, and with the axial ones exchanged half of the time."""
-    flips = tuple(slice(None, None, -1 if flip else 1) for flip in rng.random(3) < 0.5)
-    swap = rng.random() < 0.5
-    turned = [array[flips].swapaxes(0, 1) if swap else array[flips] for array in arrays]
-    return [np.ascontiguousarray(array) for array in turned]

@@ -1,7 +1,7 @@
 """How a lesion looks, as numbers: measured of real lesions, asked of generators.
 
-A look is what is left of a lesion when shape, place and noise are taken away: its contrast, its rim, its core, and the
-histogram of its tissue.
+A look is what is left of a lesion when shape, place and noise are taken away: its contrast, its rim, its core, the
+histogram of its tissue, and how much of it is a slope from one side to the other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ TISSUE_MM, TISSUE_VOXELS = 1.5, 1.0
 _RIM, _CORE = 0.25, 0.6  # of the largest depth: where the rim ends, and where the core begins
 _OPEN = 0.05  # share of an outer bin from which a lesion is more than tissue
 _RARE, _FAR_HU = 0.005, 120.0  # shares of a histogram that are no part of its range; where open bins end
+_EVEN_HU = 0.01  # SD of tissue up to which it is even
 _LEAST = 0.05  # weight of voxels on the border, which are partly something else
 CONDITION = len(HOMES) + len(anatomy.PHASES) + 4 + BINS  # numbers in a condition
 _SHELL_HU, _CONTRAST_HU, _SIZE_MM = 20.0, 50.0, 20.0
@@ -37,7 +38,8 @@ class Look:
 
     organ: of `HOMES`. phase: of `anatomy.PHASES`, or empty if it is not known. diameter_mm: of the ball of its volume.
     contrast_hu: its mean less the organ's typical HU. rim_hu, core_hu: means of its outer quarter (by depth) and of
-    its inner part, less its own mean. histogram: shares of its tissue in steps of 10 HU around its mean.
+    its inner part, less its own mean. histogram: shares of its tissue in steps of 10 HU around its mean. trend: the
+    share of its tissue's variance that a plane explains, see `trend_of`; 1 where it was not measured, and any may be.
     """
 
     organ: str
@@ -47,6 +49,7 @@ class Look:
     rim_hu: float
     core_hu: float
     histogram: tuple[float, ...]
+    trend: float = 1.0
 
     @property
     def range_hu(self) -> tuple[float, float]:
@@ -61,21 +64,23 @@ class Look:
     def numbers(self) -> NDArray[np.float32]:
         """The look as a row of a table; `of_numbers` reads it."""
         organ, phase = HOMES.index(self.organ), _phase_index(self.phase)
-        row = [organ, phase, self.diameter_mm, self.contrast_hu, self.rim_hu, self.core_hu, *self.histogram]
+        row = [organ, phase, self.diameter_mm, self.contrast_hu, self.rim_hu, self.core_hu, *self.histogram, self.trend]
         return np.asarray(row, np.float32)
 
     @classmethod
     def of_numbers(cls, row: Sequence[float]) -> Look:
-        """The look that `numbers` made a row of."""
+        """The look that `numbers` made a row of; rows of before end with the histogram."""
         organ, phase, *rest = (float(value) for value in row)
         phases = (*anatomy.PHASES, "")
         diameter, contrast, rim, core, *shares = rest
-        return cls(HOMES[int(organ)], phases[int(phase)], diameter, contrast, rim, core, tuple(shares))
+        trend = shares[BINS] if len(shares) > BINS else 1.0
+        return cls(HOMES[int(organ)], phases[int(phase)], diameter, contrast, rim, core, tuple(shares[:BINS]), trend)
 
     def rounded(self) -> Look:
         """With the digits that matter."""
         plain = {name: round(getattr(self, name), 1) for name in ("diameter_mm", "contrast_hu", "rim_hu", "core_hu")}
-        return dataclasses.replace(self, **plain, histogram=tuple(round(share, 3) for share in self.histogram))
+        shares = tuple(round(share, 3) for share in self.histogram)
+        return dataclasses.replace(self, **plain, histogram=shares, trend=round(self.trend, 3))
 
     def condition(self) -> NDArray[np.float32]:
         """What a network is told, float32 (`CONDITION`,), each number of about unit size."""
@@ -126,7 +131,7 @@ def measure_look(
     rim, core = values[depth <= max(_RIM, float(depth.min()))], values[depth >= _CORE]
     return Look(
         organ, phase, diameter_mm, mean - base_hu, float(rim.mean()) - mean, float(core.mean()) - mean,
-        histogram(values - mean),
+        histogram(values - mean), trend_of(tissue, mask),
     )  # fmt: skip
 
 
@@ -137,6 +142,22 @@ def histogram(residuals: Array) -> tuple[float, ...]:
     upper = at - low
     shares = np.bincount(low, 1 - upper, BINS) + np.bincount(low + 1, upper, BINS)
     return tuple((shares / max(at.size, 1)).tolist())
+
+
+def trend_of(tissue: Array, mask: NDArray[np.bool_]) -> float:
+    """The share (0 ... 1) of the variance of a lesion's tissue that a plane of least squares explains.
+
+    Near 1 for one bright and one dark half, near 0 for many small parts, 0 for even tissue. The same on any grid.
+    """
+    values = tissue[mask].astype(np.float64)
+    values = values - values.mean()
+    total = float((values**2).sum())
+    if total <= _EVEN_HU**2 * len(values):
+        return 0.0
+    at = np.argwhere(mask).astype(np.float64)
+    at -= at.mean(axis=0)
+    plane = at @ np.linalg.lstsq(at, values, rcond=None)[0]
+    return float((plane**2).sum() / total)
 
 
 def depths(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> Floats:

@@ -28,7 +28,7 @@ from synthoma.learning.models import distinct_tensors
 from synthoma.recipe import Recipe
 
 GENERATOR = "generator.safetensors"  # in a run folder
-FORMAT = "synthoma generator 1"
+FORMAT, READABLE = "synthoma generator 2", ("synthoma generator 1", "synthoma generator 2")  # 2: looks have a trend
 TISSUE_HU = 20.0  # HU of a network's unit
 _AROUND_HU = 100.0  # of the scan around the lesion, less the organ's
 _GRAIN_MM = 3.0  # SD of the mean over the noise that an adversarial network begins with
@@ -145,6 +145,32 @@ def tissue_field(
     return smoothed(spec.limit_hu * torch.tanh(made * (TISSUE_HU / spec.limit_hu)), sigma)
 
 
+def leveled(hu: torch.Tensor, alpha: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+    """Tissue (B, 1, S, S, S) whose plane explains no more than its share (B,) of the variance inside each lesion.
+
+    The plane of least squares where alpha is .5 or more becomes flatter; what lies on it stays. A share of 1 leaves all
+    as it is. Half bright, half dark is the cheapest way to the histogram that is asked for: what knows the tissue's
+    rim, core and histogram alone cannot tell it from many small parts.
+    """
+    if bool((most >= 1).all()):
+        return hu
+    most = most.double()[:, None]
+    inside = (alpha >= 0.5).double().flatten(1)
+    count = inside.sum(1, keepdim=True).clamp(min=1)
+    axes = [torch.arange(n, dtype=torch.double, device=hu.device) for n in hu.shape[2:]]
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+    away = at[None] - (inside @ at.T / count)[..., None]  # (B, 3, voxels)
+    values = hu.flatten(1).double()
+    values = values - (inside * values).sum(1, keepdim=True) / count
+    soft = 1e-6 * count[..., None] * torch.eye(3, dtype=torch.double, device=hu.device)  # a single slice has no slope
+    products = (away * inside[:, None]) @ away.transpose(1, 2) + soft
+    plane = (torch.linalg.solve(products, away @ (inside * values)[..., None]) * away).sum(1)
+    of_plane, of_rest = ((inside * part**2).sum(1, keepdim=True) for part in (plane, values - plane))
+    kept = (of_rest * most / (1 - most).clamp(min=1e-9) / of_plane.clamp(min=1e-6)).clamp(min=1e-12).sqrt()
+    kept = torch.where(most < 1, kept.clamp(max=1), 1.0)
+    return hu - ((1 - kept) * plane).to(hu.dtype).view_as(hu)
+
+
 def smoothed(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Images (B, 1, S, S, S) after a Gaussian mean of this SD in voxels, their borders repeated outward."""
     reach = max(1, math.ceil(3 * sigma))
@@ -180,11 +206,11 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Tiss
     tensors, strings = read_tensors(path)
     try:
         about = json.loads(strings.get("synthoma", "{}"))
-        if about.get("format") != FORMAT:
+        if about.get("format") not in READABLE:
             raise FileError(
                 f"{path} is no generator",
                 found=str(about.get("format", "a safetensors file without our header")),
-                expected=FORMAT,
+                expected=" or ".join(READABLE),
                 fix="give a file that `synthoma train-generator` wrote",
             )
         spec = GeneratorSpec.model_validate(about["spec"])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from synthoma.learning.crops import turned
+from synthoma.learning.turns import Turn
 from synthoma.seeds import rng_for, seed_for
 from synthoma.volume import Array, Floats
 
@@ -77,7 +77,7 @@ def _learn(net: _Net, crops: Floats, truth: Array, rng: np.random.Generator) -> 
     net.train()
     for _ in range(STEPS):
         chosen = np.concatenate([rng.choice(side, BATCH // 2) for side in sides])
-        batch = np.stack([turned([crops[place]], rng)[0] for place in chosen])
+        batch = np.stack([Turn.draw(rng)(crops[place]) for place in chosen])
         loss = nn.functional.binary_cross_entropy_with_logits(net(torch.from_numpy(batch)[:, None]), wanted)
         optimizer.zero_grad()
         loss.backward()

@@ -17,7 +17,7 @@ from synthoma.learning.looks import BIN_HU, BINS
 from synthoma.learning.loop import Learner, Team, averaged, memory_advice, stop_requests
 from synthoma.learning.metrics import Metrics
 from synthoma.learning.networks import build_network
-from synthoma.learning.tissue import GeneratorSpec, TissueModel, TissueNetwork, surroundings, tissue_field
+from synthoma.learning.tissue import GeneratorSpec, TissueModel, TissueNetwork, leveled, surroundings, tissue_field
 from synthoma.runs import Run
 from synthoma.training.batches import Batch, LesionBatches, noise_like, stream
 from synthoma.training.hosts import Hosts
@@ -141,6 +141,7 @@ def fake_scans(
     alpha = batch["host_alpha"]
     around = surroundings(batch["host_hu"], alpha, batch["host_base"])
     field = tissue_field(net, spec, noise, alpha, around, batch["host_condition"])
+    field = leveled(field, alpha, batch["host_trend"])  # as when a tumor is rendered
     core = torch.where((alpha > 0.95).sum((1, 2, 3, 4), keepdim=True) > 0, alpha > 0.95, alpha >= 0.5).to(alpha.dtype)
     residual = field - _mean(field, core).view(-1, 1, 1, 1, 1)
     tissue = residual + (batch["host_base"] + batch["host_contrast"]).view(-1, 1, 1, 1, 1)

@@ -38,7 +38,7 @@ class LesionBatches:
 
     hu (B, 1, S, S, S), base (B,): HU of the scan, and the organ's. alpha, support, tissue: of the lesion; its share of
     each voxel, where it is above 0, and its HU around the crop's mean in units of the network. condition (B, ...).
-    case: ids. index: of each lesion.
+    trend: (B,), of looks. case: ids. index: of each lesion.
     """
 
     crops: LesionCrops
@@ -79,6 +79,7 @@ def collate(crops: list[LesionCrop], indices: list[int]) -> Batch:
         "tissue": _stacked(tissue),
         "tissue_hu": _stacked([crop.tissue for crop in crops]),
         "condition": torch.from_numpy(np.stack([crop.look.condition() for crop in crops])),
+        "trend": torch.tensor([crop.look.trend for crop in crops], dtype=torch.float32),
         "case": [crop.case for crop in crops],
         "index": indices,
     }

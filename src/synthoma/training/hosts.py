@@ -19,6 +19,7 @@ from synthoma.errors import CaseError
 from synthoma.learning.cache import build_cache
 from synthoma.learning.entry import Entry
 from synthoma.learning.looks import Look, choose_look, depths
+from synthoma.learning.turns import Turn
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending, room
@@ -80,7 +81,7 @@ class Hosts:
     def __call__(self, step: int) -> Batch:
         """hu, start, alpha, mask, depth (B, 1, S, S, S), others; base, contrast (B,), condition (B, ...), wanted looks.
 
-        wanted: rim, core and histogram (B, 2 + 16). organ: names. case: ids.
+        wanted: rim, core and histogram (B, 2 + 16). trend: (B,), see `tissue.leveled`. organ: names. case: ids.
         """
         return collate_hosts([self.crop(step * self.batch + place) for place in range(self.batch)])
 
@@ -115,11 +116,14 @@ class Hosts:
         here, there = shared
         begin[here], alpha[here] = start[there], tumor.alpha[there]
         wanted = Look(
-            name, organ.phase, plan.equivalent_diameter_mm, plan.contrast_hu, look.rim_hu, look.core_hu, look.histogram
-        )
+            name, organ.phase, plan.equivalent_diameter_mm, plan.contrast_hu, look.rim_hu, look.core_hu,
+            look.histogram, look.trend,
+        )  # fmt: skip
         others = entry.read_labels(box) >= _FIRST_LESION
         depth = depths(alpha >= 0.5, entry.geometry.spacing_mm)
         del scene
+        # as real lesions are: a side of the body tells a discriminator nothing, and a generator has none to prefer
+        hu, alpha, begin, depth, others = Turn.draw(rng).all((hu, alpha, begin, depth, others))
         return HostCrop(entry.case, hu, alpha, begin, depth, others, plan.base_hu, wanted)
 
 
@@ -163,6 +167,7 @@ def collate_hosts(crops: Sequence[HostCrop]) -> Batch:
         "contrast": numbers([crop.look.contrast_hu for crop in crops]),
         "condition": torch.from_numpy(np.stack([crop.look.condition() for crop in crops])),
         "wanted": numbers([[crop.look.rim_hu, crop.look.core_hu, *crop.look.histogram] for crop in crops]),
+        "trend": numbers([crop.look.trend for crop in crops]),
         "organ": [crop.look.organ for crop in crops],
         "case": [crop.case for crop in crops],
     }

@@ -15,7 +15,7 @@ from synthoma.disk import write_json
 from synthoma.errors import RunError
 from synthoma.learning.crops import LesionCrops
 from synthoma.learning.loop import write_tensors
-from synthoma.learning.tissue import GeneratorSpec, surroundings, tissue_field
+from synthoma.learning.tissue import GeneratorSpec, leveled, surroundings, tissue_field
 from synthoma.training.batches import Batch, collate, noise_like
 from synthoma.volume import Geometry, Volume
 
@@ -74,7 +74,8 @@ def made_scans(net: torch.nn.Module, spec: GeneratorSpec, batch: Batch, device: 
         hu, alpha = batch["hu"].to(device), batch["alpha"].to(device)
         around = surroundings(hu, alpha, batch["base"].to(device))
         noise = noise_like(alpha, _SHOWN_SEED, "shown")
-        made = tissue_field(net, spec, noise, alpha, around, batch["condition"].to(device)).cpu()
+        made = tissue_field(net, spec, noise, alpha, around, batch["condition"].to(device))
+        made = leveled(made, alpha, batch["trend"].to(device)).cpu()
     net.train(training)
     scans = []
     for number, field in enumerate(made[:, 0].numpy()):

@@ -15,9 +15,13 @@ from synthoma.cases import Case
 from synthoma.commands.tumors import synthesize
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, FileError, RecipeError, RunError
+from synthoma.learning.looks import trend_of
 from synthoma.learning.models import load_model
 from synthoma.learning.tissue import load_generator, looks_of, save_generator, tissue_field
+from synthoma.learning.turns import Turn
+from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.forms import form_of
+from synthoma.synthesis.generators.learned import Learned
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.pipeline import insert_tumors, replay_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
@@ -87,6 +91,60 @@ def test_a_replay_gives_the_same_voxels_and_another_model_is_refused(kind: str, 
         replay_plans(case, moved)
 
 
+def sloping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network makes tissue of small parts, dark on the low side of its first axis."""
+
+    def field(net: object, spec: object, noise: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(-20, 20, noise.shape[2]).view(1, 1, -1, 1, 1) + 2 * noise
+
+    monkeypatch.setattr("synthoma.learning.tissue.tissue_field", field)
+
+
+def test_a_slope_is_flattened_to_the_trend_of_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sloping(monkeypatch)
+    case, name = ellipsoid_case(fine(60), (28, 28, 28)), tiny_file(tmp_path, spacing_mm=1.0)
+    plan = insert_tumors(case, recipe_of(name, lesions=(1, 1)), 3).inserted[0].plan
+    ct, organ = case.read_image(), case.read_mask("liver")
+    shares = {}
+    for trend in (1.0, 0.4, 0.1):
+        asked = dataclasses.replace(plan, details={**plan.details, "trend": trend})
+        made = open_generator(name).render(ct, organ, asked)
+        shares[trend] = trend_of(made.hu, made.alpha >= 0.5)
+    assert shares[1.0] > 0.6
+    assert shares[0.4] == pytest.approx(0.4, abs=0.03)
+    assert shares[0.1] == pytest.approx(0.1, abs=0.03)
+
+
+def test_no_side_of_the_patient_is_the_dark_one_in_every_tumor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sloping(monkeypatch)
+    case, name = ellipsoid_case(fine(60), (28, 28, 28)), tiny_file(tmp_path, spacing_mm=1.0)
+    plan = insert_tumors(case, recipe_of(name, lesions=(1, 1)), 3).inserted[0].plan
+    assert plan.details["turned"] is True
+    ct, organ = case.read_image(), case.read_mask("liver")
+
+    def dark_side(seed: int, **details: object) -> tuple[int, bool]:
+        """The axis along which tissue slopes most, and whether it falls."""
+        asked = dataclasses.replace(plan, seed=seed, details={**plan.details, **details})
+        made = open_generator(name).render(ct, organ, asked)
+        at, values = np.argwhere(made.alpha >= 0.5), made.hu[made.alpha >= 0.5]
+        slopes = np.linalg.lstsq(at - at.mean(axis=0), values - values.mean(), rcond=None)[0]
+        axis = int(np.abs(slopes).argmax())
+        return axis, bool(slopes[axis] < 0)
+
+    assert {dark_side(seed) for seed in range(24)} == {(0, False), (0, True), (1, False), (1, True)}
+    assert {dark_side(seed, turned=False) for seed in range(4)} == {(0, False)}
+
+
+def test_a_plan_of_before_has_any_trend_and_is_not_turned(tmp_path: Path) -> None:
+    case, name = ellipsoid_case(fine(60), (28, 28, 28)), tiny_file(tmp_path)
+    plan = insert_tumors(case, recipe_of(name, lesions=(1, 1)), 3).inserted[0].plan
+    before = {key: value for key, value in plan.details.items() if key not in ("trend", "turned")}
+    plain = {**plan.details, "trend": 1.0, "turned": False}
+    assert dataclasses.replace(plan, details=before).details_as(Learned) == dataclasses.replace(
+        plan, details=plain
+    ).details_as(Learned)
+
+
 def test_another_seed_gives_another_texture_in_the_same_body(tmp_path: Path) -> None:
     case = ellipsoid_case(fine(60), (28, 28, 28))
     generator = open_generator(tiny_file(tmp_path))
@@ -149,7 +207,8 @@ def test_the_network_is_asked_of_a_wall_tumor_and_not_of_all_its_organ(
     filled = Box.around(whole.alpha > 0)
     assert filled is not None
     assert asked[0] == asked[1]
-    assert all(len_ >= side for len_, side in zip(asked[0], filled.shape, strict=True))
+    seen = Turn.draw(rng_for(plan.seed, "turn")).back(np.empty(asked[0])).shape  # along the scan's axes
+    assert all(len_ >= side for len_, side in zip(seen, filled.shape, strict=True))
 
     old = dataclasses.replace(plan, details={key: value for key, value in plan.details.items() if key != "grid"})
     cube = generator.render(ct, colon, old)

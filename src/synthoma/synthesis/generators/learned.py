@@ -19,6 +19,7 @@ from synthoma import disk
 from synthoma.errors import CaseError
 from synthoma.extras import need
 from synthoma.learning.looks import BINS, Look, choose_look
+from synthoma.learning.turns import Turn
 from synthoma.seeds import rng_for
 from synthoma.synthesis import drawing
 from synthoma.synthesis.bodies.body import Body, bounding_radius_mm, draw_surface, rounded_surface
@@ -41,7 +42,9 @@ _BEYOND_MM = 10.0  # how far a body that follows its organ may come out of where
 class Learned:
     """What only a plan of a learned generator holds.
 
-    model: digest of its file. phase: of the scan. rim_hu, core_hu, histogram: of the wanted look, see `learning.looks`.
+    model: digest of its file. phase: of the scan. rim_hu, core_hu, histogram, trend: of the wanted look, see
+    `learning.looks`; a plan without a trend takes any. turned: whether the network sees the scan mirrored and turned by
+    chance; in plans of before it does not, and an adversarial network puts the dark half on the same side always.
     grid: what the network's voxels lie around: all that the plan may `reach`, a cube, or the `body` in its place; those
     of a wall reach much further than they fill (before manifests of format 4, theirs were cubes too).
     """
@@ -54,11 +57,14 @@ class Learned:
     histogram: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=BINS, max_length=BINS)] = (
         1 / BINS,
     ) * BINS
+    trend: Annotated[float, Field(ge=0, le=1)] = 1.0
+    turned: bool = False
 
     def look(self, plan: TumorPlan) -> Look:
         """What the network is asked for."""
         diameter = plan.equivalent_diameter_mm
-        return Look(plan.organ, self.phase, diameter, plan.contrast_hu, self.rim_hu, self.core_hu, self.histogram)
+        shells = self.rim_hu, self.core_hu
+        return Look(plan.organ, self.phase, diameter, plan.contrast_hu, *shells, self.histogram, self.trend)
 
 
 class LearnedGenerator(BodyGenerator):
@@ -117,6 +123,8 @@ class LearnedGenerator(BodyGenerator):
             "rim_hu": round(look.rim_hu, 1),
             "core_hu": round(look.core_hu, 1),
             "histogram": [round(share, 3) for share in look.histogram],
+            "trend": round(look.trend, 3),
+            "turned": True,
         }
         if form.follows_organ:
             details["grid"] = "body"
@@ -195,10 +203,14 @@ class LearnedGenerator(BodyGenerator):
         """HU around the tumor's mean on the network's grid."""
         import torch
 
-        from synthoma.learning.tissue import surroundings, tissue_field
+        from synthoma.learning.tissue import leveled, surroundings, tissue_field
 
         model = self.model
         device = next(model.net.parameters()).device
+        turn = Turn((False, False, False), False)
+        if plan.details_as(Learned).turned:
+            turn = Turn.draw(rng_for(plan.seed, "turn"))
+        alpha, hu = turn.all((alpha, hu))
         noise = rng_for(plan.seed, "tissue").standard_normal(alpha.shape, np.float32)
 
         def tensor(values: Array) -> Any:
@@ -209,7 +221,8 @@ class LearnedGenerator(BodyGenerator):
         with torch.inference_mode():
             around = surroundings(tensor(hu[None]), shares, torch.full((2,), plan.base_hu, device=device))
             made = tissue_field(model.net, model.spec, tensor(noise[None]), shares, around, tensor(look.condition()))
-        return np.asarray(made[0, 0].cpu().numpy())
+            made = leveled(made, shares, torch.full((2,), look.trend, device=device))
+        return turn.back(made[0, 0].cpu().numpy())
 
 
 def _as_planned(hu: Floats, alpha: Floats, plan: TumorPlan, look: Look) -> Floats:
