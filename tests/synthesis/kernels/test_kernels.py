@@ -17,7 +17,7 @@ from scipy import ndimage
 from synthoma.cases import Case
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion.insertion import Inserted, insert
-from synthoma.synthesis.kernels import choice, compiled, compiling, masks, reference, surfaces, voxels
+from synthoma.synthesis.kernels import choice, compiled, compiling, masks, reference, sums, surfaces, voxels
 from synthoma.synthesis.kernels.reference import Frame, Shades
 from synthoma.synthesis.pipeline import open_scene
 from synthoma.synthesis.tumor import TumorPlan
@@ -231,7 +231,7 @@ def test_a_kernel_is_compiled_once_for_each_type_of_scan() -> None:
     case = ellipsoid_case(GRIDS["1 mm"](80), (30, 30, 30), around=60.0)
     for plan in tissue_plans(case.read_image().geometry):
         rendered(case, plan)
-    for module in (masks, surfaces, voxels):
+    for module in (masks, sums, surfaces, voxels):
         for name, function in vars(module).items():
             signatures = getattr(function, "signatures", [])
             assert len(signatures) <= 2, f"{name}: {signatures}"

@@ -2,18 +2,15 @@
 
 from synthoma.synthesis.kernels.masks import largest_piece, near, without_holes, without_holes_in_slices
 from synthoma.synthesis.kernels.moving import moved_hu
+from synthoma.synthesis.kernels.sums import between, block_sums, means_of_plain, softened
 from synthoma.synthesis.kernels.surfaces import depths_of, map_index, refined, shares_of, shell_ratios
 from synthoma.synthesis.kernels.voxels import (
-    between,
     blended,
-    block_sums,
     border_area_mm2,
     is_trusted,
-    means_of_plain,
     mixed_noise,
     own_noise,
     shaded,
-    softened,
     wave_sums,
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from synthoma.synthesis.kernels.compiling import dense, kernel
-from synthoma.synthesis.kernels.voxels import running_mean
+from synthoma.synthesis.kernels.sums import running_mean
 from synthoma.volume import Array, Floats
 
 
