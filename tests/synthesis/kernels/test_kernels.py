@@ -96,7 +96,8 @@ def test_sums_and_means_of_hu_are_those_of_the_twin(shape: tuple[int, int, int],
         assert fat.any()
         assert hard.any()
         assert not (fat & hard).any()
-    same("softened", np.clip(floats(shape), 0, 1), blobs(shape, 0.6))
+    for share in (0.0, 0.6, 1.0):
+        same("softened", np.asfortranarray(np.clip(floats(shape) / 40 - 0.5, 0, 1)), blobs(shape, share))
     for block in ((1, 1, 1), (3, 3, 1), (2, 4, 5)):
         mean = same("block_sums", hu, block) / np.float32(np.prod(block))
         for window in ((3, 3, 3), (5, 5, 1), (1, 3, 7)):
@@ -114,17 +115,37 @@ def test_noise_and_blending_are_those_of_the_twin(shape: tuple[int, int, int], k
         (rng.integers(0, max(n - 1, 1), size), rng.random(size).astype(np.float32))
         for size, n in zip(shape, blocks, strict=True)
     ]
-    own = same("own_noise", before, floats(blocks), at)
+    own = same("own_noise", before, alpha, floats(blocks), at)
     assert not same("is_trusted", alpha, trust, at)
     assert same("is_trusted", alpha, np.ones(blocks, np.float32), at)
     tumor = alpha > 0
-    mixed = [module.mixed_noise(own, alpha, trust, at, floats((5, 4, 3))) for module in (reference, compiled)]
-    assert mixed[0][tumor].tobytes() == mixed[1][tumor].tobytes()
+    mixed = same("mixed_noise", own, alpha, trust, at, floats((5, 4, 3)))
+    assert (mixed != own)[tumor].any()
+    for part in (own, mixed):
+        assert not part[~tumor].any()
     after = same("blended", before, alpha, floats(shape, 3), own, (-1024.0, 300.0))
-    kept = ~tumor & (before > -1024) & (before < 300)
-    assert (after[kept] == before[kept]).all()
+    assert (after[~tumor] == before[~tumor]).all()
+    # a voxel beyond the limits is left alone as well where there is no tumor
+    assert (after[tumor] <= 300).all()
+
+
+def border_areas(alpha: Array) -> float:
+    """By both kernels; they sum in another order."""
     areas = [module.border_area_mm2(alpha, (0.8, 0.9, 2.0)) for module in (reference, compiled)]
-    assert areas[0] == pytest.approx(areas[1], rel=1e-12)  # a sum in another order
+    assert areas[0] == pytest.approx(areas[1], rel=1e-12)
+    return areas[1]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_area_of_a_border_is_that_of_the_twin(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(2)
+    assert border_areas(np.asfortranarray(np.clip(rng.normal(0.4, 0.6, shape), 0, 1).astype(np.float32))) > 0
+    assert border_areas(np.zeros(shape, np.float32, order="F")) == 0
+    assert border_areas(np.ones(shape, np.float32, order="F")) > 0
+    for at in np.ndindex(2, 2, 2):  # one voxel in each corner: its slopes reach outside of the box
+        alpha = np.zeros(shape, np.float32, order="F")
+        alpha[tuple(np.multiply(at, np.subtract(shape, 1)))] = 0.7
+        assert border_areas(alpha) > 0
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -145,8 +166,12 @@ def test_tissue_is_that_of_the_twin(shape: tuple[int, int, int], parts: tuple[fl
     shades = Shades(texture_hu, drift_hu, np.float32(7.3), rim_hu, np.float32(3.1), core_hu, np.float32(0.6))
     nothing = np.zeros((0, 0, 0), np.float32)
     spread, border = (floats(shape, seed) if hu else nothing for seed, hu in ((1, texture_hu), (2, core_hu)))
-    field = same("shaded", spread, border, abs(floats(shape, 3)) / 4, abs(floats(shape, 4)) / 60, shades)
+    alpha = np.asfortranarray(np.clip(floats(shape, 5) / 40 - 0.6, 0, 1))
+    alpha[:, shape[1] // 2] = 0  # rows with nothing in them too
+    depth, radius = abs(floats(shape, 3)) / 4, abs(floats(shape, 4)) / 60
+    field = same("shaded", alpha, spread, border, depth, radius, shades)
     assert np.ptp(field) > 1 or field.size < 40
+    assert len(np.unique(field[alpha == 0])) == 1
 
 
 @pytest.mark.parametrize("samples", [1, 3])
@@ -170,7 +195,26 @@ def test_surfaces_are_those_of_the_twin(samples: int) -> None:
     blur = 0.02 * np.eye(3) + 0.003
     alpha = same("shares_of", frame, ratio, np.float32(1.02), np.float32(0.3), blur)
     assert ((alpha > 0) & (alpha < 1)).any()
-    same("depths_of", frame, ratio, np.float32(1.02), np.diag([0.01, 0.02, 0.05]))
+    radius, depth = same("depths_of", frame, ratio, alpha, np.float32(1.02), np.diag([0.01, 0.02, 0.05]))
+    assert radius[(alpha > 0) & (ratio > 0)].all()
+    assert not radius[alpha == 0].any()
+    assert not depth[alpha == 0].any()
+    # where nothing of a row lies in the shell, and where all of it does
+    for outermost, innermost in ((0.0, 0.0), (0.3, 0.0), (99.0, 0.0), (99.0, 9.0), (1.9, 1.9)):
+        same("shell_ratios", frame, np.float32(outermost), np.float32(innermost), close)
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 128, 130])
+def test_masks_are_the_same_where_rows_fill_whole_words(length: int) -> None:
+    for share in (0.1, 0.6, 1.0):
+        mask = blobs((length, 9, 6), share)
+        mask[[0, -1]] |= blobs((2, 9, 6), 0.5, 1)  # runs that end at both ends of a row
+        for spacing in ((0.8, 0.8, 2.0), (0.3, 1.0, 1.0)):
+            same("near", mask, spacing, 2.0)
+        if reference.largest_piece(mask) is not None:
+            same("largest_piece", mask)
+        same("without_holes", mask)
+        same("without_holes_in_slices", mask, np.arange(6) % 3 > 0)
 
 
 def rendered(case: Case, plan: TumorPlan) -> Inserted:

@@ -51,7 +51,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     if not need_inside:
         nothing = np.zeros(box.shape, np.float32, order="F")
         return Body(box, alpha, nothing, nothing)
-    return Body(box, alpha, *kernels().depths_of(frame, ratio, scale, np.diag(1 / half_axes**2)))
+    return Body(box, alpha, *kernels().depths_of(frame, ratio, alpha, scale, np.diag(1 / half_axes**2)))
 
 
 def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:

@@ -33,7 +33,7 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
         inside.texture_hu, inside.drift_hu, max(inside.drift_mm, 0.1), inside.rim_hu, inside.rim_mm, inside.core_hu,
         inside.core_share,
     )  # fmt: skip
-    field = kernels().shaded(spread, border, body.depth_mm, body.radius, Shades(*map(np.float32, shades)))
+    field = kernels().shaded(body.alpha, spread, border, body.depth_mm, body.radius, Shades(*map(np.float32, shades)))
     full = body.alpha > 0.95
     # transposed: numpy picks along memory
     values = field.T[full.T if full.any() else body.alpha.T >= 0.5]

@@ -52,7 +52,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
         _between_blocks((np.arange(start, stop) - first - (n - 1) / 2) / n, count)
         for start, stop, first, n, count in zip(box.lower, box.upper, outer.lower, block, trust.shape, strict=True)
     ]
-    own: Floats = kernels().own_noise(ct.data[box.slices], low, at)
+    own: Floats = kernels().own_noise(ct.data[box.slices], tumor.alpha, low, at)
     if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
         return own
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next

@@ -37,3 +37,17 @@ def dense(values: Array, kind: Any) -> Array:
     """
     turned = np.ascontiguousarray(values.T, kind)
     return turned if turned.flags.writeable else turned.copy()
+
+
+@kernel
+def filled(row: Any) -> Any:
+    """From the first value above 0 of a row to behind the last one, without a sign; (0, 0) if there is none.
+
+    Without a sign, since a loop over numbers that may be negative does not become instructions on vectors.
+    """
+    first, last = 0, len(row)
+    while first < last and not row[first] > 0:
+        first += 1
+    while last > first and not row[last - 1] > 0:
+        last -= 1
+    return (np.uint64(first), np.uint64(last)) if first < last else (np.uint64(0), np.uint64(0))

@@ -15,43 +15,56 @@ from synthoma.volume import Array
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+_NO_BIT, _BIT, _LAST_BIT = np.uint64(0), np.uint64(1), np.uint64(63)
+# multiplied with this, the powers of two differ in their upper six bits: a de Bruijn sequence
+_SPREAD = 0x03F79D71B4CB0A89
+_PLACES = np.zeros(64, np.int32)
+_PLACES[[(_SPREAD << n) % 2**64 >> 58 for n in range(64)]] = np.arange(64)
 
 
 def near(mask: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
     """As `reference.near`."""
     depth, row, widths = _ball(tuple(spacing_mm), float(radius_mm))
-    return _as_mask(_near(_as_bytes(mask), depth, row, widths))
+    return _unpacked(_near(_packed(mask), depth, row, widths), len(mask))
 
 
 def largest_piece(label: Bools) -> Bools | None:
     """As `reference.largest_piece`."""
-    voxels = _as_bytes(label)
-    starts, ends, first = _runs(voxels, 1)
-    count, piece = _largest(voxels, starts, ends, first)
-    return None if count <= 1 else _as_mask(piece)
+    starts, ends, first = _runs(_packed(label), len(label))
+    piece = np.zeros(label.shape[::-1], np.uint8)
+    return None if _largest(piece, starts, ends, first) <= 1 else np.asarray(piece.view(np.bool_).T)
 
 
 def without_holes(label: Bools) -> Bools:
     """As `reference.without_holes`."""
-    voxels = _as_bytes(label).copy()
-    starts, ends, first = _runs(voxels, 0)
-    _fill(voxels, starts, ends, first, True, np.ones(len(voxels), np.uint8))
-    return _as_mask(voxels)
+    return _without(label, True, np.ones(label.shape[2], np.uint8))
 
 
 def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
     """As `reference.without_holes_in_slices`."""
-    voxels = _as_bytes(label).copy()
-    starts, ends, first = _runs(voxels, 0)
-    _fill(voxels, starts, ends, first, False, np.ascontiguousarray(slices).view(np.uint8))
-    return _as_mask(voxels)
+    return _without(label, False, np.ascontiguousarray(slices).view(np.uint8))
 
 
-def _as_bytes(mask: Bools) -> Bytes:
-    return dense(mask, np.bool_).view(np.uint8)
+def _without(label: Bools, across: bool, chosen: Bytes) -> Bools:
+    voxels = dense(label, np.bool_).view(np.uint8).copy()
+    starts, ends, first = _runs(_packed(~label), len(label))
+    _fill(voxels, starts, ends, first, across, chosen)
+    return np.asarray(voxels.view(np.bool_).T)
 
 
-def _as_mask(voxels: Bytes) -> Bools:
+def _packed(mask: Bools) -> Words:
+    """A mask with 64 voxels of a row in a word, (K, J, words), the first voxel in the lowest bit."""
+    words = -(-len(mask) // 64)
+    whole = np.zeros((*mask.T.shape[:2], 64 * words), np.bool_)
+    whole[..., : len(mask)] = mask.T
+    packed = np.packbits(whole, bitorder="little").view("<u8")  # in one piece: row by row takes three times as long
+    return packed.astype(np.uint64, copy=False).reshape(*whole.shape[:2], words)
+
+
+def _unpacked(words: Words, length: int) -> Bools:
+    packed = words.astype("<u8", copy=False).view(np.uint8)
+    voxels = np.unpackbits(packed, axis=-1, count=length, bitorder="little")
     return np.asarray(voxels.view(np.bool_).T)
 
 
@@ -73,74 +86,75 @@ def _ball(spacing_mm: tuple[float, ...], radius_mm: float) -> tuple[Array, Array
 
 
 @kernel
-def _near(mask: Any, depth: Any, row: Any, widths: Any) -> Any:
-    layers, rows, length = mask.shape
-    found = np.zeros((layers, rows, length), np.uint8)
-    filled = np.zeros((layers, rows), np.uint8)
+def _near(words: Any, depth: Any, row: Any, widths: Any) -> Any:
+    layers, rows, count = words.shape
+    found = np.zeros((layers, rows, count), np.uint64)
+    filled = np.zeros((layers, rows), np.bool_)
     for k in range(layers):
         for j in range(rows):
-            line = mask[k, j]
-            any_ = np.uint8(0)
-            for i in range(length):
-                any_ |= line[i]
-            filled[k, j] = any_
-    wide = mask.copy()
-    line = np.empty(length, np.uint8)
+            for n in range(count):
+                filled[k, j] |= words[k, j, n] != _NO_BIT
+    wide = words.copy()
     width = 0
     for n in range(len(widths)):
         while width < widths[n]:
             width += 1
             for k in range(layers):
                 for j in range(rows):
-                    if filled[k, j]:
-                        own = wide[k, j]
-                        for i in range(length):
-                            line[i] = own[i]
-                        for i in range(1, length):
-                            own[i] |= line[i - 1]
-                        for i in range(length - 1):
-                            own[i] |= line[i + 1]
+                    before = _NO_BIT  # what lies beyond a row's end never comes back into it
+                    for m in range(count if filled[k, j] else 0):
+                        here = wide[k, j, m]
+                        after = wide[k, j, m + 1] if m + 1 < count else _NO_BIT
+                        wide[k, j, m] = here | here << _BIT | here >> _BIT | before >> _LAST_BIT | after << _LAST_BIT
+                        before = here
         for k in range(max(0, -depth[n]), min(layers, layers - depth[n])):
             for j in range(max(0, -row[n]), min(rows, rows - row[n])):
                 if filled[k + depth[n], j + row[n]]:
-                    source, target = wide[k + depth[n], j + row[n]], found[k, j]
-                    for i in range(length):
-                        target[i] |= source[i]
+                    for m in range(count):
+                        found[k, j, m] |= wide[k + depth[n], j + row[n], m]
     return found
 
 
 @kernel
-def _runs(voxels: Any, value: int) -> Any:
-    """Runs of a value along I: their starts and ends, and the number of the first one of each row."""
-    layers, rows, length = voxels.shape
+def _runs(words: Any, length: int) -> Any:
+    """Runs of set bits along I: their starts and ends, and the number of the first one of each row."""
+    layers, rows, count = words.shape
     first = np.zeros(layers * rows + 1, np.int32)
     for row in range(layers * rows):
-        line = voxels[row // rows, row % rows]
-        count, before = 0, 1 - value
-        for i in range(length):
-            here = line[i]
-            if here == value and before != value:
-                count += 1
+        many, before = 0, _NO_BIT
+        for m in range(count):
+            here = words[row // rows, row % rows, m]
+            begins = here & ~(here << _BIT | before >> _LAST_BIT)
+            while begins != _NO_BIT:
+                begins &= begins - _BIT
+                many += 1
             before = here
-        first[row + 1] = first[row] + count
-    starts, ends = np.empty(first[-1], np.int32), np.empty(first[-1], np.int32)
+        first[row + 1] = first[row] + many
+    starts, ends = np.empty(first[-1], np.int32), np.full(first[-1], length, np.int32)
     for row in range(layers * rows):
-        line = voxels[row // rows, row % rows]
-        n, inside = first[row], False
-        if first[row + 1] == n:
-            continue
-        for i in range(length):
-            if line[i] == value:
-                if not inside:
-                    starts[n] = i
-                    inside = True
-            elif inside:
-                ends[n] = i
-                n += 1
-                inside = False
-        if inside:
-            ends[n] = length
+        start = end = first[row]
+        before = _NO_BIT
+        for m in range(count if first[row + 1] > first[row] else 0):
+            here = words[row // rows, row % rows, m]
+            shifted = here << _BIT | before >> _LAST_BIT
+            begins, stops = here & ~shifted, ~here & shifted
+            while begins != _NO_BIT:
+                starts[start] = 64 * m + _place(begins)
+                start += 1
+                begins &= begins - _BIT
+            while stops != _NO_BIT:
+                ends[end] = 64 * m + _place(stops)
+                end += 1
+                stops &= stops - _BIT
+            before = here
     return starts, ends, first
+
+
+@kernel
+def _place(word: Any) -> int:
+    """The lowest set bit."""
+    lowest = word & (~word + _BIT)
+    return _PLACES[lowest * np.uint64(_SPREAD) >> np.uint64(58)]  # type: ignore[no-any-return]
 
 
 @kernel
@@ -173,9 +187,9 @@ def _join_rows(parent: Any, starts: Any, ends: Any, one: int, one_end: int, othe
 
 
 @kernel
-def _largest(voxels: Any, starts: Any, ends: Any, first: Any) -> Any:
-    """How many pieces there are, and the largest one; the first of equal ones."""
-    layers, rows, length = voxels.shape
+def _largest(piece: Any, starts: Any, ends: Any, first: Any) -> int:
+    """How many pieces there are; the largest one, or the first of these, is marked if there are several."""
+    layers, rows, _ = piece.shape
     parent = np.arange(len(starts) + 1)
     for row in range(layers * rows):
         if row % rows:
@@ -192,13 +206,12 @@ def _largest(voxels: Any, starts: Any, ends: Any, first: Any) -> Any:
     for n in range(1, len(parent)):
         if sizes[n] > sizes[best]:
             best = n
-    piece = np.zeros((layers, rows, length), np.uint8)
     if count > 1:
         for row in range(layers * rows):
             for n in range(first[row], first[row + 1]):
                 if _root(parent, n + 1) == best:
                     piece[row // rows, row % rows, starts[n] : ends[n]] = 1
-    return count, piece
+    return count
 
 
 @kernel

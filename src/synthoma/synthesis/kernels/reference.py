@@ -111,18 +111,21 @@ def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: T
     return low.astype(np.float32), trust
 
 
-def own_noise(hu: Array, low: Floats, at: Places) -> Floats:
-    """HU minus the means, which are interpolated from blocks to voxels."""
-    return np.asarray(hu - interpolated(low, at), np.float32)
+def own_noise(hu: Array, alpha: Floats, low: Floats, at: Places) -> Floats:
+    """HU minus the means, which are interpolated from blocks to voxels; 0 where alpha is."""
+    return np.where(alpha > 0, (hu - interpolated(low, at)).astype(np.float32), np.float32(0))
 
 
 def mixed_noise(own: Floats, alpha: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
-    """Own noise as far as it is trusted, and beside it that of the tile, repeated; SDs add up to one."""
-    del alpha  # where it is 0, nobody looks
+    """Own noise as far as it is trusted, and beside it that of the tile, repeated; SDs add up to one.
+
+    0 where alpha is.
+    """
     weight = interpolated(trust, at)
     index = [np.arange(n) % m for n, m in zip(own.shape, tile.shape, strict=True)]
     learned = tile.T[np.ix_(*reversed(index))].T
-    return np.asarray(weight * own + np.sqrt(1 - weight * weight) * learned, np.float32)
+    mixed = (weight * own + np.sqrt(1 - weight * weight) * learned).astype(np.float32)
+    return np.where(alpha > 0, mixed, np.float32(0))
 
 
 def is_trusted(alpha: Floats, trust: Floats, at: Places) -> bool:
@@ -142,16 +145,18 @@ def interpolated(values: Floats, at: Places) -> Floats:
 
 
 def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits: tuple[float, float]) -> Array:
-    """HU between the scan's and tissue with noise, alpha the share of it, within limits, in the type of `before`."""
+    """HU between the scan's and tissue with noise, alpha the share of it, within limits, in the type of `before`.
+
+    The scan's own where alpha is 0.
+    """
     new = noise + tissue
     new -= before
     new *= alpha
     new += before
-    # float32 holds every int16 exactly: where alpha is 0, new is before, in both types
     np.clip(new, *limits, out=new)
     if before.dtype == np.int16:
         np.rint(new, out=new)
-    return new.astype(before.dtype)
+    return np.where(alpha > 0, new.astype(before.dtype), before)
 
 
 def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Floats:
@@ -184,14 +189,17 @@ class Shades(NamedTuple):
     core_share: np.float32
 
 
-def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
+def shaded(alpha: Floats, texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
     """HU above the mean: texture, drift from the border to the middle, rim and core.
 
-    texture, border: fields of unit variance, of the texture and of the core's border; of no voxel without one.
+    texture, border: fields of unit variance, of the texture and of the core's border; of no voxel without one. Where
+    alpha is 0, all four are taken for 0.
     """
+    tumor = alpha > 0
+    depth_mm, radius = (np.where(tumor, part, np.float32(0)) for part in (depth_mm, radius))
     field = np.zeros_like(depth_mm)
     if shades.texture_hu:
-        field += shades.texture_hu * texture
+        field += shades.texture_hu * np.where(tumor, texture, np.float32(0))
     if shades.drift_hu:
         # steep below the border, level at drift_mm: blood reaches a tumor from outside
         left = np.clip(1 - depth_mm / shades.drift_mm, 0, 1)
@@ -199,7 +207,7 @@ def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, sh
     if shades.rim_hu:
         field += shades.rim_hu * smooth_step(1 - depth_mm / shades.rim_mm)
     if shades.core_hu:
-        inner = shades.core_share - radius + np.float32(0.08) * border
+        inner = shades.core_share - radius + np.float32(0.08) * np.where(tumor, border, np.float32(0))
         field += shades.core_hu * smooth_step(inner / np.float32(0.2) + np.float32(0.5))
     return field
 
@@ -317,19 +325,19 @@ def shares_of(frame: Frame, ratio: Floats, scale: np.float32, widest: np.float32
     return alpha.T
 
 
-def depths_of(frame: Frame, ratio: Floats, scale: np.float32, stretch: Floats) -> tuple[Floats, Floats]:
-    """radius: 0 at the center, 1 at the surface. depth_mm: below the surface. 0 outside the shell.
+def depths_of(frame: Frame, ratio: Floats, alpha: Floats, scale: np.float32, stretch: Floats) -> tuple[Floats, Floats]:
+    """radius: 0 at the center, 1 at the surface. depth_mm: below the surface. 0 where alpha is.
 
     stretch (3, 3): from unit coordinates to 1 / mm2.
     """
-    shell = np.flatnonzero(np.isfinite(ratio.T))
+    tumor = np.flatnonzero(alpha.T > 0)
     radius, depth = np.zeros(ratio.shape[::-1], np.float32), np.zeros(ratio.shape[::-1], np.float32)
-    found = ratio.T.ravel()[shell] / scale
-    x, y, z = (axis.ravel()[shell] for axis in _centers(frame))
+    found = ratio.T.ravel()[tumor] / scale
+    x, y, z = (axis.ravel()[tumor] for axis in _centers(frame))
     distance = _length(x, y, z)
-    radius.ravel()[shell] = found
+    radius.ravel()[tumor] = found
     steepness = _quadratic(stretch, x, y, z)
-    depth.ravel()[shell] = distance * distance * (1 / np.maximum(found, np.float32(1e-3)) - 1) / steepness
+    depth.ravel()[tumor] = distance * distance * (1 / np.maximum(found, np.float32(1e-3)) - 1) / steepness
     return radius.T, depth.T
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.kernels.compiling import dense, kernel
+from synthoma.synthesis.kernels.compiling import dense, filled, kernel
 from synthoma.volume import Array, Floats, Triple
 
 Bools = NDArray[np.bool_]
@@ -15,10 +15,10 @@ Bools = NDArray[np.bool_]
 
 def softened(alpha: Floats, allowed: Bools) -> Floats:
     """As `reference.softened`."""
-    voxels = dense(allowed, np.bool_).astype(np.float32)
-    for axis in range(3):
-        voxels = running_mean(voxels, axis, 3, True)
-    return np.asarray((dense(alpha, np.float32) * voxels * allowed.T).T)
+    shares = dense(alpha, np.float32)
+    found = np.zeros_like(shares)
+    _soften(shares, dense(allowed, np.bool_).view(np.uint8), found)
+    return found.T
 
 
 def between(hu: Array, fat_hu: tuple[float, float], hard_hu: tuple[float, float]) -> tuple[Bools, Bools]:
@@ -47,7 +47,33 @@ def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: T
 
 def _whole(hu: Array) -> Array:
     """HU as whole numbers, (K, J, I)."""
-    return dense(hu if hu.dtype == np.int16 else np.rint(hu).astype(np.int32), np.int32)
+    return dense(hu, np.int16) if hu.dtype == np.int16 else dense(np.rint(hu).astype(np.int32), np.int32)
+
+
+@kernel
+def _soften(alpha: Any, allowed: Any, found: Any) -> None:
+    """Means of three along K, J and I, each rounded: the sums before have few digits and are exact in any order."""
+    layers, rows, length = alpha.shape
+    along_k, line = np.zeros((rows, length), np.float32), np.zeros(length + 2, np.float32)
+    for k in range(layers):
+        under, over = max(k - 1, 0), min(k + 1, layers - 1)
+        for j in range(rows):
+            one, own, other = allowed[under, j], allowed[k, j], allowed[over, j]
+            target = along_k[j]
+            for i in range(length):
+                target[i] = np.float64(np.int32(one[i]) + np.int32(own[i]) + np.int32(other[i])) / 3.0
+        for j in range(rows):
+            shares, free, target = alpha[k, j], allowed[k, j], found[k, j]
+            first, last = filled(shares)
+            if first == last:
+                continue
+            left, middle, right = along_k[max(j - 1, 0)], along_k[j], along_k[min(j + 1, rows - 1)]
+            for i in range(length):
+                line[i + 1] = (np.float64(left[i]) + np.float64(middle[i]) + np.float64(right[i])) / 3.0
+            line[0], line[length + 1] = line[1], line[length]
+            for i in range(length):
+                mean = np.float32((np.float64(line[i]) + np.float64(line[i + 1]) + np.float64(line[i + 2])) / 3.0)
+                target[i] = shares[i] * mean * np.float32(free[i])
 
 
 @kernel
@@ -108,8 +134,9 @@ def _between(hu: Any, limits: Any) -> Any:
     for k in range(layers):
         under, over = max(k - 1, 0), min(k + 1, layers - 1)
         for j in range(rows):
+            below, here, above = hu[under, j], hu[k, j], hu[over, j]
             for i in range(length):
-                sums[j, i + 1] = hu[under, j, i] + hu[k, j, i] + hu[over, j, i]
+                sums[j, i + 1] = np.int32(below[i]) + np.int32(here[i]) + np.int32(above[i])
         for j in range(rows):
             one, other = sums[max(j - 1, 0)], sums[min(j + 1, rows - 1)]
             own = sums[j]

@@ -7,23 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from synthoma.synthesis.kernels.compiling import dense, kernel
+from synthoma.synthesis.kernels.compiling import dense, filled, kernel
 from synthoma.synthesis.kernels.reference import Places, Shades
 from synthoma.volume import Array, Floats
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
+_NEXT = np.uint64(1)
 
 
-def own_noise(hu: Array, low: Floats, at: Places) -> Floats:
+def own_noise(hu: Array, alpha: Floats, low: Floats, at: Places) -> Floats:
     """As `reference.own_noise`."""
-    return np.asarray(_minus(_float(hu), dense(low, np.float32), *_along(at)).T)
+    shares = dense(alpha, np.float32)
+    noise = np.zeros_like(shares)
+    voxels = dense(hu, np.int16 if hu.dtype == np.int16 else np.float32)
+    _subtract(noise, voxels, shares, dense(low, np.float32), *_along(at))
+    return noise.T
 
 
 def mixed_noise(own: Floats, alpha: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
-    """As `reference.mixed_noise`, where alpha is not 0; own noise where it is."""
-    noise = dense(own, np.float32).copy()
-    _mix(noise, dense(alpha, np.float32), dense(trust, np.float32), dense(tile, np.float32), *_along(at))
-    return np.asarray(noise.T)
+    """As `reference.mixed_noise`."""
+    shares = dense(alpha, np.float32)
+    noise = np.zeros_like(shares)
+    _mix(noise, dense(own, np.float32), shares, dense(trust, np.float32), dense(tile, np.float32), *_along(at))
+    return noise.T
 
 
 def is_trusted(alpha: Floats, trust: Floats, at: Places) -> bool:
@@ -42,23 +48,29 @@ def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits:
 
 def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Floats:
     """As `reference.wave_sums`."""
-    return np.asarray(_wave_sums(k_waves, j_waves, lines, dense(alpha, np.float32)).T)
+    shares = dense(alpha, np.float32)
+    field = np.zeros_like(shares)
+    _add_waves(field, k_waves, j_waves, lines, shares)
+    return field.T
 
 
-def shaded(texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
+def shaded(alpha: Floats, texture: Floats, border: Floats, depth_mm: Floats, radius: Floats, shades: Shades) -> Floats:
     """As `reference.shaded`."""
-    spread, edge, depths, radii = (dense(part, np.float32) for part in (texture, border, depth_mm, radius))
-    return np.asarray(_shaded(spread, edge, depths, radii, *shades).T)
+    shares, spread, edge, depths, radii = (
+        dense(part, np.float32) for part in (alpha, texture, border, depth_mm, radius)
+    )
+    field = np.empty_like(shares)
+    _shade(field, shares, spread, edge, depths, radii, *shades)
+    return field.T
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
     """As `reference.border_area_mm2`."""
     i, j, k = (np.array([spacing, 2 * spacing], np.float32) for spacing in spacing_mm)
-    return float(_border_area(np.pad(alpha.T, 1), i, j, k))
-
-
-def _float(hu: Array) -> Array:
-    return dense(hu, np.float32)
+    shares = dense(alpha, np.float32)
+    padded = np.zeros([n + 2 for n in shares.shape], np.float32)
+    padded[1:-1, 1:-1, 1:-1] = shares
+    return float(_border_area(padded, i, j, k))
 
 
 def _along(at: Places) -> list[Array]:
@@ -79,16 +91,20 @@ def _row(values: Any, k: int, k_share: Any, j: int, j_share: Any, row: Any) -> N
 
 
 @kernel
-def _minus(hu: Any, low: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> Any:
+def _subtract(noise: Any, hu: Any, alpha: Any, low: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> None:
     row = np.empty(low.shape[2], np.float32)
-    last = len(row) - 1
+    end = len(row) - 1
     for k in range(hu.shape[0]):
         for j in range(hu.shape[1]):
+            first, last = filled(alpha[k, j])
+            if first == last:
+                continue
             _row(low, ak[k], wk[k], aj[j], wj[j], row)
-            for i in range(hu.shape[2]):
-                start = row[ai[i]]
-                hu[k, j, i] -= start + (row[min(ai[i] + 1, last)] - start) * wi[i]
-    return hu
+            for i in range(first, last):
+                if alpha[k, j, i] > 0:
+                    start = row[ai[i]]
+                    mean = start + (row[min(ai[i] + 1, end)] - start) * wi[i]
+                    noise[k, j, i] = np.float32(hu[k, j, i]) - mean
 
 
 @kernel
@@ -106,49 +122,52 @@ def _is_trusted(alpha: Any, trust: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: 
 
 
 @kernel
-def _mix(noise: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> None:
+def _mix(
+    noise: Any, own: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any
+) -> None:
     row = np.empty(trust.shape[2], np.float32)
-    last = len(row) - 1
+    end = len(row) - 1
     for k in range(alpha.shape[0]):
         for j in range(alpha.shape[1]):
+            first, last = filled(alpha[k, j])
+            if first == last:
+                continue
             _row(trust, ak[k], wk[k], aj[j], wj[j], row)
-            learned, at = tile[k % tile.shape[0], j % tile.shape[1]], -1
-            for i in range(alpha.shape[2]):
-                at = at + 1 if at + 1 < len(learned) else 0
+            learned = tile[k % tile.shape[0], j % tile.shape[1]]
+            at = int(first) % len(learned)
+            for i in range(first, last):
                 if alpha[k, j, i] > 0:
                     start = row[ai[i]]
-                    weight = start + (row[min(ai[i] + 1, last)] - start) * wi[i]
-                    other = np.sqrt(_ONE - weight * weight)
-                    noise[k, j, i] = weight * noise[k, j, i] + other * learned[at]
+                    weight = start + (row[min(ai[i] + 1, end)] - start) * wi[i]
+                    noise[k, j, i] = weight * own[k, j, i] + np.sqrt(_ONE - weight * weight) * learned[at]
+                at = at + 1 if at + 1 < len(learned) else 0
 
 
 @kernel
 def _blend(voxels: Any, alpha: Any, tissue: Any, noise: Any, low: Any, high: Any, whole: bool) -> None:
     for k in range(alpha.shape[0]):
         for j in range(alpha.shape[1]):
-            for i in range(alpha.shape[2]):
-                before = np.float32(voxels[k, j, i])
-                new = (noise[k, j, i] + tissue[k, j, i] - before) * alpha[k, j, i] + before
-                new = min(max(new, low), high)
-                voxels[k, j, i] = np.rint(new) if whole else new
+            row, shares, inside, grain = voxels[k, j], alpha[k, j], tissue[k, j], noise[k, j]
+            first, last = filled(shares)
+            for i in range(first, last):
+                before = np.float32(row[i])
+                new = min(max((grain[i] + inside[i] - before) * shares[i] + before, low), high)
+                new = np.rint(new) if whole else new
+                row[i] = new if shares[i] > 0 else before
 
 
 @kernel
-def _wave_sums(k_waves: Any, j_waves: Any, lines: Any, alpha: Any) -> Any:
-    field = np.zeros(alpha.shape, np.float32)
+def _add_waves(field: Any, k_waves: Any, j_waves: Any, lines: Any, alpha: Any) -> None:
     total, heights = np.empty(alpha.shape[2]), np.empty(len(lines))
     waves = len(lines) // 2
     for k in range(alpha.shape[0]):
         for j in range(alpha.shape[1]):
-            shares = alpha[k, j]
-            first, last = 0, len(shares)
-            while first < last and shares[first] <= 0:
-                first += 1
-            while last > first and shares[last - 1] <= 0:
-                last -= 1
+            shares, target = alpha[k, j], field[k, j]
+            first, last = filled(shares)
             if first == last:
                 continue
-            total[first:last] = 0
+            for i in range(first, last):
+                total[i] = 0
             for wave in range(waves):
                 cos_k, sin_k = k_waves[k, wave], k_waves[k, waves + wave]
                 cos_j, sin_j = j_waves[j, wave], j_waves[j, waves + wave]
@@ -163,8 +182,7 @@ def _wave_sums(k_waves: Any, j_waves: Any, lines: Any, alpha: Any) -> Any:
                 for i in range(first, last):
                     total[i] += heights[wave] * lines[wave, i]
             for i in range(first, last):
-                field[k, j, i] = total[i] if shares[i] > 0 else 0.0
-    return field
+                target[i] = total[i] if shares[i] > 0 else 0.0
 
 
 @kernel
@@ -174,28 +192,56 @@ def _smooth_step(share: Any) -> Any:
 
 
 @kernel
-def _shaded(
-    texture: Any, border: Any, depth_mm: Any, radius: Any,
+def _drift(depth_mm: Any, drift_hu: Any, drift_mm: Any) -> Any:
+    left = min(max(_ONE - depth_mm / drift_mm, _ZERO), _ONE)
+    return drift_hu * (_ONE - left * left)
+
+
+@kernel
+def _rim(depth_mm: Any, rim_hu: Any, rim_mm: Any) -> Any:
+    return rim_hu * _smooth_step(_ONE - depth_mm / rim_mm)
+
+
+@kernel
+def _core(radius: Any, border: Any, core_hu: Any, core_share: Any) -> Any:
+    inner = core_share - radius + np.float32(0.08) * border
+    return core_hu * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
+
+
+@kernel
+def _shade(
+    field: Any, alpha: Any, texture: Any, border: Any, depth_mm: Any, radius: Any,
     texture_hu: Any, drift_hu: Any, drift_mm: Any, rim_hu: Any, rim_mm: Any, core_hu: Any, core_share: Any,
-) -> Any:  # fmt: skip
-    field = np.zeros(depth_mm.shape, np.float32)
-    to, depths, radii = field.ravel(), depth_mm.ravel(), radius.ravel()
-    waves, borders = texture.ravel(), border.ravel()
-    if texture_hu != 0:
-        for n in range(len(to)):
-            to[n] += texture_hu * waves[n]
-    if drift_hu != 0:
-        for n in range(len(to)):
-            left = min(max(_ONE - depths[n] / drift_mm, _ZERO), _ONE)
-            to[n] += drift_hu * (_ONE - left * left)
-    if rim_hu != 0:
-        for n in range(len(to)):
-            to[n] += rim_hu * _smooth_step(_ONE - depths[n] / rim_mm)
-    if core_hu != 0:
-        for n in range(len(to)):
-            inner = core_share - radii[n] + np.float32(0.08) * borders[n]
-            to[n] += core_hu * _smooth_step(inner / np.float32(0.2) + np.float32(0.5))
-    return field
+) -> None:  # fmt: skip
+    nothing = _ZERO
+    nothing += _drift(_ZERO, drift_hu, drift_mm) if drift_hu != 0 else _ZERO
+    nothing += _rim(_ZERO, rim_hu, rim_mm) if rim_hu != 0 else _ZERO
+    nothing += _core(_ZERO, _ZERO, core_hu, core_share) if core_hu != 0 else _ZERO
+    for k in range(alpha.shape[0]):
+        for j in range(alpha.shape[1]):
+            row, shares, depths, radii = field[k, j], alpha[k, j], depth_mm[k, j], radius[k, j]
+            row[:] = nothing
+            first, last = filled(shares)
+            if first == last:
+                continue
+            for i in range(first, last):
+                row[i] = 0
+            if texture_hu != 0:
+                waves = texture[k, j]
+                for i in range(first, last):
+                    row[i] += texture_hu * waves[i]
+            if drift_hu != 0:
+                for i in range(first, last):
+                    row[i] += _drift(depths[i], drift_hu, drift_mm)
+            if rim_hu != 0:
+                for i in range(first, last):
+                    row[i] += _rim(depths[i], rim_hu, rim_mm)
+            if core_hu != 0:
+                borders = border[k, j]
+                for i in range(first, last):
+                    row[i] += _core(radii[i], borders[i], core_hu, core_share)
+            for i in range(first, last):
+                row[i] = row[i] if shares[i] > 0 else nothing
 
 
 @kernel
@@ -203,18 +249,32 @@ def _border_area(padded: Any, i_mm: Any, j_mm: Any, k_mm: Any) -> float:
     """padded: alpha with a layer of 0 around it; steps of one voxel, and of two, in mm."""
     area = 0.0
     layers, rows, length = padded.shape
+    slopes = np.empty(length, np.float32)
+    starts, stops = np.empty((layers, rows), np.int64), np.empty((layers, rows), np.int64)
+    for k in range(layers):
+        for j in range(rows):
+            first, last = filled(padded[k, j])
+            starts[k, j], stops[k, j] = (first, last) if first < last else (length, 0)
     for k in range(layers):
         under, over = max(k - 1, 0), min(k + 1, layers - 1)
         for j in range(rows):
             left, right = max(j - 1, 0), min(j + 1, rows - 1)
-            for i in range(length):
-                before, after = max(i - 1, 0), min(i + 1, length - 1)
-                di = padded[k, j, after] - padded[k, j, before]
-                dj = padded[k, right, i] - padded[k, left, i]
-                dk = padded[over, j, i] - padded[under, j, i]
-                if di != 0 or dj != 0 or dk != 0:
-                    di /= i_mm[after - before - 1]
-                    dj /= j_mm[right - left - 1]
-                    dk /= k_mm[over - under - 1]
-                    area += np.sqrt(di * di + dj * dj + dk * dk)
+            first = min(starts[k, j] - 1, starts[k, left], starts[k, right], starts[under, j], starts[over, j])
+            last = max(stops[k, j] + 1, stops[k, left], stops[k, right], stops[under, j], stops[over, j])
+            if first >= last:  # nothing here, nor around
+                continue
+            own, one, other = padded[k, j], padded[k, left], padded[k, right]
+            lower, upper = padded[under, j], padded[over, j]
+            along_j, along_k = j_mm[right - left - 1], k_mm[over - under - 1]
+            first, last = max(first, 0), min(last, length)
+            for i in range(np.uint64(max(first, 1)), np.uint64(min(last, length - 1))):
+                di = (own[i + _NEXT] - own[i - _NEXT]) / i_mm[1]
+                dj, dk = (other[i] - one[i]) / along_j, (upper[i] - lower[i]) / along_k
+                slopes[i] = np.sqrt(di * di + dj * dj + dk * dk)
+            if first == 0:
+                slopes[0] = abs(own[1] / i_mm[0])
+            if last == length:
+                slopes[length - 1] = abs(own[length - 2] / i_mm[0])
+            for i in range(first, last):
+                area += slopes[i]
     return area
