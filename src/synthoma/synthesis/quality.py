@@ -34,7 +34,7 @@ def judge(
     Tissue statistics are nan for a label of under two voxels.
     """
     plan, mask, geometry = tumor.plan, tumor.mask, ct.geometry
-    voxels = int(mask.sum())
+    voxels = int(np.count_nonzero(mask))
     volume_mm3 = voxels * geometry.voxel_mm3
     # transposed: numpy picks along memory
     inside, full = after.T[mask.T], after.T[tumor.alpha.T > 0.95]
@@ -52,7 +52,7 @@ def judge(
         "contrast_to_noise": abs(contrast) / max(noise, 1e-6),
         "edge_mm": edge_mm,
         "edge_ratio": edge_mm / sharp_mm,
-        "saturated": float(((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1])).sum()) / max(voxels, 1),
+        "saturated": int(np.count_nonzero((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1]))) / max(voxels, 1),
         "slits": slits,
         **tumor.measure(tumor.box, tumor.alpha),
     }
@@ -71,7 +71,7 @@ def border_width_mm(alpha: Array, geometry: Geometry) -> float:
     The volume of the voxels that are partly tumor over the area of the surface (the integral of alpha's slope).
     """
     area = kernels().border_area_mm2(alpha, geometry.spacing_mm)
-    partly = int(((alpha > 0.1) & (alpha < 0.9)).sum())
+    partly = int(np.count_nonzero((alpha > 0.1) & (alpha < 0.9)))
     return partly / area if area > 0 else 0.0
 
 

@@ -119,7 +119,7 @@ def test_noise_and_blending_are_those_of_the_twin(shape: tuple[int, int, int], k
     assert not same("is_trusted", alpha, trust, at)
     assert same("is_trusted", alpha, np.ones(blocks, np.float32), at)
     tumor = alpha > 0
-    mixed = same("mixed_noise", own, alpha, trust, at, floats((5, 4, 3)))
+    mixed = same("mixed_noise", before, alpha, floats(blocks), trust, at, floats((5, 4, 3)))
     assert (mixed != own)[tumor].any()
     for part in (own, mixed):
         assert not part[~tumor].any()

@@ -25,7 +25,7 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. noise: as in `noise_inside`.
     """
     before = ct.data[tumor.box.slices].copy(order="K")
-    if not tumor.alpha.any():
+    if not (tumor.mask.any() or tumor.alpha.any()):
         return before
     limits = min(HU_RANGE[0], float(before.min())), max(HU_RANGE[1], float(before.max()))
     inside = noise_inside(ct, tumor, noise)
@@ -52,15 +52,15 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
         _between_blocks((np.arange(start, stop) - first - (n - 1) / 2) / n, count)
         for start, stop, first, n, count in zip(box.lower, box.upper, outer.lower, block, trust.shape, strict=True)
     ]
-    own: Floats = kernels().own_noise(ct.data[box.slices], tumor.alpha, low, at)
+    hu, alpha = ct.data[box.slices], tumor.alpha
     if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
-        return own
+        return np.asarray(kernels().own_noise(hu, alpha, low, at))
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
     trust[_around(trust == 0)] = 0
-    if kernels().is_trusted(tumor.alpha, trust, at):
-        return own
+    if kernels().is_trusted(alpha, trust, at):
+        return np.asarray(kernels().own_noise(hu, alpha, low, at))
     learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
-    return np.asarray(kernels().mixed_noise(own, tumor.alpha, trust, at, learned))
+    return np.asarray(kernels().mixed_noise(hu, alpha, low, trust, at, learned))
 
 
 def reach(geometry: Geometry) -> tuple[int, int, int]:
@@ -127,13 +127,15 @@ def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool
 
 def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The blocks of the outer box that the tumor touches, and their neighbors."""
-    touched = np.zeros(shape, bool)
-    places = np.nonzero(tumor.alpha[:: block[0], :: block[1], :: block[2]])
-    index = [
-        np.clip((axis * n + low - first) // n, 0, count - 1)
-        for axis, n, low, first, count in zip(places, block, tumor.box.lower, outer.lower, shape, strict=True)
-    ]
-    touched[tuple(index)] = True
+    touched = np.asarray(tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0)
+    for axis, (n, low, first, count) in enumerate(zip(block, tumor.box.lower, outer.lower, shape, strict=True)):
+        # every n-th voxel lies one block on; what lies beyond the outermost blocks belongs to these
+        index = np.clip(np.arange(touched.shape[axis]) + (low - first) // n, 0, count - 1)
+        blocks, starts = np.unique(index, return_index=True)
+        if len(starts) < len(index):
+            touched = np.logical_or.reduceat(touched, starts, axis)
+        before, after = int(blocks[0]), count - 1 - int(blocks[-1])
+        touched = np.pad(touched, [(before, after) if a == axis else (0, 0) for a in range(3)])
     return _around(touched)
 
 

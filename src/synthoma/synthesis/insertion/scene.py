@@ -178,7 +178,7 @@ class Scene:
                 )
         if self.map is None:
             self.map = np.zeros_like(self.hu, np.uint8)
-        self.map[box.slices][mask] = anatomy.STRUCTURES[anatomy.organ(organ).lesion]
+        np.copyto(self.map[box.slices], np.uint8(anatomy.STRUCTURES[anatomy.organ(organ).lesion]), where=mask)
 
 
 def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:

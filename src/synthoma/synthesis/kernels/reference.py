@@ -116,12 +116,12 @@ def own_noise(hu: Array, alpha: Floats, low: Floats, at: Places) -> Floats:
     return np.where(alpha > 0, (hu - interpolated(low, at)).astype(np.float32), np.float32(0))
 
 
-def mixed_noise(own: Floats, alpha: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
+def mixed_noise(hu: Array, alpha: Floats, low: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
     """Own noise as far as it is trusted, and beside it that of the tile, repeated; SDs add up to one.
 
     0 where alpha is.
     """
-    weight = interpolated(trust, at)
+    own, weight = own_noise(hu, alpha, low, at), interpolated(trust, at)
     index = [np.arange(n) % m for n, m in zip(own.shape, tile.shape, strict=True)]
     learned = tile.T[np.ix_(*reversed(index))].T
     mixed = (weight * own + np.sqrt(1 - weight * weight) * learned).astype(np.float32)

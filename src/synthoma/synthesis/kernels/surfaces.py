@@ -146,8 +146,8 @@ def _shell_ratios(
                 row[i] = found
                 lower += np.int32(found <= low)
                 near += np.int32((found > low) & (found < high))
-            inside += inner
-            below += lower
+            inside += int(inner)
+            below += int(lower)
             if near:
                 for i in range(length):
                     close[many] = row[i]

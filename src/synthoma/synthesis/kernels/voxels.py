@@ -24,11 +24,10 @@ def own_noise(hu: Array, alpha: Floats, low: Floats, at: Places) -> Floats:
     return noise.T
 
 
-def mixed_noise(own: Floats, alpha: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
+def mixed_noise(hu: Array, alpha: Floats, low: Floats, trust: Floats, at: Places, tile: Floats) -> Floats:
     """As `reference.mixed_noise`."""
-    shares = dense(alpha, np.float32)
-    noise = np.zeros_like(shares)
-    _mix(noise, dense(own, np.float32), shares, dense(trust, np.float32), dense(tile, np.float32), *_along(at))
+    shares, noise = dense(alpha, np.float32), own_noise(hu, alpha, low, at).T
+    _mix(noise, shares, dense(trust, np.float32), dense(tile, np.float32), *_along(at))
     return noise.T
 
 
@@ -122,9 +121,7 @@ def _is_trusted(alpha: Any, trust: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: 
 
 
 @kernel
-def _mix(
-    noise: Any, own: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any
-) -> None:
+def _mix(noise: Any, alpha: Any, trust: Any, tile: Any, ai: Any, wi: Any, aj: Any, wj: Any, ak: Any, wk: Any) -> None:
     row = np.empty(trust.shape[2], np.float32)
     end = len(row) - 1
     for k in range(alpha.shape[0]):
@@ -139,7 +136,7 @@ def _mix(
                 if alpha[k, j, i] > 0:
                     start = row[ai[i]]
                     weight = start + (row[min(ai[i] + 1, end)] - start) * wi[i]
-                    noise[k, j, i] = weight * own[k, j, i] + np.sqrt(_ONE - weight * weight) * learned[at]
+                    noise[k, j, i] = weight * noise[k, j, i] + np.sqrt(_ONE - weight * weight) * learned[at]
                 at = at + 1 if at + 1 < len(learned) else 0
 
 
