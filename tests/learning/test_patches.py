@@ -490,8 +490,9 @@ def test_real_tumors_and_false_alarms_follow_the_weights_of_their_organs(entries
 
 
 def test_what_cannot_be_trained_on_is_refused(entries: dict[str, Entry]) -> None:
-    with pytest.raises(RecipeError, match=r"organ_weights: 'kidney' is not learned.*liver"):
-        patches(entries, recipe=STILL.with_changes(organ_weights={"kidney": 2.0}))
+    with pytest.raises(ValueError, match="organ_weights: no organ 'kidneys', but liver"):
+        PatchRecipe(organ_weights={"kidneys": 2.0})
+    patches(entries, recipe=STILL.with_changes(organ_weights={"kidney": 2.0}))  # a recipe's organs may be fewer
     with pytest.raises(RecipeError, match=r"no class 'spleen'.*one of liver, liver_lesion"):
         patches(entries, classes=("spleen",))
     with pytest.raises(CaseError, match="there is no case"):

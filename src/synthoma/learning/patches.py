@@ -67,6 +67,8 @@ class PatchRecipe(Recipe):
             raise ValueError(f"size {self.size} is less than 8 voxels")
         if self.window_hu[0] >= self.window_hu[1]:
             raise ValueError(f"window_hu {self.window_hu} is not a range")
+        if strange := [name for name in self.organ_weights if name not in anatomy.ORGANS]:
+            raise ValueError(f"organ_weights: no organ {strange[0]!r}, but {', '.join(anatomy.ORGANS)}")
         if self.lesion_share + self.organ_share + (self.negative_share if self.negatives else 0) > 1 + 1e-9:
             raise ValueError("lesion_share, organ_share and negative_share are more than 1 together")
         return self
@@ -115,8 +117,7 @@ class Patches:
     """All patches of a training: `draw(epoch, index)` gives one, the same wherever and in whatever order.
 
     classes: output channels; an organ (its tumors are part of it), or an organ's lesion. Raises `RecipeError` for
-    a class of neither kind and for weights of other organs, `CaseError` if no case has anything to learn from (see
-    `sampling.find_all`).
+    a class of neither kind, `CaseError` if no case has anything to learn from (see `sampling.find_all`).
     """
 
     entries: Sequence[Entry]
@@ -130,11 +131,6 @@ class Patches:
         known = [name for organ in anatomy.ORGANS.values() for name in (organ.name, organ.lesion)]
         if strange := [name for name in self.classes if name not in known]:
             raise RecipeError(f"no class {strange[0]!r}", expected=f"one of {', '.join(known)}")
-        organs = {name.removesuffix("_lesion") for name in self.classes}
-        if strange := [name for name in self.recipe.organ_weights if name not in organs]:
-            raise RecipeError(
-                f"patches.organ_weights: {strange[0]!r} is not learned", expected=f"some of {', '.join(sorted(organs))}"
-            )
         synthesis, hosts = self.augment is not None, self.recipe.hosts
         negatives = read_negatives(self.recipe.negatives) if self.recipe.negatives else ()
         places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights, negatives)
