@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from studies import made_up, published
 
-from synthoma.scaling.answer import answer, best_arm, doubling, doubt, reach, saturation
+from synthoma.reports.plots import COLORS, MARKS
+from synthoma.scaling.answer import answer, best_arm, doubling, doubt, reach, saturation, warnings
 from synthoma.scaling.fit import fit_study
 from synthoma.scaling.results import FitRecipe, StudyFit
 from synthoma.scaling.table import Point
@@ -105,3 +107,42 @@ def test_the_best_arm_and_the_source_of_doubt_are_named() -> None:
     )
     assert "70 % of the uncertainty of gains comes from having 3 training" in doubt(replace(fit, patient_share=0.3))
     assert doubt(fitted(seeds=1)).startswith("One training seed")
+
+
+def seven_arms(**how: object) -> StudyFit:
+    """The made-up study with five more arms, each a copy of the mixed one."""
+    points = made_up(3, **how)  # type: ignore[arg-type]
+    more = [replace(point, arm=f"arm {n}") for n in range(5) for point in points if point.arm == "mixed"]
+    return fit_study([*points, *more], REAL, QUICK)
+
+
+def test_what_is_to_be_said_of_all_arms_is_said_once() -> None:
+    fit = seven_arms(cases=(8,))
+    assert warnings(fit) == [
+        "curves of all 7 arms: cannot be identified: a curve needs two sizes or more, there are 1."
+    ]
+    some = replace(fit, arms=(replace(fit.arms[0], problem=""), *fit.arms[1:]))
+    assert warnings(some)[0].startswith("curves of mixed; arm 0; arm 1; arm 2; arm 3; arm 4: cannot be identified")
+    one = replace(fit, arms=(fit.arms[0], *(replace(arm, problem="") for arm in fit.arms[1:])))
+    assert warnings(one)[0].startswith("curve of real only: ")
+
+
+def test_an_arm_like_all_others_is_not_told_from_any() -> None:
+    fit = seven_arms()
+    assert "not told from any other arm with synthetic tumors." in best_arm(fit, 4)
+    name, often, alike = fit.best[4]
+    fewer = replace(fit, best={4: (name, often, alike[:2])})
+    assert best_arm(fewer, 4).endswith(f"not told from {', '.join(alike[:2])}.")
+
+
+def test_the_plot_of_many_arms_has_a_color_for_each_and_its_legend_below() -> None:
+    from synthoma.scaling.plots import plot_scaling
+
+    many, few = (plot_scaling("test", fit, [], "mixed", "DSC", "new patients") for fit in (seven_arms(), fitted()))
+    assert "Bands are those of 'real only' and 'mixed'." in many.caption
+    assert "Bands" not in few.caption
+    assert many.svg.count("fill-opacity: 0.1") == few.svg.count("fill-opacity: 0.1") == 2
+    assert all(color in many.svg for color in COLORS[:7])
+    assert len({*COLORS}) == len({*MARKS}) == len(COLORS) == len(MARKS)
+    heights = [float(re.search(r'height="([0-9.]+)pt"', plot.svg).group(1)) for plot in (many, few)]  # type: ignore[union-attr]
+    assert heights[0] > heights[1]

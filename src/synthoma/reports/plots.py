@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Of models or arms, in order. Told apart in black and white by their marks, and by color-blind readers.
-COLORS = ("#5b6470", "#c8561b", "#1f5fa8", "#2f8f4e", "#8b3fa0", "#b08900")
-MARKS = ("o", "s", "^", "D", "v", "P")
+COLORS = (
+    "#5b6470", "#c8561b", "#1f5fa8", "#2f8f4e", "#8b3fa0", "#b08900", "#00838f", "#c2185b", "#795548", "#7a9a01",
+)  # fmt: skip
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 MODEL_COLORS, MODEL_MARKS = ("#0072b2", "#d55e00"), ("o", "s")  # of one model, or of two compared
 MUTED = "#666666"
+_INSIDE = 4  # names up to which a legend leaves room for what is drawn
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def new_axes(across: str, up: str, inches: tuple[float, float] = (4.2, 3.2)) -> 
 def draw_legend(
     axes: Axes, names: Sequence[str], colors: Sequence[str] = MODEL_COLORS, marks: Sequence[str] = MODEL_MARKS
 ) -> None:
-    """Which color and mark is which model, where there is more than one."""
+    """Which color and mark is which model, where there is more than one; many stand below the axes."""
     from matplotlib.lines import Line2D
 
     if len(names) < 2:
@@ -56,7 +59,14 @@ def draw_legend(
         Line2D([], [], color=colors[place % len(colors)], marker=marks[place % len(marks)], markersize=4.5)
         for place in range(len(names))
     ]
-    for text in axes.legend(handles, list(names), fontsize=7.5, frameon=False, loc="best").get_texts():
+    if len(names) <= _INSIDE:
+        legend = axes.legend(handles, list(names), fontsize=7.5, frameon=False, loc="best")
+    else:
+        figure = axes.get_figure(root=True)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 0.16 * ((len(names) + 1) // 2))
+        legend = figure.legend(handles, list(names), fontsize=7.5, frameon=False, loc="outside lower left", ncols=2)
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 

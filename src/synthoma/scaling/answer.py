@@ -122,7 +122,9 @@ def best_arm(fit: StudyFit, number: int) -> str:
     told = f"{cases(number)}: {name} scored highest"
     if math.isfinite(often):
         told += f" (in {100 * often:.0f} % of resamples)"
-    return told + (f"; not told from {', '.join(alike)}." if alike else ", above all others.")
+    mixed = [arm for arm in fit.mixed if arm != name]
+    those = "any other arm with synthetic tumors" if len(mixed) > 2 and {*alike} == {*mixed} else ", ".join(alike)
+    return told + (f"; not told from {those}." if alike else ", above all others.")
 
 
 def doubt(fit: StudyFit) -> str:
@@ -140,8 +142,17 @@ def doubt(fit: StudyFit) -> str:
 
 
 def warnings(fit: StudyFit) -> Sequence[str]:
-    """What cannot be identified, arm by arm."""
-    return [f"{one.arm}: {one.problem}." for one in fit.arms if one.problem]
+    """What cannot be identified, a sentence for all arms of which the same is to be said."""
+    alike: dict[str, list[str]] = {}
+    for one in fit.arms:
+        if one.problem:
+            alike.setdefault(one.problem, []).append(one.arm)
+    return [
+        f"curves of all {len(arms)} arms: {problem}."
+        if len(arms) == len(fit.arms) > 2
+        else f"curve{'s' * (len(arms) > 1)} of {'; '.join(arms)}: {problem}."
+        for problem, arms in alike.items()
+    ]
 
 
 def cases(number: int) -> str:

@@ -18,6 +18,8 @@ from synthoma.tables import Row, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_BANDS = 3  # arms up to which the bands of all can be told apart
+
 
 def plot_scaling(
     name: str, fit: StudyFit, points: Sequence[Point], arm: str, metric: str, title: str, in_silico: bool = False
@@ -33,9 +35,10 @@ def plot_scaling(
     zero = min((size for size in sizes if size), default=2) / 2  # where no real case lies on a logarithmic axis
     rows: list[Row] = []
     arms = [fit.real, *fit.mixed]
+    banded = arms if len(arms) <= _BANDS else [fit.real, arm]
     for place, label in enumerate(arms):
         color, mark = COLORS[place % len(COLORS)], MARKS[place % len(MARKS)]
-        rows += _draw_curve(axes, fit.arm(label), max(sizes), color)
+        rows += _draw_curve(axes, fit.arm(label), max(sizes), color, banded=label in banded)
         shift = 1 + 0.03 * (place - (len(arms) - 1) / 2)
         for point in (point for point in points if point.arm == label):
             value = float(point.score(np.ones((1, len(point.score.top))))[0])
@@ -55,6 +58,8 @@ def plot_scaling(
         "Means with intervals over test patients and training seeds; dots are single models; lines are the "
         "fitted curves with their intervals, dashed where they are extrapolated to twice the most cases measured."
     )
+    if len(banded) < len(arms):
+        caption += f" Bands are those of {' and '.join(repr(label) for label in banded)}."
     return Plot(f"scaling_{name}", caption, to_svg(axes), tuple(rows))
 
 
@@ -83,8 +88,8 @@ def plot_sizes(name: str, fits: Mapping[str, StudyFit], arm: str, cases: int, ti
     return Plot(f"sizes_{name}", caption, to_svg(axes), tuple(rows))
 
 
-def _draw_curve(axes: Axes, fit: ArmFit, largest: int, color: str) -> list[Row]:
-    """A curve with its band, solid as far as it was measured."""
+def _draw_curve(axes: Axes, fit: ArmFit, largest: int, color: str, banded: bool) -> list[Row]:
+    """A curve, with its band if it is to have one, solid as far as it was measured."""
     if not fit.curve:
         return []
     x = np.array([n for n, _ in fit.curve])
@@ -93,7 +98,7 @@ def _draw_curve(axes: Axes, fit: ArmFit, largest: int, color: str) -> list[Row]:
     beyond = ~measured | np.append(~measured[1:], False)
     axes.plot(x[measured], value[measured], color=color, linewidth=1.3)
     axes.plot(x[beyond], value[beyond], color=color, linewidth=1.1, linestyle=(0, (4, 3)))
-    if np.isfinite(low).all():
+    if banded and np.isfinite(low).all():
         # a score is between 0 and 1, whatever the fitted curve allows
         axes.fill_between(x, np.clip(low, 0, 1), np.clip(high, 0, 1), color=color, alpha=0.10, linewidth=0)
     return [_row("curve", fit.arm, n, y) for n, y in fit.curve]
