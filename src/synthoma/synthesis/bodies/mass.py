@@ -5,6 +5,8 @@ A point x lies inside where ln|u| < g(u / |u|), u = R^T (x - center) / half-axes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from synthoma import anatomy
@@ -18,11 +20,58 @@ from synthoma.synthesis.location import OrganModel, find_site
 from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
-_TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
+TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
 _SLACK = 1.06  # how far the digital body's scale may be from the analytic one
 _AT_SURFACE = (0.2, 0.8)  # depth of the center in radii: the organ's surface cuts the tumor, most of it is inside
-_CLOSE = np.float32(1 / _SLACK), np.float32(_SLACK)
+CLOSE = np.float32(1 / _SLACK), np.float32(_SLACK)
 _RAREST = 6.5  # SDs of its field that no surface reaches: one in ten million tumors
+
+
+@dataclass(frozen=True, eq=False)
+class Star:
+    """What fills the voxels of a mass, before any voxel is looked at: small arrays, whoever computes with them.
+
+    box: the voxels that it may fill. i, j, k, moves: of `reference.Frame`. table: the surface's radius over directions;
+    the look-up is `factor` times finer. shell: squared radii beyond which, and below which, no voxel needs a look-up.
+    wanted: voxels of the planned volume. widest: how far from the surface its blur reaches. blur, stretch (3, 3): as
+    the kernels want them.
+    """
+
+    box: Box
+    i: Floats
+    j: Floats
+    k: Floats
+    moves: Floats
+    table: Array
+    factor: int
+    shell: tuple[np.float32, np.float32]
+    wanted: int
+    widest: np.float32
+    blur: Array
+    stretch: Array
+
+
+def star(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Star:
+    """The mass of a plan on a grid; need_inside: its depth is asked for everywhere, not at the border alone."""
+    to_unit, table, samples, blur, margin = _frame(plan, geometry)
+    outermost = _SLACK * float(table.max()) + margin
+    innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
+    box = _box(plan, geometry, to_unit, table, margin)
+    matrix = to_unit @ geometry.affine[:3, :3]
+    start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
+    moves = np.array([matrix @ offset for offset in sample_offsets(samples)]).astype(np.float32)
+    return Star(
+        box,
+        *_coordinates(matrix, start, box.shape),
+        moves,
+        table,
+        _map_factor(plan, geometry),
+        (np.float32(outermost**2), np.float32(max(innermost, 0) ** 2)),
+        max(1, round(plan.volume_mm3 / geometry.voxel_mm3)),
+        np.float32(margin / float(table.min()) + _spread_mm(geometry, samples) / min(plan.axes_mm)),
+        blur,
+        np.diag(1 / np.asarray(plan.axes_mm) ** 2),
+    )
 
 
 def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body:
@@ -31,27 +80,16 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
     The half-axes are scaled so that the voxels with alpha >= 0.5 fill the planned volume, whatever the surface
     and the grid.
     """
-    half_axes = np.asarray(plan.axes_mm)
-    to_unit, table, samples, blur, margin = _frame(plan, geometry)
-    reach = kernels().refined(table, _map_factor(plan, geometry)).astype(np.float32)
-    outermost = _SLACK * float(table.max()) + margin
-    innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
-    box = _box(plan, geometry, to_unit, table, margin)
-    matrix = to_unit @ geometry.affine[:3, :3]
-    start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
-    i, j, k = _coordinates(matrix, start, box.shape)
-    moves = np.array([matrix @ offset for offset in sample_offsets(samples)]).astype(np.float32)
-    frame = Frame(i, j, k, moves, reach)
-
-    shell = np.float32(outermost**2), np.float32(max(innermost, 0) ** 2)
-    ratio, inside, below, close = kernels().shell_ratios(frame, *shell, _CLOSE)
-    scale = _scale_for(close, max(1, round(plan.volume_mm3 / geometry.voxel_mm3)) - inside - below)
-    widest = np.float32(margin / float(table.min()) + _spread_mm(geometry, samples) / min(plan.axes_mm))
-    alpha = kernels().shares_of(frame, ratio, scale, widest, blur)
+    body = star(plan, geometry, need_inside)
+    reach = kernels().refined(body.table, body.factor).astype(np.float32)
+    frame = Frame(body.i, body.j, body.k, body.moves, reach)
+    ratio, inside, below, close = kernels().shell_ratios(frame, *body.shell, CLOSE)
+    scale = _scale_for(close, body.wanted - inside - below)
+    alpha = kernels().shares_of(frame, ratio, scale, body.widest, body.blur)
     if not need_inside:
-        nothing = np.zeros(box.shape, np.float32, order="F")
-        return Body(box, alpha, nothing, nothing)
-    return Body(box, alpha, *kernels().depths_of(frame, ratio, alpha, scale, np.diag(1 / half_axes**2)))
+        nothing = np.zeros(body.box.shape, np.float32, order="F")
+        return Body(body.box, alpha, nothing, nothing)
+    return Body(body.box, alpha, *kernels().depths_of(frame, ratio, alpha, scale, body.stretch))
 
 
 def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:
@@ -157,18 +195,18 @@ def _frame(plan: TumorPlan, geometry: Geometry) -> tuple[Array, Array, Triple, A
 
 def _scale_for(close: Floats, rank: int) -> np.float32:
     """How much to widen the surface so that `rank` of these ratios, all within the slack, lie inside."""
-    low, high = _CLOSE
+    low, high = CLOSE
     if not 0 < rank < len(close):
         return np.float32(1)
     inner, outer = np.partition(close, [rank - 1, rank])[rank - 1 : rank + 1]
-    if outer - inner < _TIE:
+    if outer - inner < TIE:
         # voxels mirrored about the center go together: all of them, or none
-        nearer, farther = close < inner - _TIE, close > outer + _TIE
+        nearer, farther = close < inner - TIE, close > outer + TIE
         tied = len(close) - int(nearer.sum()) - int(farther.sum())
         if 2 * (rank - int(nearer.sum())) < tied:
-            inner, outer = close.max(where=nearer, initial=low), inner - _TIE
+            inner, outer = close.max(where=nearer, initial=low), inner - TIE
         else:
-            inner, outer = outer + _TIE, close.min(where=farther, initial=high)
+            inner, outer = outer + TIE, close.min(where=farther, initial=high)
     return np.float32((inner + outer) / 2)
 
 

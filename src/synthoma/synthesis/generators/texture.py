@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies.body import Body
-from synthoma.synthesis.generators.details import Calcification, Tissue
+from synthoma.synthesis.generators.details import Tissue
 from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.kernels.reference import Shades, smooth_step
 from synthoma.synthesis.tumor import TumorPlan
-from synthoma.volume import Box, Floats, Geometry
+from synthoma.volume import Array, Box, Floats, Geometry, triple
 
 _WAVES = 16  # plane waves of a field; its values are then as good as normal
 
@@ -28,18 +28,30 @@ def tissue(plan: TumorPlan, geometry: Geometry, body: Body) -> Floats:
     if inside.texture_hu > 0:
         spread = waves(plan.seed, "texture", inside.texture_mm, plan, geometry, body.box, body.alpha)
     if inside.core_hu != 0:
-        border = waves(plan.seed, "core", 0.4 * plan.equivalent_diameter_mm, plan, geometry, body.box, body.alpha)
-    shades = (
-        inside.texture_hu, inside.drift_hu, max(inside.drift_mm, 0.1), inside.rim_hu, inside.rim_mm, inside.core_hu,
-        inside.core_share,
-    )  # fmt: skip
-    field = kernels().shaded(body.alpha, spread, border, body.depth_mm, body.radius, Shades(*map(np.float32, shades)))
+        border = waves(plan.seed, "core", core_mm(plan), plan, geometry, body.box, body.alpha)
+    field = kernels().shaded(body.alpha, spread, border, body.depth_mm, body.radius, shades_of(inside))
     full = body.alpha > 0.95
     # transposed: numpy picks along memory
     values = field.T[full.T if full.any() else body.alpha.T >= 0.5]
     mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     field += np.float32(plan.base_hu + plan.contrast_hu - mean)
-    return _add_specks(field, inside.calcifications, plan, geometry, body.box)
+    for place, share, hu in speck_shares(plan, geometry, body.box):
+        field[place.slices] += share * (hu - field[place.slices])
+    return np.asarray(field)
+
+
+def core_mm(plan: TumorPlan) -> float:
+    """Over which length the border of a necrotic core wavers."""
+    return 0.4 * plan.equivalent_diameter_mm
+
+
+def shades_of(inside: Tissue) -> Shades:
+    """The figures of a tissue as the kernels want them."""
+    shades = (
+        inside.texture_hu, inside.drift_hu, max(inside.drift_mm, 0.1), inside.rim_hu, inside.rim_mm, inside.core_hu,
+        inside.core_share,
+    )  # fmt: skip
+    return Shades(*map(np.float32, shades))
 
 
 def waves(
@@ -52,6 +64,14 @@ def waves(
     A sum of plane waves anchored in mm at the tumor's center, so every grid sees the same field; the waves
     separate over the axes, which makes the sum cheap.
     """
+    here = np.ones(box.shape, np.float32, order="F") if alpha is None else alpha
+    return np.asarray(kernels().wave_sums(*wave_lines(seed, name, length_mm, plan, geometry, box), here))
+
+
+def wave_lines(
+    seed: int, name: str, length_mm: float, plan: TumorPlan, geometry: Geometry, box: Box
+) -> tuple[Array, Array, Array]:
+    """The field of `waves` along K, J and I, as `reference.wave_sums` wants it."""
     rng = rng_for(seed, name)
     vectors = rng.standard_normal((_WAVES, 3)) / length_mm
     phases = rng.uniform(0, 2 * np.pi, _WAVES)
@@ -59,15 +79,12 @@ def waves(
     phases = phases + vectors @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
     i, j, k = (np.arange(n)[:, None] * steps[:, axis] for axis, n in enumerate(box.shape))
     k_waves, j_waves, i_waves = (np.concatenate([np.cos(at), np.sin(at)], axis=-1) for at in (k + phases, j, i))
-    here = np.ones(box.shape, np.float32, order="F") if alpha is None else alpha
-    lines = np.ascontiguousarray((i_waves * np.sqrt(2 / _WAVES)).T)
-    return np.asarray(kernels().wave_sums(k_waves, j_waves, lines, here))
+    return k_waves, j_waves, np.ascontiguousarray((i_waves * np.sqrt(2 / _WAVES)).T)
 
 
-def _add_specks(
-    field: Floats, specks: Sequence[Calcification], plan: TumorPlan, geometry: Geometry, box: Box
-) -> Floats:
-    for speck in specks:
+def speck_shares(plan: TumorPlan, geometry: Geometry, box: Box) -> Iterator[tuple[Box, Floats, np.float32]]:
+    """Of each calcified speck that a box of a grid shows: where in the box, its share of the voxels there, its HU."""
+    for speck in Tissue.of(plan).calcifications:
         center = np.asarray(plan.center_mm) + plan.rotation @ (np.asarray(speck.position) * plan.axes_mm)
         at = geometry.to_ijk(center) - box.lower
         reach = np.ceil(2.5 * (speck.radius_mm + 0.5) / np.asarray(geometry.spacing_mm)).astype(int)
@@ -75,11 +92,9 @@ def _add_specks(
         high = np.clip(np.round(at).astype(int) + reach + 1, 0, box.shape)
         if (high <= low).any():
             continue
-        place = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        grid = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in place], indexing="ij"), axis=-1)
+        place = Box(triple(low), triple(high))
+        grid = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in place.slices], indexing="ij"), axis=-1)
         offset = (grid - at) @ geometry.affine[:3, :3].T
         # sums spelled out: a reduction's order differs between machines
         squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
-        share = smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm)
-        field[place] += share * (np.float32(speck.hu) - field[place])
-    return field
+        yield place, smooth_step(1.5 - np.sqrt(squared) / speck.radius_mm), np.float32(speck.hu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,47 @@ def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
     return np.asarray(kernels().blended(before, tumor.alpha, tumor.hu, inside, limits))
 
 
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """How a scan is divided to tell its noise from its tissue, on a tumor's box and around it.
+
+    outer: the voxels looked at. block: voxels of one. window: blocks that a mean is taken over. mixed: the axes along
+    which a block takes an eighth from either side. at: where the box's voxels lie between blocks, by axis.
+    """
+
+    outer: Box
+    block: Triple
+    window: Triple
+    mixed: tuple[int, ...]
+    at: list[tuple[NDArray[np.intp], Floats]]
+
+    @property
+    def weight(self) -> int:
+        """Of a block's sum: how many voxels it is the sum of, and what the neighbors add."""
+        i, j, k = self.block
+        return i * j * k * int(8 ** len(self.mixed))
+
+
+def blocks_around(box: Box, plan: TumorPlan, geometry: Geometry) -> Blocks:
+    """The blocks for a tumor on this box of a scan."""
+    block, window = _block(geometry)
+    margin = [(n + 1) * b for n, b in zip(window, block, strict=True)]
+    by_neighbors = plan.noise_by == "neighbors"
+    outer = _whole_blocks(box.grow(margin), block, geometry.shape, in_step=by_neighbors)
+    few = by_neighbors and math.prod(block) < _FEWEST
+    counts = [-(-n // b) for n, b in zip(outer.shape, block, strict=True)]
+    at = [
+        _between_blocks((np.arange(start, stop) - first - (n - 1) / 2) / n, count)
+        for start, stop, first, n, count in zip(box.lower, box.upper, outer.lower, block, counts, strict=True)
+    ]
+    return Blocks(outer, block, window, tuple(axis for axis in range(3) if few and block[axis] == 1), at)
+
+
+def tolerance_hu(plan: TumorPlan) -> np.float32:
+    """How far the mean of a block may lie from the organ's tissue and be fully trusted."""
+    return np.float32(0.5 * plan.noise_hu + 12)
+
+
 def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
@@ -40,18 +82,11 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     such a block is a single voxel, plain tissue is told by the neighbors too: the largest noise is no vessel.
     noise: what was learned at that site; learned from `ct` unless told. Meaningful where there is tumor.
     """
-    plan, geometry, box = tumor.plan, ct.geometry, tumor.box
-    block, window = _block(geometry)
-    margin = [(n + 1) * b for n, b in zip(window, block, strict=True)]
-    by_neighbors = plan.noise_by == "neighbors"
-    outer = _whole_blocks(box.grow(margin), block, ct.data.shape, in_step=by_neighbors)
-    mean = _means(ct.data[outer.slices], block, by_neighbors and math.prod(block) < _FEWEST)
-    tolerance = np.float32(0.5 * plan.noise_hu + 12)
-    low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance, window)
-    at = [
-        _between_blocks((np.arange(start, stop) - first - (n - 1) / 2) / n, count)
-        for start, stop, first, n, count in zip(box.lower, box.upper, outer.lower, block, trust.shape, strict=True)
-    ]
+    plan, box = tumor.plan, tumor.box
+    blocks = blocks_around(box, plan, ct.geometry)
+    mean = _means(ct.data[blocks.outer.slices], blocks)
+    low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance_hu(plan), blocks.window)
+    at, outer, block = blocks.at, blocks.outer, blocks.block
     hu, alpha = ct.data[box.slices], tumor.alpha
     if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
@@ -59,7 +94,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     trust[_around(trust == 0)] = 0
     if kernels().is_trusted(alpha, trust, at):
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
-    learned = _tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
+    learned = noise_tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
     return np.asarray(kernels().mixed_noise(hu, alpha, low, trust, at, learned))
 
 
@@ -69,16 +104,15 @@ def reach(geometry: Geometry) -> tuple[int, int, int]:
     return i, j, k
 
 
-def _means(hu: Array, block: Triple, by_neighbors: bool) -> Floats:
-    """The mean HU of each block; by_neighbors: blocks of one voxel along an axis take an eighth from either side."""
-    sums = kernels().block_sums(hu, block)
-    axes = [axis for axis in range(3) if by_neighbors and block[axis] == 1]
-    for axis in axes:
+def _means(hu: Array, blocks: Blocks) -> Floats:
+    """The mean HU of each block."""
+    sums = kernels().block_sums(hu, blocks.block)
+    for axis in blocks.mixed:
         # whole numbers: the same on any machine
         padded = np.pad(sums, [(int(a == axis), int(a == axis)) for a in range(3)], mode="edge")
         before, after = (padded.take(range(start, start + sums.shape[axis]), axis) for start in (0, 2))
         sums = 6 * sums + before + after
-    return np.asfortranarray(sums / np.float32(math.prod(block) * 8 ** len(axes)))
+    return np.asfortranarray(sums / np.float32(blocks.weight))
 
 
 def _block(geometry: Geometry) -> tuple[Triple, Triple]:
@@ -93,7 +127,7 @@ def _between_blocks(position: Array, count: int) -> tuple[NDArray[np.intp], Floa
     return low, np.clip(position - low, 0, 1).astype(np.float32)
 
 
-def _tile(noise: Noise, plan: TumorPlan) -> Floats:
+def noise_tile(noise: Noise, plan: TumorPlan) -> Floats:
     """Noise of the sample's power spectrum and SD, of the sample's size; it goes on like tiles."""
     size = noise.sample.shape
     phases = np.fft.rfftn(rng_for(plan.seed, "grain").standard_normal(size))

@@ -19,7 +19,7 @@ from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Critic, Generator, TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
-_BULGE = 64  # added to the label of a tumor's voxels outside its organ, until all tumors are in
+BULGE = 64  # added to the label of a tumor's voxels outside its organ, until all tumors are in
 
 
 class Voxels(Protocol):
@@ -48,7 +48,7 @@ class Voxels(Protocol):
 class Change:
     """What a tumor made of a scan: HU (int16) and labels (uint8) of a box.
 
-    The labels of its voxels outside its organ have `_BULGE` added.
+    The labels of its voxels outside its organ have `BULGE` added.
     """
 
     box: Box
@@ -96,13 +96,13 @@ class DrawnTumor:
         """A box that holds `changed`, at little cost."""
         if self.made is not None:
             return self.made.box
-        box = self._maker.outer_box(self.plan, self.scan)
+        box = self.maker.outer_box(self.plan, self.scan)
         return self._with_mass_effect(box)
 
     @cached_property
     def box(self) -> Box:
         """The voxels that it may fill."""
-        return self._maker.box(self.plan, self.scan)
+        return self.maker.box(self.plan, self.scan)
 
     @cached_property
     def changed(self) -> Box:
@@ -115,12 +115,13 @@ class DrawnTumor:
     def read(self) -> Box:
         """The voxels that it depends on."""
         # one voxel more than the organ's box: rounding may go another way on a crop
-        organ = self.scan.box_around(self.center_mm, self._maker.reach(self.plan)).grow(1)
+        organ = self.scan.box_around(self.center_mm, self.maker.reach(self.plan)).grow(1)
         around = self.box.grow(blending.reach(self.scan))
         return self.changed.hull(around).hull(organ).clip(self.scan.shape)
 
     @property
-    def _maker(self) -> Generator:
+    def maker(self) -> Generator:
+        """The generator of a tumor that has not been made."""
         assert self.generator is not None, "a tumor without a generator is made already"
         return self.generator
 
@@ -149,7 +150,7 @@ def settle(
 
     def insert_one(plan: TumorPlan, index: int, number: int) -> Attempt:
         tumor = DrawnTumor(plan, generator, index, noise, organ.scan)
-        attempt = _make(tumor, *_read(voxels, tumor.read, [*before, *settled]), number, recipe.judgement, critic)
+        attempt = make(tumor, *_read(voxels, tumor.read, [*before, *settled]), number, recipe.judgement, critic)
         if tumor.made is not None:
             settled.append(tumor)
         return attempt
@@ -167,34 +168,34 @@ def render(voxels: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array
     """
     hu, labels = voxels.read_hu(box), voxels.read_labels(box)
     done: list[DrawnTumor] = []
-    for tumor in _needed(drawn, box):
+    for tumor in needed(drawn, box):
         if tumor.made is None:
             inside = tumor.read.hull(box) == box
             crop = _cut(box, hu, labels, tumor.read) if inside else _read(voxels, tumor.read, done)
-            _make(tumor, *crop, 0, None, None)
+            make(tumor, *crop, 0, None, None)
         done.append(tumor)
-        _paste(tumor, box, hu, labels)
+        paste(tumor, box, hu, labels)
     for tumor in done:
         if shared := box.overlap(tumor.changed):
-            _take_bulges_off(labels[shared[0]])
+            take_bulges_off(labels[shared[0]])
     return hu, labels
 
 
-def _take_bulges_off(labels: NDArray[np.uint8]) -> None:
+def take_bulges_off(labels: NDArray[np.uint8]) -> None:
     """Labels as they are outside of this module, in place; what nobody annotated (255) stays as it is."""
-    np.bitwise_and(labels, _BULGE - 1, out=labels, where=labels < 2 * _BULGE)
+    np.bitwise_and(labels, BULGE - 1, out=labels, where=labels < 2 * BULGE)
 
 
-def _needed(drawn: Sequence[DrawnTumor], box: Box) -> list[DrawnTumor]:
+def needed(drawn: Sequence[DrawnTumor], box: Box) -> list[DrawnTumor]:
     """The tumors that meet a box, and those before them that they depend on, in order."""
-    needed: list[DrawnTumor] = []
+    found: list[DrawnTumor] = []
     wanted = [box]
     for tumor in reversed(drawn):
         if any(tumor.outer.meets(other) for other in wanted) and any(tumor.changed.meets(other) for other in wanted):
-            needed.append(tumor)
+            found.append(tumor)
             if tumor.made is None:
                 wanted.append(tumor.read)
-    return needed[::-1]
+    return found[::-1]
 
 
 def _cut(box: Box, hu: Array, labels: NDArray[np.uint8], crop: Box) -> tuple[Array, NDArray[np.uint8]]:
@@ -208,11 +209,11 @@ def _read(voxels: Voxels, crop: Box, done: Sequence[DrawnTumor]) -> tuple[Array,
     # the first axis fastest, as synthesis wants it
     hu, labels = np.asfortranarray(voxels.read_hu(crop)), np.asfortranarray(voxels.read_labels(crop))
     for tumor in done:
-        _paste(tumor, crop, hu, labels)
+        paste(tumor, crop, hu, labels)
     return hu, labels
 
 
-def _paste(tumor: DrawnTumor, box: Box, hu: Array, labels: NDArray[np.uint8]) -> None:
+def paste(tumor: DrawnTumor, box: Box, hu: Array, labels: NDArray[np.uint8]) -> None:
     """A tumor's voxels into those of a box, as far as they lie in it."""
     change = tumor.made
     shared = box.overlap(change.box) if change is not None else None
@@ -221,7 +222,7 @@ def _paste(tumor: DrawnTumor, box: Box, hu: Array, labels: NDArray[np.uint8]) ->
         hu[here], labels[here] = change.hu[there], change.labels[there]
 
 
-def _make(
+def make(
     tumor: DrawnTumor,
     hu: Array,
     labels: NDArray[np.uint8],
@@ -232,12 +233,12 @@ def _make(
     """Put a tumor into the voxels that it depends on; if it is accepted, `tumor.made` is what it changed."""
     crop, organ = tumor.read, tumor.organ
     masks = {organ: organ_of_labels(labels, organ)}
-    _take_bulges_off(labels)
+    take_bulges_off(labels)
     scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks)
-    attempt = insert(scene, tumor.plan, tumor._maker, tumor.index, number, judge, critic, tumor.noise)
+    attempt = insert(scene, tumor.plan, tumor.maker, tumor.index, number, judge, critic, tumor.noise)
     if isinstance(attempt, Inserted):
         after = scene.labels(attempt.box)
-        after[attempt.mask & ~scene.masks[organ][attempt.box.slices]] |= _BULGE
+        after[attempt.mask & ~scene.masks[organ][attempt.box.slices]] |= BULGE
         box, changed = attempt.changed.shift(crop.lower), scene.labels(attempt.changed).copy(order="K")
         tumor.plan, tumor.made = attempt.plan, Change(box, attempt.after, changed)
     return attempt

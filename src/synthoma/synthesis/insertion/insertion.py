@@ -74,7 +74,7 @@ def insert(
     judge: None accepts every tumor, as a replay does. critic: a further judge, see `quality.judge`. noise: the healthy
     scan's at the plan's reference site, where the scene is only a part of the scan.
     """
-    _require_size(plan, scene.geometry)
+    require_size(plan, scene.geometry)
     displacement = mass_effect.displacement(plan, scene.geometry)
     if displacement is not None and scene.holds_tumor(displacement.box):
         plan, displacement = dataclasses.replace(plan, displacement_mm=0.0), None
@@ -106,7 +106,7 @@ def insert(
     return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after)
 
 
-def _require_size(plan: TumorPlan, scan: Geometry) -> None:
+def require_size(plan: TumorPlan, scan: Geometry) -> None:
     """`CaseError` for a tumor that would not fit into memory: a plan from a file may say anything."""
     radius_mm = max(plan.radius_mm, *plan.axes_mm)
     if (2 * radius_mm) ** 3 / scan.voxel_mm3 > _MOST_VOXELS:

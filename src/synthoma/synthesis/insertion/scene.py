@@ -133,11 +133,7 @@ class Scene:
         return self._others(np.array(coarse.thin(numbers, box, step)), organ)
 
     def _others(self, numbers: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
-        others = np.asarray(numbers != 0)
-        for name in anatomy.organ(organ).structures:
-            if name in self.numbers:
-                others &= numbers != self.numbers[name]
-        return others
+        return others_of_labels(numbers, organ, self.numbers)
 
     def noise(self, center_mm: Vector) -> Noise:
         """The healthy scan's noise at a place."""
@@ -186,6 +182,17 @@ def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
     kind = anatomy.organ(organ)
     parts = [labels == anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]
     return np.asarray(np.logical_or.reduce(parts))
+
+
+def others_of_labels(
+    labels: NDArray[np.uint8], organ: str, numbers: Mapping[str, int] = anatomy.STRUCTURES
+) -> NDArray[np.bool_]:
+    """Where a label map shows anything but an organ's own tissue; numbers: of the structures in it."""
+    others = np.asarray(labels != 0)
+    for name in anatomy.organ(organ).structures:
+        if name in numbers:
+            others &= labels != numbers[name]
+    return others
 
 
 def scan_digest(ct: Volume, first_format: bool = False) -> str:
