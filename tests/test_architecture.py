@@ -35,7 +35,7 @@ FLOORS = {
 }  # fmt: skip
 GROUND = 0  # its rooms may use each other, without cycles
 ROOMS = {
-    "torch": ("learning", "segmentation", "synthesis.generators", "training", "integrations"),
+    "torch": ("learning", "segmentation", "synthesis.generators", "synthesis.on_device", "training", "integrations"),
     "monai": ("learning", "segmentation", "synthesis.generators", "integrations"),
     "torchio": ("integrations",),
     "nnunetv2": ("integrations",),

@@ -1,0 +1,1 @@
+"""Tumors of finished plans rendered with torch, many at a time, on a GPU where there is one."""
