@@ -20,15 +20,16 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.synthesis.bodies.mass import mass, star
 from synthoma.synthesis.generators.loading import open_generator
-from synthoma.synthesis.insertion import crops
+from synthoma.synthesis.insertion import blending, crops
 from synthoma.synthesis.insertion.crops import DrawnTumor
+from synthoma.synthesis.on_device.grain import noise_inside
 from synthoma.synthesis.on_device.rendering import cut, is_rendered_here, render_batch
 from synthoma.synthesis.on_device.shapes import shape_of
 from synthoma.synthesis.online.bank import HeldScan
 from synthoma.synthesis.online.online import Online
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import Noise
-from synthoma.synthesis.tumor import TumorPlan
+from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Box, Geometry
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -37,7 +38,7 @@ LESION = anatomy.STRUCTURES["liver_lesion"]
 ROUGH: dict[str, Any] = {"roughness": 0.25, "skew": 0.2, "seed": 5}
 PLANS: dict[str, TumorPlan] = {
     "plain": plan_of(18),
-    "of a few voxels": plan_of(3, **ROUGH),
+    "of a few voxels": plan_of(3, **ROUGH, texture_hu=30.0, texture_mm=2.0, rim_hu=40.0, rim_mm=1.0),
     "long and rough": plan_of(24, (1, 0.7, 0.5), **ROUGH, texture_hu=9.0, texture_mm=4.0),
     "with a core": plan_of(26, (1, 0.9, 0.8), **ROUGH, core_hu=-45.0, core_share=0.6),
     "with a rim": plan_of(22, **ROUGH, rim_hu=40.0, rim_mm=3.0, texture_hu=12.0),
@@ -81,7 +82,9 @@ def same(scan: HeldScan, plans: Sequence[TumorPlan], boxes: Sequence[Box], devic
     for box, (hu, labels) in zip(boxes, found, strict=True):
         expected.append(crops.render(scan, box, drawn))
         assert (hu.dtype, labels.dtype, hu.device.type) == (torch.int16, torch.uint8, device)
-        assert np.abs(hu.cpu().numpy().astype(int) - expected[-1][0]).max() <= 1
+        apart = np.abs(hu.cpu().numpy().astype(int) - expected[-1][0])
+        assert apart.max() <= 1
+        assert (apart > 0).sum() <= 2 + 1e-3 * (expected[-1][1] == LESION).sum()  # where rounding went the other way
         assert np.array_equal(labels.cpu().numpy(), expected[-1][1])
     return expected
 
@@ -146,6 +149,39 @@ def test_tumors_that_touch_are_put_in_in_their_order(device: str) -> None:
     box = Box.whole(geometry.shape)
     there = [same(scan, plans, [box], device)[0][0] for plans in ([first, second, third], [third, second, first])]
     assert (there[0] != there[1]).any()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_bulges_out_of_the_organ_is_no_organ_to_the_next_tumor(device: str) -> None:
+    geometry = GRIDS["1 mm"](64)
+    scan = held(ellipsoid_case(geometry, (60, 24, 60), around=55.0, seed=3))  # muscle: no room but a margin
+    plans = [
+        dataclasses.replace(PLANS["with a rim"], center_mm=(x, 22.0, 0.0), seed=seed)
+        for x, seed in ((-9.0, 1), (9.0, 2), (0.0, 3))
+    ]
+    same(scan, plans, [Box.whole(geometry.shape)], device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", GRIDS)
+def test_noise_is_that_of_the_cpu_near_to_and_far_from_vessels(name: str, device: str) -> None:
+    geometry = GRIDS[name](64)
+    ct = liver(geometry).read_image()
+    learned, kinds = Noise.at(ct, (-20.0, 0.0, 0.0)), set()
+    hu = torch.from_numpy(np.array(ct.data.T, order="C")).to(device)
+    for noise_by in ("voxel", "neighbors"):
+        for x in np.arange(4.0, 16.0, 0.7).tolist():
+            plan = plan_of(10, **ROUGH, noise_by=noise_by, center_mm=(x, 0.0, 0.0))
+            body = mass(plan, geometry)
+            tumor = Tumor(plan, body.box, body.alpha, body.alpha).within(geometry.shape)
+            expected = blending.noise_inside(ct, tumor, learned).T
+            alpha = torch.from_numpy(np.array(tumor.alpha.T, order="C")).to(device)
+            found = noise_inside(hu, tumor.box, alpha, plan, geometry, learned).cpu().numpy()
+            inside = tumor.alpha.T > 0
+            assert np.allclose(found[inside], expected[inside], atol=1e-2)
+            other = blending.noise_inside(ct, tumor, Noise(2 * learned.sample)).T
+            kinds.add(np.array_equal(expected[inside], other[inside]))
+    assert kinds == {True, False}  # some need learned noise, some do not
 
 
 @pytest.mark.parametrize("device", DEVICES)
