@@ -76,7 +76,7 @@ def main() -> None:
         augment = make_augment(recipe, 0)
         patches = Patches(build_cache(cases, folder, spacing, augment), recipe.patches, recipe.classes, augment)
         constant = step_seconds(recipe, _again(next(loader(patches, 0))), device)
-        loaded = step_seconds(recipe, loader(patches, 1, workers=workers, pin=gpu), device)
+        loaded = step_seconds(recipe, loader(patches, 1, workers=workers, device=device), device)
     what = f"{recipe.network.name}, batch 2 of {recipe.patches.size[0]}^3, {device.type}, {workers} workers"
     goal = ", goal 1.1" if gpu else ", no GPU: patches are made between steps"
     print(f"training step ({what}): constant batch {1000 * constant:.0f} ms, with loader and synthesis", end=" ")

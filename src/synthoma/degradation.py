@@ -57,6 +57,33 @@ def degrade(ct: Volume, how: Degradation) -> Volume:
     return _as(hu, upright.data.dtype, upright.geometry).reorient(ct.geometry.axes)
 
 
+def axis_matrices(how: Degradation, shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> list[Array | None]:
+    """What thick slices and blur do along I, J and K of an upright scan, as matrices that voxels are multiplied with.
+
+    None along an axis where they change nothing. For whoever computes elsewhere: `values @ matrix` along each axis.
+    """
+    matrices: list[Array | None] = [None, None, None]
+    if how.slice_mm > spacing_mm[2]:
+        depth = shape[2]
+        slices = _thick(np.eye(depth, dtype=np.float32)[None], _slices(depth, spacing_mm[2], how.slice_mm))
+        matrices[2] = _thin(slices, depth)[0]
+    if how.blur_mm > 0:
+        import cv2
+
+        one = np.ones((1, 1), np.float32)
+        for axis, (n, s) in enumerate(zip(shape, spacing_mm, strict=True)):
+            eye = np.eye(n, dtype=np.float32)
+            blur = cv2.sepFilter2D(eye, -1, _kernel(how.blur_mm / s), one, borderType=cv2.BORDER_REPLICATE)
+            before = matrices[axis]
+            matrices[axis] = np.asarray(blur if before is None else before @ blur)
+    return matrices
+
+
+def white_noise(shape: tuple[int, ...], seed: int) -> Floats:
+    """The noise of SD 1 that `degrade` adds to a scan of this shape."""
+    return _noise(shape, [0.0, 0.0, 0.0], seed)
+
+
 def thicker_slices(ct: Volume, slice_mm: float) -> Volume:
     """The same field of view in slices as near to this thickness as a whole number of them allows; HU are means.
 

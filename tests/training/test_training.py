@@ -215,3 +215,22 @@ def test_a_manifest_takes_the_place_of_what_the_recipe_says_of_synthesis() -> No
     assert recipe.synthesis == {"manifest": "BANK"}
     with pytest.raises(RecipeError, match="leaves nothing to choose"):
         read_train_recipe("unet", ["synthesis.manifest=BANK", "synthesis.probability=0.3"])
+
+
+def test_a_manifests_tumors_are_rendered_on_the_device_of_the_training(tmp_path: Path) -> None:
+    folder = tmp_path / "healthy"
+    for name in "ab":
+        write_case(scan(name, size=24), folder / name)
+    bank = SynthesisRecipe(lesions=(1, 2), diameter_mm=(14, 20), gap_mm=1)
+    assert not synthesize(bank, folder, tmp_path / "made", write="plans").failed
+    losses = {}
+    for way in ("bank", "device"):
+        table = {"manifest": str(tmp_path / "made"), "render": way}
+        patches = {**TINY["patches"], "per_epoch": 6, "lesion_share": 1.0, "organ_share": 0.0}
+        settings = recipe(synthesis=table, patches=patches, steps=6, log_every=1, pictures_every=1)
+        train(settings, folder, tmp_path / way, device="cpu", cache=tmp_path / "cache")
+        lines = [json.loads(line) for line in (tmp_path / way / "metrics.jsonl").read_text().splitlines()]
+        losses[way] = [line["loss"] for line in lines if "loss" in line]
+        assert list((tmp_path / way / "pictures").iterdir())
+    assert len(losses["bank"]) == 6
+    assert losses["device"] == pytest.approx(losses["bank"], abs=0.05)

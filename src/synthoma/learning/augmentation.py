@@ -98,7 +98,7 @@ def source_box(drawn: Augmentation, box: Box, spacing_mm: tuple[float, float, fl
     if not drawn.resamples:
         return box
     half = (np.asarray(box.shape) - 1) / 2
-    reach = np.abs(_matrix(drawn, spacing_mm)) @ half
+    reach = np.abs(turning(drawn, spacing_mm)) @ half
     return box.grow(np.ceil(reach - half - 1e-9).astype(int).tolist())
 
 
@@ -110,7 +110,7 @@ def resample(
     HU become float32 if they are interpolated; what comes from beyond the source is -1024 HU, label 0.
     """
     if drawn.resamples:
-        matrix = _matrix(drawn, spacing_mm)
+        matrix = turning(drawn, spacing_mm)
         hu = _warp(hu.astype(np.float32), matrix, drawn.axis, shape, float(PADDING_HU), linear=True)
         labels = _warp(labels, matrix, drawn.axis, shape, 0.0, linear=False)
     turn = tuple(slice(None, None, -1 if flip else 1) for flip in drawn.flips)
@@ -121,23 +121,32 @@ def to_image(
     hu: Array, drawn: Augmentation, window_hu: Range, spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float32]:
     """HU (I, J, K) as the float32 image of a patch in [0, 1]: resolution, contrast and noise, then the window."""
-    low, high = window_hu
     scan = Volume(np.ascontiguousarray(hu, np.float32), Geometry.of(hu.shape, spacing_mm))
-    # noise is added before the contrast changes, and has the recipe's SD after it
-    noise_hu = drawn.noise_hu / drawn.contrast
-    worse = degrade(scan, Degradation(drawn.slice_mm, drawn.blur_mm, noise_hu, noise_seed=drawn.noise_seed))
-    middle = (low + high) / 2
-    # (contrast (hu - middle) + middle + shift - low) / (high - low) as one product and one sum
-    factor = drawn.contrast / (high - low)
-    image: NDArray[np.float32] = worse.data * np.float32(factor)
-    image += np.float32((middle + drawn.shift_hu - low) / (high - low) - factor * middle)
+    worse = degrade(scan, degradation_of(drawn))
+    factor, offset = window_line(drawn, window_hu)
+    image: NDArray[np.float32] = worse.data * factor
+    image += offset
     np.clip(image, 0, 1, out=image)
     if drawn.gamma != 1:
         np.power(image, np.float32(drawn.gamma), out=image)
     return image
 
 
-def _matrix(drawn: Augmentation, spacing_mm: tuple[float, float, float]) -> Array:
+def degradation_of(drawn: Augmentation) -> Degradation:
+    """What makes the patch worse before its contrast changes: the noise has the recipe's SD after that."""
+    noise_hu = drawn.noise_hu / drawn.contrast
+    return Degradation(drawn.slice_mm, drawn.blur_mm, noise_hu, noise_seed=drawn.noise_seed)
+
+
+def window_line(drawn: Augmentation, window_hu: Range) -> tuple[np.float32, np.float32]:
+    """(contrast (hu - middle) + middle + shift - low) / (high - low) as one factor and one sum."""
+    low, high = window_hu
+    middle = (low + high) / 2
+    factor = drawn.contrast / (high - low)
+    return np.float32(factor), np.float32((middle + drawn.shift_hu - low) / (high - low) - factor * middle)
+
+
+def turning(drawn: Augmentation, spacing_mm: tuple[float, float, float]) -> Array:
     """Offsets from a patch's middle to offsets from the source's, in voxels: (3, 3), a rotation around one axis."""
     angle = np.deg2rad(drawn.rotation_deg)
     a, b = (axis for axis in range(3) if axis != drawn.axis)

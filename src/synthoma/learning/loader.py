@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from synthoma.errors import RecipeError, RunError
-from synthoma.learning.patches import Patch, Patches
+from synthoma.learning.finishing import finish
+from synthoma.learning.patches import Patch, Patches, RawPatch
 
 Batch = dict[str, Any]
 Position = tuple[int, int]  # epoch, index
@@ -25,7 +26,7 @@ def loader(
     rank: int = 0,
     world: int = 1,
     epochs: int = 1,
-    pin: bool = False,
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
     """The batches of an epoch from step `start` on, and of the epochs after it: `epochs` in all.
 
@@ -33,8 +34,10 @@ def loader(
     ignored: bool (B, 1, I, J, K), or None if no patch has ignored voxels. case: ids. box: where each lies. index: of
     each in the epoch. epoch, step: of the batch. batch: patches of this
     process; rank `rank` of `world` takes every `world`-th of a step, so that all together see what one process
-    with a batch of `batch * world` sees. workers: processes that make patches ahead; 0 makes them here. pin: in
-    page-locked memory, for CUDA. An error in a worker is raised here, with its traceback and the case's id.
+    with a batch of `batch * world` sees. workers: processes that make patches ahead; 0 makes them here. device: where
+    the batches will be used; for CUDA they lie in page-locked memory. If the augment renders tumors on a device,
+    workers only read, and batches are finished there: image, target and ignored are on it. An error in a worker is
+    raised here, with its traceback and the case's id.
     """
     steps = steps_per_epoch(patches, batch, world)
     positions = [
@@ -42,18 +45,20 @@ def loader(
         for now in range(epoch, epoch + epochs)
         for step in range(start if now == epoch else 0, steps)
     ]
-    data = DataLoader(
+    raw, where_used = patches.finished_on_device, device or torch.device("cpu")
+    data: DataLoader[Any] = DataLoader(
         _Stream(patches),
         batch_sampler=positions,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=list if raw else collate,
         worker_init_fn=_settle,
-        pin_memory=pin,
+        pin_memory=not raw and where_used.type == "cuda",
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: the global one belongs to the training loop
     )
     try:
-        for batches, where in zip(data, positions, strict=True):
+        for made, where in zip(data, positions, strict=True):
+            batches = finish(patches, made, where_used) if raw else made
             batches["epoch"], first = where[0]
             batches["step"] = first // (batch * world)
             yield batches
@@ -101,13 +106,13 @@ def _ignored(patches: list[Patch]) -> torch.Tensor | None:
     return torch.from_numpy(np.stack([none if patch.ignored is None else patch.ignored for patch in patches]))
 
 
-class _Stream(Dataset[tuple[int, Patch]]):
+class _Stream(Dataset[tuple[int, Patch | RawPatch]]):
     def __init__(self, patches: Patches) -> None:
         self.patches = patches
 
-    def __getitem__(self, position: Position) -> tuple[int, Patch]:
+    def __getitem__(self, position: Position) -> tuple[int, Patch | RawPatch]:
         epoch, index = position
-        return index, self.patches.draw(epoch, index)
+        return index, (self.patches.cut if self.patches.finished_on_device else self.patches.draw)(epoch, index)
 
 
 def _settle(worker: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, cast
 
 import numpy as np
 import pydantic
@@ -31,6 +31,7 @@ from synthoma.recipe import Recipe
 from synthoma.seeds import rng_for
 from synthoma.volume import Array, Box, Volume
 
+Made = TypeVar("Made")
 _JITTER = 0.25  # of the patch's size: how far from its middle the voxel that it was chosen for may lie
 
 
@@ -113,6 +114,23 @@ class Patch:
 
 
 @dataclass(frozen=True, eq=False)
+class RawPatch:
+    """A patch before tumors, augmentation and window, for `finishing.finish`; it pickles.
+
+    part: what the augment's `cut` gave for the voxels that the patch is made from. reaching: the tumor classes of the
+    synthetic tumors that reach into it. The others are those of `Patch`.
+    """
+
+    part: Any
+    annotated: NDArray[np.bool_]
+    case: str
+    box: Box
+    augmentation: Augmentation
+    spacing_mm: tuple[float, float, float]
+    reaching: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
 class Patches:
     """All patches of a training: `draw(epoch, index)` gives one, the same wherever and in whatever order.
 
@@ -136,8 +154,22 @@ class Patches:
         places = find_all(self.entries, self.classes, synthesis, hosts, self.recipe.weights, negatives)
         object.__setattr__(self, "places", places)
 
+    @property
+    def finished_on_device(self) -> bool:
+        """Whether the augment renders tumors on a device, so that patches come from `cut` and `finishing.finish`."""
+        return bool(getattr(self.augment, "on_device", False))
+
     def draw(self, epoch: int, index: int) -> Patch:
         """Patch `index` of an epoch. An error names the case it happened in."""
+        return self._made(epoch, index, self._cut)
+
+    def cut(self, epoch: int, index: int) -> RawPatch:
+        """The same patch, for the device to put tumors into it and to finish it."""
+        return self._made(epoch, index, self._raw)
+
+    def _made(
+        self, epoch: int, index: int, make: Callable[[Entry, Box, Sequence[SyntheticTumor], Augmentation], Made]
+    ) -> Made:
         rng = rng_for(self.seed, "patch", epoch, index)
         turn = turn_of(index, float(rng_for(self.seed, "turn", epoch).random()))
         entry: Entry | None = None
@@ -151,7 +183,7 @@ class Patches:
             site = choose(self.places, self.entries, self._balance, tumors, turn, rng)
             entry = self.entries[site.entry]
             box = _box_around(site.center, self.recipe.size, entry.geometry.shape, rng)
-            return self._cut(entry, box, site.drawn, draw_augmentation(self.recipe.augmentation, rng))
+            return make(entry, box, site.drawn, draw_augmentation(self.recipe.augmentation, rng))
         except Exception as error:
             error.add_note(f"in patch {index} of epoch {epoch}, case {entry.case if entry else 'unknown'}")
             raise
@@ -180,11 +212,22 @@ class Patches:
             ignored=ignored[None] if (ignored := labels == IGNORED).any() else None,
         )
 
+    def _raw(self, entry: Entry, box: Box, drawn: Sequence[SyntheticTumor], augmentation: Augmentation) -> RawPatch:
+        spacing, augment = entry.geometry.spacing_mm, cast(Any, self.augment)
+        source = source_box(augmentation, box, spacing)
+        reaching = self._reaching(drawn, entry, source)
+        part = augment.cut(entry, source, drawn)
+        return RawPatch(part, self.annotated(entry), entry.case, box, augmentation, spacing, reaching)
+
     def _shows_any(self, drawn: Sequence[SyntheticTumor], entry: Entry, box: Box, target: NDArray[np.uint8]) -> bool:
         """Whether one of these tumors is there: it reaches into the box, and it has not been rejected."""
         shown = {name for name, mask in zip(self.classes, target.view(bool), strict=True) if mask.any()}
-        there = [tumor for tumor in drawn if anatomy.organ(tumor.organ).lesion in shown]
-        return any(entry.geometry.box_around(tumor.center_mm, tumor.reach_mm).meets(box) for tumor in there)
+        return bool(self._reaching(drawn, entry, box) & shown)
+
+    def _reaching(self, drawn: Sequence[SyntheticTumor], entry: Entry, box: Box) -> frozenset[str]:
+        """The tumor classes of those that reach into a box."""
+        there = (t for t in drawn if entry.geometry.box_around(t.center_mm, t.reach_mm).meets(box))
+        return frozenset(anatomy.organ(tumor.organ).lesion for tumor in there)
 
     @cached_property
     def _balance(self) -> Balance:
@@ -197,11 +240,11 @@ def class_masks(labels: Array, classes: Sequence[str]) -> NDArray[np.uint8]:
     import cv2
 
     flat = np.ascontiguousarray(labels).reshape(len(labels), -1)
-    return np.stack([cv2.LUT(flat, _table(name)) for name in classes]).reshape(-1, *labels.shape)
+    return np.stack([cv2.LUT(flat, class_table(name)) for name in classes]).reshape(-1, *labels.shape)
 
 
 @lru_cache
-def _table(name: str) -> NDArray[np.uint8]:
+def class_table(name: str) -> NDArray[np.uint8]:
     """Structure id -> 1 if it belongs to the class; an organ's tumors belong to the organ as well."""
     organ = anatomy.organ(name.removesuffix("_lesion"))
     structures = [organ.lesion] if anatomy.is_lesion(name) else [*organ.parts, organ.lesion]

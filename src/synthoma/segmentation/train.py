@@ -170,7 +170,7 @@ def _learn(training: _Training, best: dict[str, Any], metrics: Metrics, show: Sh
     done = best["ended"] or learner.step >= recipe.steps
     batches = loader(
         training.patches, epoch, first, recipe.batch, workers, team.rank, team.size,
-        epochs=0 if done else -(-recipe.steps // epoch_steps) - epoch, pin=team.device.type == "cuda",
+        epochs=0 if done else -(-recipe.steps // epoch_steps) - epoch, device=team.device,
     )  # fmt: skip
     with stop_requests() as stop:
         unread: _Step | None = None
@@ -277,10 +277,10 @@ def show_batch(model: Model, batch: Mapping[str, Any], path: Path, device: torch
         probabilities = torch.sigmoid(model.net(batch["image"][:most].to(device)).float()).cpu().numpy()
     items = []
     for index, probability in enumerate(probabilities):
-        hu = batch["image"][index, 0].numpy() * np.float32(high - low) + np.float32(low)
+        hu = batch["image"][index, 0].cpu().numpy() * np.float32(high - low) + np.float32(low)
         grid = Geometry.of(hu.shape, model.spec.spacing_mm)
         # the tumors, which every second output is
-        truth, predicted = batch["target"][index, 1::2].numpy().any(axis=0), (probability[1::2] > 0.5).any(axis=0)
+        truth, predicted = batch["target"][index, 1::2].cpu().numpy().any(axis=0), (probability[1::2] > 0.5).any(axis=0)
         title = f"{batch['case'][index]}, {'synthetic' if batch['synthetic'][index] else 'as it is'}"
         items.append((title, Volume(hu, grid), Volume(truth, grid), Volume(predicted, grid)))
     pictures.show_patches(items, path)

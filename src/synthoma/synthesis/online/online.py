@@ -32,10 +32,12 @@ from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import Noise, scanner_blur_mm
 from synthoma.synthesis.store.manifest import MANIFEST, Manifest, read_manifest
 from synthoma.synthesis.store.overlay import require_scan
-from synthoma.synthesis.tumor import Generator, TumorPlan
+from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Volume
 
 FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
+RENDER, DEVICE = "render", "device"  # the key that says where its tumors are rendered
+WAYS = ("bank", DEVICE)
 _FORMAT = 4  # raise it when organ models or their tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
 _ORGANS, _DRAWN = 8, 128
@@ -59,7 +61,7 @@ class Entry(Voxels, Protocol):
         ...
 
 
-_SILENT = Noise(np.zeros((4, 4, 4)))  # of tumors that are made already
+SILENT = Noise(np.zeros((4, 4, 4)))  # of tumors that are made already
 
 T = TypeVar("T")
 
@@ -121,7 +123,7 @@ class Online:
     @cached_property
     def name(self) -> str:
         """Of the tables: recipes that need the same ones share them."""
-        return _name("online", [self.recipe.organs, self.recipe.phase, self.recipe.vessel_veto])
+        return tables_name("online", [self.recipe.organs, self.recipe.phase, self.recipe.vessel_veto])
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """What drawing needs to know of a case, as arrays; ct, masks (bool): on the training grid.
@@ -197,7 +199,7 @@ class Fixed:
     _drawn: _Recent[tuple[DrawnTumor, ...]] = field(default_factory=lambda: _Recent(_DRAWN), init=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fixed, (self.path, self.allow_modules)
+        return type(self), (self.path, self.allow_modules)
 
     @cached_property
     def path(self) -> Path:
@@ -208,26 +210,21 @@ class Fixed:
     @cached_property
     def name(self) -> str:
         """Of the tables: another manifest has others."""
-        return _name("fixed", disk.digest(self.path))
+        return tables_name("fixed", disk.digest(self.path))
 
     def prepare(self, ct: Volume, masks: Mapping[str, Volume], case: Case) -> dict[str, Array]:
         """The tumors of a case and its copies, rendered on the training grid; nothing if it has none.
 
         Those of organs that may not host any are left out. Raises `CaseError` if the plans were made on another scan.
         """
-        manifest = _manifest(self.path)
+        manifest = manifest_at(self.path)
         copies = manifest.copies(case.id)
         if not any(manifest.plans(copy) for copy in copies):
             return {"plans": pack([])}
         scan = HeldScan(case.id, ct.geometry, ct.data, paint(masks, ct.geometry))
         plans, boxes, parts = [], [], []
         for copy in copies:
-            require_scan(case.read_image(), manifest.rows(copy)[0]["scan_digest"], copy)
-            hosted = [plan for plan in manifest.plans(copy) if is_known(plan.organ, list(masks), case.attributes)]
-            drawn = [
-                DrawnTumor(plan, self._generator(plan), index, Noise.at(ct, plan.noise_from_mm), ct.geometry)
-                for index, plan in enumerate(hosted)
-            ]
+            drawn = drawn_of(manifest, copy, ct, masks, case, self.allow_modules)
             own, *voxels = pack_changes(render_changes(scan, drawn))
             plans.append([tumor.plan.as_dict() for tumor in drawn])
             boxes.append(own)
@@ -247,32 +244,54 @@ class Fixed:
         """The tumors of one copy, made already."""
         tables = entry.tables(self.name)
         boxes = unpack(tables["boxes"])
-        start = sum(_volume(box) for copy in boxes[:number] for box in copy)
+        start = sum(volume_of(box) for copy in boxes[:number] for box in copy)
         drawn = []
         for index, (plan, box) in enumerate(zip(copies[number], boxes[number], strict=True)):
             change = unpack_change(box, start, tables["hu"], tables["labels"])
-            drawn.append(DrawnTumor(TumorPlan.from_dict(plan), None, index, _SILENT, entry.geometry, change))
-            start += _volume(box)
+            drawn.append(DrawnTumor(TumorPlan.from_dict(plan), None, index, SILENT, entry.geometry, change))
+            start += volume_of(box)
         return tuple(drawn)
 
     def render(self, entry: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array, NDArray[np.uint8]]:
         """HU (int16) and labels (uint8) of a box with these tumors, as `crops.render` has them."""
         return crops.render(entry, box, drawn)
 
-    def _generator(self, plan: TumorPlan) -> Generator:
-        return open_generator(plan.generator, allowed=self.allow_modules)
+
+def drawn_of(
+    manifest: Manifest, copy: str, ct: Volume, masks: Mapping[str, Volume], case: Case, allow_modules: Sequence[str]
+) -> list[DrawnTumor]:
+    """The tumors of one copy of a case, none of them made; the arguments are those of `Fixed.prepare`."""
+    require_scan(case.read_image(), manifest.rows(copy)[0]["scan_digest"], copy)
+    hosted = [plan for plan in manifest.plans(copy) if is_known(plan.organ, list(masks), case.attributes)]
+    return [
+        DrawnTumor(
+            plan, open_generator(plan.generator, allowed=allow_modules), index, Noise.at(ct, plan.noise_from_mm),
+            ct.geometry,
+        )
+        for index, plan in enumerate(hosted)
+    ]  # fmt: skip
 
 
 def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path | str) -> dict[str, Any]:
     """A train recipe's table of synthesis with its defaults: a synthesis recipe, or `manifest`, a path.
 
+    render: of a manifest's tumors; `bank`, on the CPU when the cache is made, unless told, or `device`, on that of the
+    training whenever a patch shows them.
+
     organs: those that are learned; tumors go into all of them unless the table says less. Half of the cases get
     some in an epoch unless it says otherwise. Raises `RecipeError` for other keys, and organs that are not learned.
     """
     if FIXED in table:
-        if others := sorted(set(table) - {FIXED}):
-            raise RecipeError(f"{source}: a manifest leaves nothing to choose", found=", ".join(others))
+        if others := sorted(set(table) - {FIXED, RENDER}):
+            raise RecipeError(f"{source}: a manifest leaves nothing to choose but {RENDER}", found=", ".join(others))
+        if table.get(RENDER, WAYS[0]) not in WAYS:
+            raise RecipeError(f"{source}: {RENDER} is {table[RENDER]!r}", expected=" or ".join(WAYS))
         return dict(table)
+    if RENDER in table:
+        raise RecipeError(
+            f"{source}: {RENDER} belongs to a manifest: tumors that are drawn in every epoch are judged, on the CPU",
+            fix="synthoma synthesize --write plans, then train --set synthesis.manifest=OUT",
+        )
     recipe = make_recipe(SynthesisRecipe, {"organs": list(organs), "probability": 0.5, **table}, source)
     if recipe.critic.models:
         raise RecipeError(
@@ -296,17 +315,22 @@ def from_table(table: Mapping[str, Any] | None, seed: int, allow_modules: Sequen
     if table is None:
         return None
     if FIXED in table:
+        if table.get(RENDER) == DEVICE:
+            from synthoma.synthesis.online.deferred import Deferred
+
+            return Deferred(Path(table[FIXED]), tuple(allow_modules))
         return Fixed(Path(table[FIXED]), tuple(allow_modules))
     recipe = make_recipe(SynthesisRecipe, table, "synthesis")
     return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
 
 
-def _volume(box: Any) -> int:
+def volume_of(box: Any) -> int:
     """Voxels of a box in JSON data."""
     return int(np.prod(np.subtract(box[1], box[0])))
 
 
-def _name(kind: str, what: Any) -> str:
+def tables_name(kind: str, what: Any) -> str:
+    """Of the tables of an augment of this kind, by what they depend on."""
     digest = hashlib.blake2b(json.dumps([_FORMAT, what]).encode(), digest_size=6)
     return f"{kind}-{digest.hexdigest()}"
 
@@ -321,5 +345,6 @@ def _read_organ(entry: Voxels, organ: str, box: Box) -> Array:
 
 
 @lru_cache(maxsize=2)
-def _manifest(path: Path) -> Manifest:
+def manifest_at(path: Path) -> Manifest:
+    """The manifest in a file, read once."""
     return read_manifest(path)
