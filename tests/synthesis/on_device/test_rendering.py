@@ -116,8 +116,9 @@ def test_shares_and_depths_are_those_of_the_cpu(need_inside: bool, device: str) 
             if need_inside:
                 assert shape.radius is not None
                 assert shape.depth_mm is not None
-                assert np.allclose(shape.radius.cpu().numpy().T, body.radius, atol=1e-4)
-                assert np.allclose(shape.depth_mm.cpu().numpy().T, body.depth_mm, atol=1e-3)
+                there = body.alpha > 0
+                assert np.allclose(shape.radius.cpu().numpy().T[there], body.radius[there], atol=1e-4)
+                assert np.allclose(shape.depth_mm.cpu().numpy().T[there], body.depth_mm[there], atol=1e-3)
 
 
 @pytest.mark.parametrize("device", DEVICES)
