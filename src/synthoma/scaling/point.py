@@ -21,7 +21,7 @@ from synthoma.runs import Run, open_run
 from synthoma.scaling.recipe import Arm, PointTask, StudyRecipe
 from synthoma.scaling.subsets import Sides
 from synthoma.seeds import seed_for
-from synthoma.synthesis.online.online import complete_table
+from synthoma.synthesis.online.table import complete_table
 from synthoma.volume import Box, Volume
 
 POINTS, CACHE, EXAMPLES = "points", "cache", "examples"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthoma.synthesis.online.online import complete_table, from_table
+from synthoma.synthesis.online.table import complete_table, from_table
 
 if TYPE_CHECKING:
     from synthoma.learning.patches import Augment

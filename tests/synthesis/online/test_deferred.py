@@ -16,7 +16,8 @@ from synthoma.cases import Case
 from synthoma.errors import RecipeError
 from synthoma.reading import open_dataset
 from synthoma.synthesis.online.deferred import Deferred
-from synthoma.synthesis.online.online import Fixed, complete_table, from_table
+from synthoma.synthesis.online.online import Fixed
+from synthoma.synthesis.online.table import complete_table, from_table
 from synthoma.synthesis.store.copies import copies_of
 from synthoma.synthesis.store.manifest import write_manifest
 from synthoma.synthesis.store.outputs import synthesize_case

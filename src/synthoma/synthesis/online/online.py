@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from synthoma import anatomy, disk
 from synthoma.cases import Case
-from synthoma.errors import CaseError, RecipeError
+from synthoma.errors import CaseError
 from synthoma.learning.gridding import paint
-from synthoma.recipe import make_recipe
 from synthoma.seeds import rng_for, seed_for
 from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import crops
@@ -35,9 +34,6 @@ from synthoma.synthesis.store.overlay import require_scan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Volume
 
-FIXED = "manifest"  # the key of a table of synthesis that names a manifest instead of a recipe
-RENDER, DEVICE = "render", "device"  # the key that says where its tumors are rendered
-WAYS = ("bank", DEVICE)
 _FORMAT = 4  # raise it when organ models or their tables change: cached ones are then made anew
 # what stays in memory, in each loader worker: tables of cases, and the tumors of cases in an epoch, once rendered
 _ORGANS, _DRAWN = 8, 128
@@ -270,58 +266,6 @@ def drawn_of(
         )
         for index, plan in enumerate(hosted)
     ]  # fmt: skip
-
-
-def complete_table(table: Mapping[str, Any], organs: Sequence[str], source: Path | str) -> dict[str, Any]:
-    """A train recipe's table of synthesis with its defaults: a synthesis recipe, or `manifest`, a path.
-
-    render: of a manifest's tumors; `bank`, on the CPU when the cache is made, unless told, or `device`, on that of the
-    training whenever a patch shows them.
-
-    organs: those that are learned; tumors go into all of them unless the table says less. Half of the cases get
-    some in an epoch unless it says otherwise. Raises `RecipeError` for other keys, and organs that are not learned.
-    """
-    if FIXED in table:
-        if others := sorted(set(table) - {FIXED, RENDER}):
-            raise RecipeError(f"{source}: a manifest leaves nothing to choose but {RENDER}", found=", ".join(others))
-        if table.get(RENDER, WAYS[0]) not in WAYS:
-            raise RecipeError(f"{source}: {RENDER} is {table[RENDER]!r}", expected=" or ".join(WAYS))
-        return dict(table)
-    if RENDER in table:
-        raise RecipeError(
-            f"{source}: {RENDER} belongs to a manifest: tumors that are drawn in every epoch are judged, on the CPU",
-            fix="synthoma synthesize --write plans, then train --set synthesis.manifest=OUT",
-        )
-    recipe = make_recipe(SynthesisRecipe, {"organs": list(organs), "probability": 0.5, **table}, source)
-    if recipe.critic.models:
-        raise RecipeError(
-            f"{source}: a critic judges when a bank is made, not in every epoch",
-            found=f"critic.model = {', '.join(recipe.critic.models)}",
-            fix="synthoma synthesize --write plans --set critic.model=..., then train --set synthesis.manifest=OUT",
-        )
-    if others := sorted(set(recipe.organs) - set(organs)):
-        raise RecipeError(
-            f"{source}: tumors are put into {', '.join(others)}, which are not learned",
-            expected=f"some of {', '.join(organs)}",
-        )
-    return recipe.as_dict()
-
-
-def from_table(table: Mapping[str, Any] | None, seed: int, allow_modules: Sequence[str] = ()) -> Online | Fixed | None:
-    """What puts the synthetic tumors of a table (see `complete_table`) into patches; None for none.
-
-    allow_modules: generators of the form `module:Class` that the plans of a manifest may name.
-    """
-    if table is None:
-        return None
-    if FIXED in table:
-        if table.get(RENDER) == DEVICE:
-            from synthoma.synthesis.online.deferred import Deferred
-
-            return Deferred(Path(table[FIXED]), tuple(allow_modules))
-        return Fixed(Path(table[FIXED]), tuple(allow_modules))
-    recipe = make_recipe(SynthesisRecipe, table, "synthesis")
-    return Online(recipe.with_changes(probability=1.0), recipe.probability, seed)
 
 
 def volume_of(box: Any) -> int:
