@@ -63,6 +63,7 @@ def draw_legend(
         legend = axes.legend(handles, list(names), fontsize=7.5, frameon=False, loc="best")
     else:
         figure = axes.get_figure(root=True)
+        assert figure is not None, "axes that are drawn on belong to a figure"
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.16 * ((len(names) + 1) // 2))
         legend = figure.legend(handles, list(names), fontsize=7.5, frameon=False, loc="outside lower left", ncols=2)
