@@ -188,3 +188,23 @@ def test_the_noise_of_real_livers_is_kept(case: str, real_data: Path) -> None:
         fast = [values - ndimage.gaussian_filter(values, 3 * voxels) for values in (before, grain)]
         assert_same_grain(*fast, plain)
         assert grain[tumor.alpha == 1].mean() == pytest.approx(0, abs=3)
+
+
+@pytest.mark.parametrize("block", [(1, 1, 1), (3, 3, 1), (2, 5, 4)])
+@pytest.mark.parametrize("move", [(0, 0, 0), (4, 7, 3), (-2, 9, -5)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (13, 8, 6), (24, 25, 9)])
+def test_the_blocks_that_a_tumor_touches_are_found_wherever_its_box_lies(
+    shape: tuple[int, int, int], move: tuple[int, int, int], block: tuple[int, int, int]
+) -> None:
+    """Every block with a sampled voxel of the tumor, and its neighbors; the outermost ones for what lies beyond."""
+    rng, box, blocks = np.random.default_rng(0), Box((5, 6, 7), tuple(np.add((5, 6, 7), shape))), (6, 5, 4)
+    outer = Box(tuple(np.subtract(box.lower, move)), tuple(np.subtract(box.lower, move) + np.multiply(blocks, block)))
+    for share in (0.0, 0.02, 1.0):
+        alpha = np.asfortranarray((rng.random(shape) < share).astype(np.float32))
+        expected = np.zeros(blocks, bool)
+        for at in np.argwhere(alpha):
+            if not (at % block).any():
+                index = np.clip((at + move) // block, 0, np.subtract(blocks, 1))
+                expected[tuple(slice(max(n - 1, 0), n + 2) for n in index)] = True
+        tumor = Tumor(plan_of(), box, alpha, alpha)
+        assert np.array_equal(blending._touched(tumor, outer, block, blocks), expected)
