@@ -41,3 +41,24 @@ def test_a_bank_gives_the_voxels_it_was_made_of_without_the_generator(
     assert np.array_equal(made, part_of(offline.tumors("liver").data, WHOLE, 0))
     small = Box((20, 20, 10), (60, 70, 30))
     assert np.array_equal(fixed.render(entry, small, drawn)[0], part_of(offline.ct.data, small, -1024))
+
+
+def test_a_bank_of_the_same_name_elsewhere_or_made_anew_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_patients(tmp_path / "data", "plain")
+    case = dataclasses.replace(open_dataset(data)["plain"], attributes={"healthy": True, "phase": "portal"})
+    recipe = RECIPE.with_changes(organs=("liver",), lesions=(2, 2))
+
+    def centers(folder: str, seed: int) -> list[tuple[float, float, float]]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        rows = synthesize_case(case, recipe, seed, Path("bank"), "plans")["rows"]
+        write_manifest(rows, Path("bank/manifest.parquet"))
+        fixed = Fixed(Path("bank"))
+        return [tumor.center_mm for tumor in fixed.draw(Cached(case, fixed), 0)]
+
+    here, elsewhere, anew = centers("a", 0), centers("b", 1), centers("b", 2)
+    assert here
+    assert here != elsewhere
+    assert elsewhere != anew

@@ -288,7 +288,13 @@ def _read_organ(entry: Voxels, organ: str, box: Box) -> Array:
     return organ_of_labels(np.asfortranarray(entry.read_labels(box)), organ)
 
 
-@lru_cache(maxsize=2)
 def manifest_at(path: Path) -> Manifest:
-    """The manifest in a file, read once."""
+    """The manifest in a file, read once as long as the file stays as it is."""
+    path = path.absolute()
+    return _manifest_at(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=2)
+def _manifest_at(path: Path, changed: int) -> Manifest:
+    del changed
     return read_manifest(path)
