@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from synthoma.errors import FileError, RecipeError
-from synthoma.learning.models import Model, ModelSpec, load_model, models_in_the_box, save_model
+from synthoma.learning.models import Model, ModelSpec, load_model, model_at, models_in_the_box, save_model
 from synthoma.learning.networks import NETWORKS, NetworkRecipe, build_network, required_multiple
 
 TINY: dict[str, dict[str, Any]] = {
@@ -265,3 +265,19 @@ def test_a_model_whose_network_cannot_take_its_patch_is_refused(saved: Path) -> 
     _rewrite(saved, spec={**spec.as_dict(), "patch": [30, 32, 32]})
     with pytest.raises(FileError, match="cannot be understood"):
         load_model(saved)
+
+
+def test_a_model_of_the_same_name_elsewhere_or_written_anew_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weight_read(folder: str, weight: float) -> float:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        model = tiny_model()
+        with torch.no_grad():
+            next(model.net.parameters()).fill_(weight)
+        save_model("m.safetensors", model)
+        assert model_at("m.safetensors") is model_at("m.safetensors")
+        return next(model_at("m.safetensors").net.parameters()).flatten()[0].item()
+
+    assert [weight_read("a", 1.0), weight_read("b", 2.0), weight_read("b", 3.0)] == [1.0, 2.0, 3.0]

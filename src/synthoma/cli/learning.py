@@ -141,13 +141,14 @@ def segment(
 
     need("torch", extra="train").set_num_threads(threads)
     from synthoma.commands import scans as commands
-    from synthoma.learning.models import find_model
+    from synthoma.learning.loop import choose_device
+    from synthoma.learning.models import find_model, model_at
     from synthoma.segmentation.infer import SegmentRecipe, estimate_memory
-    from synthoma.segmentation.outputs import find_inputs, loaded
+    from synthoma.segmentation.outputs import find_inputs
 
     settings, path = read_recipe(SegmentRecipe, recipe, changes), find_model(model)
     dataset = find_inputs(scans, partial(open_dataset, allow_modules=allow_modules))
-    spec = loaded(str(path), device).spec
+    spec = model_at(path, choose_device(device)).spec
     if dataset.cases:
         needed = estimate_memory(spec, dataset.cases[0].read_geometry(), settings, device)
         typer.echo(f"{', '.join(spec.classes)}; the first of {len(dataset.cases)} cases: {needed}", err=True)

@@ -113,11 +113,12 @@ def calibrate(
 
 
 def _measure(case: Case, model: str, recipe: CalibrateRecipe, device: str) -> dict[str, Any]:
-    from synthoma.segmentation.outputs import loaded
+    from synthoma.learning.loop import choose_device
+    from synthoma.learning.models import model_at
     from synthoma.training.calibration import measure_case
 
     with case.named():
-        return measure_case(case, loaded(model, device), recipe, device)
+        return measure_case(case, model_at(model, choose_device(device)), recipe, device)
 
 
 def find_negatives(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from synthoma.integrations.labels import LabelScheme
 from synthoma.recipe import find_recipe, make_recipe, read_recipe
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import PHASE_ORGANS
-from synthoma.synthesis.store.manifest import MANIFEST, Manifest, read_manifest
+from synthoma.synthesis.store.manifest import MANIFEST, Manifest, manifest_at
 from synthoma.synthesis.tumor import TumorPlan
 
 
@@ -28,7 +27,7 @@ class Bank:
     @property
     def manifest(self) -> Manifest:
         """Read once in a process, and again when the file changes."""
-        return _manifest(self.path, self.path.stat().st_mtime_ns if self.path.exists() else 0)
+        return manifest_at(self.path)
 
     def plans(self, case: str, seed: int) -> tuple[list[TumorPlan], str]:
         """The tumors of a case, and the digest of the scan that they were made on; seed: chooses among its copies.
@@ -128,9 +127,3 @@ def modules_of(source: Source) -> tuple[str, ...]:
 
 
 _BOTH = 'an organ and its tumors, as {"liver": 1, "liver_tumor": 2}'
-
-
-@lru_cache(maxsize=4)
-def _manifest(path: Path, changed: int) -> Manifest:
-    del changed
-    return read_manifest(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -126,6 +127,18 @@ def distinct_tensors(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def _fits_half(tensor: torch.Tensor) -> bool:
     return not tensor.numel() or float(tensor.abs().max()) <= LARGEST_HALF
+
+
+def model_at(path_or_name: Path | str, device: torch.device | str = "cpu") -> Model:
+    """As `load_model`; a process reads a file once, and again when it has changed."""
+    path = find_model(path_or_name).absolute()
+    return _model_at(path, path.stat().st_mtime_ns, str(device))
+
+
+@lru_cache(maxsize=2)
+def _model_at(path: Path, changed: int, device: str) -> Model:
+    del changed
+    return load_model(path, device)
 
 
 def find_model(path_or_name: Path | str, box: Path | str = BOX) -> Path:

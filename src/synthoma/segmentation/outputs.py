@@ -20,7 +20,7 @@ from synthoma.datasets.writing import SCAN
 from synthoma.errors import CaseError, LayoutError, RunError
 from synthoma.formats.dicom_seg import require_referable, write_segmentation
 from synthoma.learning.loop import choose_device
-from synthoma.learning.models import BOX, Model, find_model, load_model
+from synthoma.learning.models import BOX, Model, find_model, model_at
 from synthoma.names import file_name
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict
 from synthoma.segmentation.memory import gigabytes
@@ -69,7 +69,7 @@ def segment_case(
     probabilities: `OUT/CASE/probabilities/NAME.nii.gz` as well, for every class, as the network gave them. dicom_seg:
     `OUT/CASE/segmentation.dcm` as well, of a scan that is a DICOM series. One structure is held in memory at a time.
     """
-    known = model if isinstance(model, Model) else loaded(str(model), device)
+    known = model if isinstance(model, Model) else model_at(model, choose_device(device))
     asked, recipe = recipe, recipe.at_point(known.spec)
     folder = Path(out) / file_name(case.id)
     if isinstance(case.image, Path) and case.image.resolve().is_relative_to(folder.resolve()):
@@ -137,12 +137,6 @@ def _file(structure: str) -> str:
     return f"{anatomy.ABDOMENATLAS_NAMES.get(structure, structure)}.nii.gz"
 
 
-@lru_cache(maxsize=1)
-def loaded(model: str, device: str) -> Model:
-    """The model of a file, a run folder or a name in the box, on its device; kept for the next case."""
-    return load_model(model, choose_device(device))
-
-
 def _refuse(model: Model, case: Case, recipe: SegmentRecipe, device: str, dicom_seg: bool) -> None:
     """What can be told before voxels are read: too large a scan, and a series that no SEG can refer to."""
     if recipe.memory_gb is not None:
@@ -168,9 +162,13 @@ def _told(model: Model | Path | str) -> dict[str, str]:
     if isinstance(model, Model):
         return {"model": str(model.record.get("name", ""))}
     path = find_model(model)
-    return {"model": path.stem if path.parent == BOX else path.name, "model_digest": _digest(path)}
+    return {
+        "model": path.stem if path.parent == BOX else path.name,
+        "model_digest": _digest(path.absolute(), path.stat().st_mtime_ns),
+    }
 
 
 @lru_cache(maxsize=1)
-def _digest(path: Path) -> str:
+def _digest(path: Path, changed: int) -> str:
+    del changed
     return disk.digest(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.nn import functional
 from synthoma import anatomy, disk
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.learning.models import Model, find_model, load_model
+from synthoma.learning.models import Model, find_model, model_at
 from synthoma.learning.networks import required_multiple
 from synthoma.segmentation.infer import SegmentRecipe, predict
 from synthoma.synthesis.store.copies import source_of
@@ -76,7 +75,7 @@ class LesionCritic:
     @property
     def margin_mm(self) -> float:
         """Around a lesion: what fills a window of the model, whose norms change with what else they see."""
-        spec = _opened(self.model, self.device).spec
+        spec = model_at(self.model, self.device).spec
         return max(side * spacing for side, spacing in zip(spec.patch, spec.spacing_mm, strict=True)) / 2
 
     def __call__(self, ct: Volume, lesion: Volume) -> float:
@@ -84,7 +83,7 @@ class LesionCritic:
         inside = lesion.data != 0
         if not inside.any():
             raise CaseError("there is no lesion to judge", found="an empty mask")
-        model = _opened(self.model, self.device)
+        model = model_at(self.model, self.device)
         prediction = predict(model, ct, _SEEN, self.device)
         names = [anatomy.organ(organ).lesion for organ in self.organs]
         levels = [prediction.restore(name, ct.geometry)[inside] for name in names if name in model.spec.classes]
@@ -107,7 +106,7 @@ class LesionCritics:
     def of(cls, models: Sequence[str], organs: Sequence[str], device: str = "cpu") -> LesionCritics:
         """The critics of these models; `RecipeError` if one does not know the tumors of an organ."""
         for model in models:
-            require_classes(_opened(model, device), organs)
+            require_classes(model_at(model, device), organs)
         digests = tuple(disk.digest(find_model(model)) for model in models)
         return cls(tuple(models), tuple(organs), device, digests)
 
@@ -115,7 +114,7 @@ class LesionCritics:
         """Who judges tumors in a case; `CaseError` if all models were trained on it: they know it by heart."""
         names = {case.id, case.patient, source_of(case)}
         for model in self.models:
-            if names.isdisjoint(_opened(model, self.device).record.get("data", {}).get("training", ())):
+            if names.isdisjoint(model_at(model, self.device).record.get("data", {}).get("training", ())):
                 return LesionCritic(model, self.organs, self.device)
         raise CaseError(
             "the critic was trained on this scan, and would judge its tumors by heart",
@@ -136,8 +135,3 @@ def require_classes(model: Model, organs: Sequence[str]) -> None:
             expected=", ".join(anatomy.organ(organ).lesion for organ in missing),
             fix="give a critic that was trained on them, or leave the organ out",
         )
-
-
-@lru_cache(maxsize=2)
-def _opened(model: str, device: str) -> Model:
-    return load_model(model, device)

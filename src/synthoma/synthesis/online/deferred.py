@@ -15,9 +15,10 @@ from synthoma.synthesis.generators.loading import open_generator
 from synthoma.synthesis.insertion import crops
 from synthoma.synthesis.insertion.crops import Change, DrawnTumor, Voxels
 from synthoma.synthesis.online.bank import HeldScan, pack_changes, unpack_change
-from synthoma.synthesis.online.online import SILENT, Entry, Fixed, drawn_of, manifest_at, tables_name, volume_of
+from synthoma.synthesis.online.online import SILENT, Entry, Fixed, drawn_of, tables_name, volume_of
 from synthoma.synthesis.online.stored import pack, unpack
 from synthoma.synthesis.scan import Noise
+from synthoma.synthesis.store.manifest import manifest_at
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Volume
 

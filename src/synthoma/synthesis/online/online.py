@@ -7,7 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from synthoma.synthesis.pipeline import open_scene, phase_of
 from synthoma.synthesis.plan import draw_plans
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.scan import Noise, scanner_blur_mm
-from synthoma.synthesis.store.manifest import MANIFEST, Manifest, read_manifest
+from synthoma.synthesis.store.manifest import MANIFEST, Manifest, manifest_at
 from synthoma.synthesis.store.overlay import require_scan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Array, Box, Volume
@@ -286,15 +286,3 @@ def _of(organ: str, tables: Mapping[str, Array]) -> dict[str, Array]:
 
 def _read_organ(entry: Voxels, organ: str, box: Box) -> Array:
     return organ_of_labels(np.asfortranarray(entry.read_labels(box)), organ)
-
-
-def manifest_at(path: Path) -> Manifest:
-    """The manifest in a file, read once as long as the file stays as it is."""
-    path = path.absolute()
-    return _manifest_at(path, path.stat().st_mtime_ns if path.exists() else 0)
-
-
-@lru_cache(maxsize=2)
-def _manifest_at(path: Path, changed: int) -> Manifest:
-    del changed
-    return read_manifest(path)

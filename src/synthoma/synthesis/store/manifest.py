@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +82,18 @@ def write_manifest(rows: Iterable[Row], path: Path | str) -> None:
     _case_spans(table)
     with disk.atomic(path) as part:
         pq.write_table(table, part, compression="zstd", compression_level=9)
+
+
+def manifest_at(path: Path) -> Manifest:
+    """As `read_manifest` of a file, which a process reads once, and again when it has changed."""
+    path = path.absolute()  # the same name in another folder is another manifest
+    return _manifest_at(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=4)
+def _manifest_at(path: Path, changed: int) -> Manifest:
+    del changed
+    return read_manifest(path)
 
 
 def read_manifest(path: Path | str) -> Manifest:

@@ -15,7 +15,7 @@ from synthoma.synthesis.pipeline import Synthesis, replay_plans
 from synthoma.synthesis.store.columns import Row
 from synthoma.synthesis.store.comparing import compare, torch_version
 from synthoma.synthesis.store.degraded import degraded
-from synthoma.synthesis.store.manifest import Manifest, accepted, read_manifest, versions
+from synthoma.synthesis.store.manifest import accepted, manifest_at, versions
 from synthoma.synthesis.store.overlay import lay_over, require_scan
 from synthoma.synthesis.tumor import TumorPlan
 from synthoma.volume import Volume
@@ -79,8 +79,7 @@ class Rendering:
     @property
     def rows(self) -> list[Row]:
         """The case's rows."""
-        changed = self.manifest.stat().st_mtime_ns if self.manifest.exists() else 0
-        return _manifest_at(self.manifest, changed).rows(self.healthy.id)
+        return manifest_at(self.manifest).rows(self.healthy.id)
 
     def synthesis(self) -> Synthesis:
         """The case with its tumors; `CaseError` if the healthy scan is not the one they were made on."""
@@ -136,9 +135,3 @@ def _rendered(rendering: Rendering) -> Synthesis:
         if rendering.overlay is not None:
             return lay_over(healthy.read_image(), rendering.overlay, healthy.id)
         return replay_rows(healthy, rendering.rows, rendering.allow_modules)[0]
-
-
-@lru_cache(maxsize=2)
-def _manifest_at(path: Path, changed: int) -> Manifest:
-    """Read once for all of its cases, and again when the file has changed."""
-    return read_manifest(path)
