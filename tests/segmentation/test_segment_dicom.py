@@ -35,7 +35,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's file; in place of its random weights, those that find a phantom's organ and tumor are used."""
     known = spec((16, 16, 16), 3.0)
     save_model(tmp_path / "found_by_hu.safetensors", Model(build_network(known.network, 2).eval(), known))
-    monkeypatch.setattr(outputs, "load_model", lambda path, device: threshold_model())
+    monkeypatch.setattr(outputs, "model_at", lambda path, device: threshold_model())
     return tmp_path / "found_by_hu.safetensors"
 
 
