@@ -12,19 +12,20 @@ from synthoma.cases import Case
 from synthoma.commands.scans import find_negatives, segment
 from synthoma.datasets.writing import write_case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.learning.calibration import Calibration, OperatingPoint
+from synthoma.learning.calibration import Calibration, OperatingPoint, rescaled
 from synthoma.learning.models import Model, load_model, save_model
 from synthoma.learning.negatives import read_negatives
 from synthoma.learning.networks import build_network
 from synthoma.segmentation.infer import SegmentRecipe, predict
 from synthoma.segmentation.infer import segment as segment_volume
+from synthoma.segmentation.structures import Cut
 from synthoma.training.calibration import CalibrateRecipe, calibrate, measure_case
 from synthoma.volume import Geometry, Volume
 
 GRID = Geometry.of((48, 40, 40), (3.0, 3.0, 3.0), "RAS")
 CERTAIN, FAINT, DECEIVING = 220, 156, 165  # HU: the model says .9998, .67 and .86
 PLACES = [(x, y, z) for x in (24.0, 66.0, 108.0) for y in (24.0, 84.0) for z in (30.0, 84.0)]
-RECIPE = CalibrateRecipe(thresholds=(0.3, 0.5, 0.8, 0.9), smallest_mm3=(0.0,))
+RECIPE = CalibrateRecipe(thresholds=(0.3, 0.5, 0.8, 0.9), peaks=(0.0,), smallest_mm3=(0.0,))
 
 
 def case_of(name: str, certain: int, faint: int, deceiving: int, radius_mm: float = 8.0) -> Case:
@@ -74,6 +75,73 @@ def test_what_is_too_small_to_be_a_lesion_goes_first() -> None:
     assert len(lesions) == 6
 
 
+def rimmed(cores: int, hollow: int, core_mm: float = 4.0) -> Case:
+    """Lesions whose rim is faint around a core that is not, and balls as faint as their rims."""
+    hu, lesion = np.full(GRID.shape, 100, np.int16, order="F"), np.zeros(GRID.shape, bool, order="F")
+    for number, place in enumerate(PLACES[: cores + hollow]):
+        inside = ball(GRID, np.array(place), 9.0)
+        hu[inside] = FAINT
+        if number < cores:
+            hu[ball(GRID, np.array(place), core_mm)] = CERTAIN
+            lesion |= inside
+    return Case("rims", Volume(hu, GRID), {"liver": Volume(hu > 0, GRID), "liver_lesion": Volume(lesion, GRID)})
+
+
+def test_a_sure_core_keeps_its_faint_rim_and_what_has_none_goes() -> None:
+    recipe = RECIPE.with_changes(thresholds=(0.5, 0.9), peaks=(0.0, 0.9))
+    case = rimmed(3, 4)
+    found = calibration_of(case, recipe=recipe)
+    point = found.points["balanced"]
+    assert (point.sensitivity, point.false_per_scan) == (1.0, 0.0)
+    cut = rescaled(found.scaling("liver_lesion"))[[128, 230]] / 255
+    assert (point.thresholds, point.peaks) == ({"liver_lesion": cut[0]}, {"liver_lesion": cut[1]})
+    made = segment_volume(calibrated(found), case.read_image(), SegmentRecipe(), "cpu").tumors["liver_lesion"]
+    np.testing.assert_array_equal(made.mask.data, case.read_mask("liver_lesion").data)
+    without = calibration_of(case, recipe=recipe.with_changes(peaks=(0.0,))).points["balanced"]
+    assert without.thresholds == {"liver_lesion": cut[1]}  # cores alone: rims are as faint as the false ones
+    assert without.peaks == {}
+
+
+def test_of_thresholds_that_find_as_much_the_one_that_draws_best_is_taken() -> None:
+    recipe = RECIPE.with_changes(thresholds=(0.5, 0.9))
+    found = calibration_of(rimmed(3, 0, core_mm=6.0), recipe=recipe)
+    cut = rescaled(found.scaling("liver_lesion"))[128] / 255
+    assert {point.thresholds["liver_lesion"] for point in found.points.values()} == {cut}
+    assert {point.sensitivity for point in found.points.values()} == {1.0}
+
+
+@pytest.mark.parametrize("peak", [0.0, 0.7, 0.9])
+def test_lesions_with_a_peak_are_counted_as_segmenting_gives_them(peak: float) -> None:
+    recipe = RECIPE.with_changes(thresholds=(0.3,), peaks=(peak,))
+    for case, count in ((case_of("one", 3, 2, 4), {0.0: 9, 0.7: 7, 0.9: 3}[peak]), (rimmed(2, 3), 2 if peak else 5)):
+        row = measure_case(case, threshold_model(), recipe, "cpu")["sets"][0]["liver_lesion"]
+        asked = SegmentRecipe(threshold=0.3, peak=peak)
+        made = segment_volume(threshold_model(), case.read_image(), asked, "cpu").tumors["liver_lesion"]
+        assert row["found"][0][0][0] + row["false"][0][0][0] == len(made.lesions) == count
+        assert row["taken"][0][0][0] == made.mask.data.sum()
+        truth = case.read_mask("liver_lesion").data
+        assert (row["shared"][0][0][0], row["tumor"]) == ((made.mask.data & truth).sum(), truth.sum())
+
+
+def test_a_calibrated_model_is_asked_for_its_balanced_point_unless_told() -> None:
+    point = OperatingPoint(false_per_scan=0, sensitivity=1, thresholds={"liver_lesion": 0.2},
+                           peaks={"liver_lesion": 0.7}, smallest_mm3={"liver_lesion": 40.0})  # fmt: skip
+    known = Calibration(data="", cases=1, temperatures={}, errors={}, points={"balanced": point, "high": point})
+    model = spec((32, 32, 32), 3.0)
+    plain, whole = Cut(0.5, 0.0, 15.0), Cut(0.2, 0.7, 40.0)
+    assert SegmentRecipe().at_point(model).cut_of("liver_lesion") == plain
+    model = model.with_changes(calibration=known)
+    twice = SegmentRecipe().at_point(model)
+    assert (twice.cut_of("liver_lesion"), twice.threshold_of("liver")) == (whole, 0.5)
+    assert twice.at_point(model) == twice
+    assert SegmentRecipe(threshold=0.5).at_point(model).cut_of("liver_lesion") == plain
+    own = SegmentRecipe(thresholds={"liver_lesion": 0.4}).at_point(model)
+    assert own.cut_of("liver_lesion") == Cut(0.4, 0.0, 40.0)
+    assert SegmentRecipe(peaks={"liver_lesion": 0.9}).at_point(model).cut_of("liver_lesion") == Cut(0.2, 0.9, 40.0)
+    without = known.with_changes(points={"high": point})
+    assert SegmentRecipe().at_point(model.with_changes(calibration=without)).cut_of("liver_lesion") == plain
+
+
 def test_a_structure_that_nobody_annotated_counts_nowhere() -> None:
     known, organ_only = case_of("one", 4, 2, 2), case_of("two", 4, 2, 2)
     organ_only = Case("two", organ_only.image, {"liver": organ_only.masks["liver"]})
@@ -117,7 +185,7 @@ def test_lesions_are_counted_as_segmenting_at_the_threshold_gives_them(threshold
     asked = settings.with_changes(threshold=threshold)
     made = segment_volume(threshold_model(), case.read_image(), asked, "cpu", case.read_organ)
     lesions = made.tumors["liver_lesion"].lesions
-    assert row["found"][0][0] + row["false"][0][0] == len(lesions)
+    assert row["found"][0][0][0] + row["false"][0][0][0] == len(lesions)
     assert len(lesions) == {("no", 0.3): 9, ("no", 0.9): 3, ("given", 0.3): 5, ("given", 0.9): 3}[inside, threshold]
 
 
@@ -126,7 +194,7 @@ def test_flips_are_kept_where_they_find_more() -> None:
     case = case_of("one", 4, 2, 2)
     assert calibration_of(case, recipe=recipe).flips == ()  # as good, and cheaper
     better = measure_case(case, threshold_model(), recipe, "cpu")
-    better["sets"][0]["liver_lesion"]["found"] = [[0]] * 4
+    better["sets"][0]["liver_lesion"]["found"] = [[[0]]] * 4
     assert calibrate([better], ("liver", "liver_lesion"), recipe, "").flips == ("A",)
     point = OperatingPoint(false_per_scan=0, sensitivity=1, thresholds={"liver_lesion": 0.7}, smallest_mm3={})
     known = Calibration(data="", cases=1, flips=("A",), temperatures={}, errors={}, points={"balanced": point})

@@ -240,6 +240,21 @@ def test_small_lesions_are_no_lesions_but_stay_candidates() -> None:
     assert tumors.scores.data[6, 6, 6] > 127
 
 
+def test_what_is_not_sure_enough_is_no_lesion_but_stays_a_candidate() -> None:
+    grid = Geometry.of((40, 40, 40), 1.0)
+    hu = np.full(grid.shape, 50, np.int16)
+    hu[4:12, 4:12, 4:12] = hu[24:32, 24:32, 24:32] = 160
+    hu[8, 8, 8] = 200
+    ct, model = Volume(hu, grid), threshold_model(spacing_mm=1, steepness=20)
+    sure = segment(model, ct, SegmentRecipe(peak=0.8), "cpu").tumors["liver_lesion"]
+    assert [(entry.lesion.voxels, entry.score > 0.8) for entry in sure.lesions] == [(512, True)]
+    assert sure.scores.data[5, 5, 5] > 127 == sure.scores.data[28, 28, 28]
+    for same in (SegmentRecipe(), SegmentRecipe(peak=0.5), SegmentRecipe(peaks={"liver_lesion": 0.3}, peak=0.8)):
+        assert len(segment(model, ct, same, "cpu").tumors["liver_lesion"].lesions) == 2
+    with pytest.raises(RecipeError, match="a peak for spleen_lesion"):
+        segment(model, ct, SegmentRecipe(peaks={"spleen_lesion": 0.3}), "cpu")
+
+
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.9])
 def test_scores_reach_one_half_exactly_where_the_threshold_is_reached(threshold: float) -> None:
     rng = np.random.default_rng(0)

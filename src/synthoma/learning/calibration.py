@@ -40,13 +40,15 @@ class OperatingPoint(Recipe):
     """Where to cut, and what to expect of it.
 
     false_per_scan, sensitivity: false lesions a scan, and the share of lesions found, all classes together, on the
-    cases it was chosen on. thresholds (calibrated probabilities), smallest_mm3: by class of tumors.
+    cases it was chosen on. thresholds, peaks (calibrated probabilities), smallest_mm3: by class of tumors; a class
+    without a peak asks for no more than its threshold.
     """
 
     false_per_scan: Annotated[float, Field(ge=0)]
     sensitivity: Annotated[float, Field(ge=0, le=1)]
     thresholds: dict[str, Probability]
     smallest_mm3: dict[str, Annotated[float, Field(ge=0)]]
+    peaks: dict[str, Probability] = Field({})
 
 
 class Calibration(Recipe):

@@ -23,7 +23,7 @@ from synthoma.learning.networks import check_patch
 from synthoma.recipe import Recipe
 from synthoma.segmentation.memory import MemoryEstimate
 from synthoma.segmentation.nearness import KEPT_BYTES, find_region
-from synthoma.segmentation.structures import FULL, Tumors, find_organ, find_tumors, least_level, near, restore
+from synthoma.segmentation.structures import FULL, Cut, Tumors, find_organ, find_tumors, least_level, near, restore
 from synthoma.segmentation.windows import Windows, blend, require_finite
 from synthoma.volume import PADDING_HU, Array, Box, Geometry, Triple, Volume
 
@@ -40,14 +40,14 @@ class SegmentRecipe(Recipe):
     it finds are looked at, and beyond that nothing is found. precision: of the arithmetic. memory_gb: a scan that is
     estimated to need more is refused.
 
-    threshold: the probability from which a voxel is taken; thresholds: of single classes. part_share: parts of an
-    organ smaller than this share of its largest one are dropped. inside_organ: tumors are looked for only within
-    `margin_mm` of the organ that was `predicted`, or of the one `given` with the case. smallest_mm3: of a lesion.
-    candidates: from which probability on scores of tumors are kept. with_scan: whether the scan is written beside the
-    masks, which makes the output a data set.
-    thresholds, smallest_each_mm3: of single classes, by name. margin_mm: around the organ that tumors are looked for
-    in. sensitivity: the model's own operating point of this name, with its flips, thresholds and smallest lesions; what
-    is said here of flips or of a class is kept.
+    threshold: the probability from which a voxel is taken; unless told one half, and for tumors of a calibrated model
+    what its operating point `balanced` says. peak: the probability that the surest voxel of a lesion has to reach, if
+    it is above the threshold. smallest_mm3: of a lesion. part_share: parts of an organ smaller than this share of its
+    largest one are dropped. inside_organ: tumors are looked for only within `margin_mm` of the organ that was
+    `predicted`, or of the one `given` with the case. candidates: from which probability on scores of tumors are kept.
+    with_scan: whether the scan is written beside the masks, which makes the output a data set.
+    thresholds, peaks, smallest_each_mm3: of single classes, by name. sensitivity: the model's own operating point of
+    this name, with its flips, thresholds, peaks and smallest lesions; what is said here of flips or of a class is kept.
     """
 
     overlap: float = Field(0.5, ge=0, le=0.9)
@@ -57,11 +57,13 @@ class SegmentRecipe(Recipe):
     near_mm: float | None = Field(None, ge=0)
     precision: Precision = "auto"
     memory_gb: float | None = Field(None, gt=0)
-    threshold: float = Field(0.5, gt=0, lt=1)
+    threshold: float | None = Field(None, gt=0, lt=1)
     thresholds: dict[str, float] = Field(default_factory=dict)
     part_share: float = Field(0.05, ge=0, le=1)
     inside_organ: Literal["no", "predicted", "given"] = "no"
     margin_mm: float = Field(5.0, ge=0)
+    peak: float = Field(0.0, ge=0, lt=1)
+    peaks: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
     smallest_mm3: float = Field(15.0, ge=0)
     smallest_each_mm3: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     sensitivity: Level | None = None
@@ -84,31 +86,39 @@ class SegmentRecipe(Recipe):
 
     def threshold_of(self, name: str) -> float:
         """The threshold of a class."""
-        return self.thresholds.get(name, self.threshold)
+        return self.thresholds.get(name, 0.5 if self.threshold is None else self.threshold)
 
-    def smallest_of(self, name: str) -> float:
-        """The volume of the smallest lesion of a class, in mm3."""
-        return self.smallest_each_mm3.get(name, self.smallest_mm3)
+    def cut_of(self, name: str) -> Cut:
+        """What makes a lesion of a class."""
+        return Cut(
+            self.threshold_of(name),
+            self.peaks.get(name, self.peak),
+            self.smallest_each_mm3.get(name, self.smallest_mm3),
+        )
 
     def at_point(self, spec: ModelSpec) -> SegmentRecipe:
-        """The recipe with what its `sensitivity` stands for in a model; itself without one.
+        """The recipe with what its `sensitivity` stands for in a model, and one half where nothing is told.
 
-        Raises `RecipeError` if the model has no such operating point.
+        Without a sensitivity and a threshold that of a calibrated model is `balanced`. Raises `RecipeError` if the
+        model has no operating point of the name that is asked for.
         """
-        if self.sensitivity is None:
-            return self
         points = spec.calibration.points if spec.calibration else {}
-        if spec.calibration is None or self.sensitivity not in points:
+        level = self.sensitivity or ("balanced" if self.threshold is None and "balanced" in points else None)
+        if level is None:
+            return self.with_changes(threshold=0.5) if self.threshold is None else self
+        if spec.calibration is None or level not in points:
             raise RecipeError(
-                f"the model has no operating point {self.sensitivity}",
+                f"the model has no operating point {level}",
                 found=f"only {', '.join(points)}" if points else "a model that was never calibrated",
                 fix="calibrate it (synthoma calibrate), or say --set threshold=... instead of sensitivity",
             )
-        point = points[self.sensitivity]
+        point = points[level]
         return self.with_changes(
             sensitivity=None,
+            threshold=0.5 if self.threshold is None else self.threshold,
             flips=self.flips or spec.calibration.flips,
             thresholds={**point.thresholds, **self.thresholds},
+            peaks={name: peak for name, peak in point.peaks.items() if name not in self.thresholds} | self.peaks,
             smallest_each_mm3={**point.smallest_mm3, **self.smallest_each_mm3},
         )
 
@@ -222,9 +232,8 @@ def each_structure(
             yield name, Volume(find_organ(levels, recipe.threshold_of(name), recipe.part_share), scan)
             continue
         levels = tumor_levels(name, prediction, scan, recipe, organs)
-        threshold, smallest = recipe.threshold_of(name), recipe.smallest_of(name)
         organ = name.removesuffix("_lesion")
-        yield name, find_tumors(levels, scan, organ, threshold, recipe.candidates, smallest, case)
+        yield name, find_tumors(levels, scan, organ, recipe.cut_of(name), recipe.candidates, case)
 
 
 def tumor_levels(
@@ -353,9 +362,10 @@ def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
 
 
 def _refuse_unknown(recipe: SegmentRecipe, classes: Sequence[str]) -> None:
-    for name in recipe.thresholds:
-        if name not in classes:
-            raise RecipeError(f"a threshold for {name}, which the model does not know", expected=", ".join(classes))
+    for word, names in (("threshold", recipe.thresholds), ("peak", recipe.peaks)):
+        for name in names:
+            if name not in classes:
+                raise RecipeError(f"a {word} for {name}, which the model does not know", expected=", ".join(classes))
     if recipe.inside_organ == "predicted":
         for name in classes:
             if anatomy.is_lesion(name) and name.removesuffix("_lesion") not in classes:

@@ -20,6 +20,19 @@ _SLAB_BYTES = 2**24
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Which voxels are tumor, and which of their parts are lesions.
+
+    threshold: the probability from which a voxel is taken. peak: the one that the surest voxel of a lesion has to
+    reach; 0 asks for no more than the threshold. smallest_mm3: the volume of the smallest lesion.
+    """
+
+    threshold: float = 0.5
+    peak: float = 0.0
+    smallest_mm3: float = 0.0
+
+
+@dataclass(frozen=True)
 class ScoredLesion:
     """A predicted lesion and how sure it is: the highest score of its voxels, 0.5 to 1, as evaluation ranks them."""
 
@@ -88,23 +101,18 @@ def near(organ_mask: Array, geometry: Geometry, margin_mm: float) -> tuple[Array
 
 
 def find_tumors(
-    levels: Array,
-    geometry: Geometry,
-    organ_name: str,
-    threshold: float,
-    candidates: float,
-    smallest_mm3: float,
-    case: str = "",
+    levels: Array, geometry: Geometry, organ_name: str, cut: Cut, candidates: float, case: str = ""
 ) -> Tumors:
     """Tumors where `levels` reach the threshold, and fainter candidates from the probability `candidates` on.
 
-    Scores are probabilities bent so that the threshold lies at one half. Lesions below `smallest_mm3` are no lesions:
-    their scores are put just under one half; candidates below it go altogether.
+    Scores are probabilities bent so that the threshold lies at one half. Parts that are too small or not sure enough
+    are no lesions: their scores are put just under one half; candidates that are too small go altogether. That a
+    surer voxel keeps the fainter ones around it is the hysteresis of Canny (1986), doi 10.1109/TPAMI.1986.4767851.
     """
-    scores = bend(threshold, candidates)[levels]
-    least = int(np.ceil(smallest_mm3 / geometry.voxel_mm3 - 1e-9))
-    _lower_small(scores, 1, least, 0)
-    _lower_small(scores, HALF, least, HALF - 1)
+    scores = bend(cut.threshold, candidates)[levels]
+    least = int(np.ceil(cut.smallest_mm3 / geometry.voxel_mm3 - 1e-9))
+    _lower(scores, 1, 0, least)
+    _lower(scores, HALF, HALF - 1, least, levels >= least_level(cut.peak) if cut.peak > cut.threshold else None)
     mask = Volume(scores >= HALF, geometry)
     lesions, labels, box = label_lesions(mask, organ_name, case)
     scored = []
@@ -143,17 +151,21 @@ def _around(levels: Array, grid: Geometry, slab: Geometry) -> tuple[Array, Geome
     return np.pad(part, beyond, mode="edge"), grid.crop(box)
 
 
-def _lower_small(scores: Array, level: int, least_voxels: int, to: int) -> None:
-    """Puts components of `scores >= level` with fewer voxels down to `to`, in place."""
-    box = Box.around(scores >= level) if least_voxels > 1 else None
+def _lower(scores: Array, level: int, to: int, least_voxels: int, sure: Array | None = None) -> None:
+    """Puts components of `scores >= level` with fewer voxels, or without one that is `sure`, down to `to`, in place."""
+    box = Box.around(scores >= level) if least_voxels > 1 or sure is not None else None
     if box is None:
         return
     part = scores[box.slices]
     labels, voxels = _components(part >= level)
-    small = voxels < least_voxels
-    small[0] = False
-    if small.any():
-        np.minimum(part, to, out=part, where=small[labels])
+    dropped = voxels < least_voxels
+    if sure is not None:
+        surest = np.zeros(len(voxels), bool)
+        surest[labels[sure[box.slices]]] = True
+        dropped |= ~surest
+    dropped[0] = False
+    if dropped.any():
+        np.minimum(part, to, out=part, where=dropped[labels])
 
 
 def _components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,9 +33,10 @@ from synthoma.learning.models import Model
 from synthoma.recipe import Recipe
 from synthoma.segmentation.infer import SegmentRecipe, predict, tumor_levels
 from synthoma.segmentation.structures import FULL, least_level
-from synthoma.volume import Geometry, Volume
+from synthoma.volume import Volume
 
 Histogram = tuple[Counts, Counts]
+_COUNTED = ("found", "false", "taken", "shared")
 _WORTHS = np.geomspace(1e-3, 10, 200)  # of one false lesion a scan, in shares of lesions found
 
 
@@ -43,9 +44,10 @@ class CalibrateRecipe(Recipe):
     """How a model is calibrated.
 
     false_per_scan: for each level of sensitivity the most false lesions a scan, all classes together. flips: sets of
-    mirror axes to choose from; the one that finds most at the level `balanced` is kept. thresholds, smallest_mm3: what
-    is tried for each class. shift: whether outputs may be shifted too, which moves what one half means. segment: all
-    else about how cases are segmented.
+    mirror axes to choose from; the one that finds most at the level `balanced` is kept. thresholds, peaks,
+    smallest_mm3: what is tried for each class, in all combinations; a peak of 0 asks for no more than the threshold.
+    shift: whether outputs may be shifted too, which moves what one half means. segment: all else about how cases are
+    segmented.
     """
 
     false_per_scan: dict[Level, Annotated[float, Field(gt=0)]] = Field(
@@ -53,7 +55,10 @@ class CalibrateRecipe(Recipe):
     )
     flips: tuple[tuple[Axis, ...], ...] = Field(((),), min_length=1)
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), min_length=1
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), min_length=1
+    )
+    peaks: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95), min_length=1
     )
     smallest_mm3: tuple[Annotated[float, Field(ge=0)], ...] = Field((0.0, 30.0, 60.0, 120.0, 250.0), min_length=1)
     shift: bool = False
@@ -68,7 +73,8 @@ def measure_case(case: Case, model: Model, recipe: CalibrateRecipe, device: str 
     """What a case says of the model's outputs, as JSON data: for each set of flips a row for each class it annotates.
 
     A row holds histograms of levels (`voxels`, and those `inside` the structure), and for a class of tumors the number
-    of `lesions` and, by threshold and smallest volume, how many are `found` and how many predicted ones are `false`.
+    of `lesions`, their voxels (`tumor`) and, by threshold, peak and smallest volume, how many are `found`, how many
+    predicted ones are `false`, and how many voxels are `taken` and `shared` with the tumors.
     """
     plain = replace(model, spec=model.spec.with_changes(calibration=None))
     known = [name for name in model.spec.classes if annotates(case.masks, case.attributes, name)]
@@ -82,10 +88,12 @@ def measure_case(case: Case, model: Model, recipe: CalibrateRecipe, device: str 
         rows = {name: _histograms(prediction.restore(name, ct.geometry), truth[name]) for name in known}
         for name in (name for name in known if anatomy.is_lesion(name)):
             levels = tumor_levels(name, prediction, ct.geometry, recipe.settings(flips), case.read_organ)
-            ours = Components.of(_region(truth[name]), name.removesuffix("_lesion"))
-            counted = [_count(ours, levels, threshold, ct.geometry, name, recipe) for threshold in recipe.thresholds]
-            found, false = ([row[n] for row in counted] for n in (0, 1))
-            rows[name] |= {"lesions": len(ours.sizes), "found": found, "false": false}
+            organ = name.removesuffix("_lesion")
+            ours = Components.of(_region(truth[name]), organ)
+            tried = [_count(ours, levels, threshold, truth[name], organ, recipe) for threshold in recipe.thresholds]
+            counted = np.array(tried).transpose(3, 0, 1, 2).tolist()
+            rows[name] |= {"lesions": len(ours.sizes), "tumor": int(truth[name].data.sum())}
+            rows[name] |= dict(zip(_COUNTED, counted, strict=True))
         sets.append(rows)
     return {"sets": sets}
 
@@ -146,57 +154,97 @@ def _region(mask: Volume) -> Region:
 
 
 def _count(
-    ours: Components, levels: NDArray[np.uint8], threshold: float, scan: Geometry, name: str, recipe: CalibrateRecipe
-) -> tuple[list[int], list[int]]:
-    """Found and false lesions at a threshold, for each smallest volume."""
-    mask = Volume(levels >= least_level(threshold), scan)
-    predicted = match_components(ours, Components.of(_region(mask), name.removesuffix("_lesion"))).predicted
-    volumes = np.array([one.lesion.voxels for one in predicted]) * scan.voxel_mm3
-    fates = np.array([one.fate for one in predicted])
-    large = [volumes >= least for least in recipe.smallest_mm3]
-    return [int((fates[each] == "matched").sum()) for each in large], [
-        int((fates[each] == "false").sum()) for each in large
-    ]
+    ours: Components, levels: NDArray[np.uint8], threshold: float, truth: Volume, organ: str, recipe: CalibrateRecipe
+) -> list[list[tuple[int, int, int, int]]]:
+    """What is `_COUNTED` at a threshold, for each peak and smallest volume."""
+    scan = truth.geometry
+    theirs = Components.of(_region(Volume(levels >= least_level(threshold), scan)), organ)
+    fates = np.array([one.fate for one in match_components(ours, theirs).predicted])
+    surest, shared = np.zeros(len(fates), np.uint8), np.zeros(len(fates), np.int64)
+    for box, labels in theirs.labels:
+        inside = labels > 0
+        lesion = labels[inside] - 1
+        np.maximum.at(surest, lesion, levels[box.slices][inside])
+        shared += np.bincount(lesion, truth.data[box.slices][inside], len(fates)).astype(np.int64)
+    rows = []
+    for peak in recipe.peaks:
+        sure = surest >= least_level(max(peak, threshold))
+        kept = [sure & (theirs.sizes * scan.voxel_mm3 >= least) for least in recipe.smallest_mm3]
+        rows.append([
+            (int((fates[each] == "matched").sum()), int((fates[each] == "false").sum()),
+             int(theirs.sizes[each].sum()), int(shared[each].sum()))
+            for each in kept
+        ])  # fmt: skip
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Of a class: lesions, and for each combination the share of them found, false ones a scan, and the mean DSC."""
+
+    lesions: int
+    found: NDArray[np.float64]
+    false: NDArray[np.float64]
+    dsc: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, cases: Sequence[Mapping[str, Any]]) -> _Tried:
+        counts = {key: np.array([case[key] for case in cases], float) for key in _COUNTED}
+        tumor = np.array([case["tumor"] for case in cases], float)[:, None, None, None]
+        dsc = (2 * counts["shared"] / np.maximum(counts["taken"] + tumor, 1))[tumor.ravel() > 0]
+        lesions = sum(case["lesions"] for case in cases)
+        return cls(
+            lesions,
+            counts["found"].sum(axis=0).ravel() / lesions,
+            counts["false"].mean(axis=0).ravel(),
+            dsc.mean(axis=0).ravel(),
+        )
+
+    def best(self, worth: float) -> int:
+        """The combination of the highest value; of equals the later one, which leaves out more."""
+        value = self.found + self.dsc - worth * self.false
+        return len(value) - 1 - int(np.argmax(value[::-1]))
 
 
 def _choose_points(rows: Sequence[Mapping[str, Any]], recipe: CalibrateRecipe) -> dict[Level, OperatingPoint]:
-    """For each level the threshold and smallest lesion of each class: most lesions found for the false ones allowed.
+    """For each level the threshold, peak and smallest lesion of each class that are best for the false ones allowed.
 
-    A false lesion has one price in all classes, the lowest one under which their sum is within the limit. A class
-    without a lesion in these cases keeps the recipe's own settings.
+    The value of a choice is the share of lesions found plus the mean DSC of the cases with tumors, less a price for
+    each false lesion, which is the same in all classes: the lowest one under which their sum is within the limit. A
+    class without a lesion in these cases keeps the recipe's own settings.
     """
-    tried = list(itertools.product(recipe.thresholds, recipe.smallest_mm3))
-    found, false, lesions = {}, {}, {}
-    for name in dict.fromkeys(name for case in rows for name in case):
+    settings = list(itertools.product(recipe.thresholds, recipe.peaks, recipe.smallest_mm3))
+    tried = {}
+    for name in dict.fromkeys(name for case in rows for name in case if anatomy.is_lesion(name)):
         cases = [case[name] for case in rows if name in case]
-        if sum(case.get("lesions", 0) for case in cases):
-            lesions[name] = sum(case["lesions"] for case in cases)
-            found[name] = np.sum([case["found"] for case in cases], axis=0).ravel() / lesions[name]
-            false[name] = np.mean([case["false"] for case in cases], axis=0).ravel()
-    if not lesions:
+        if any(case["lesions"] for case in cases):
+            tried[name] = _Tried.of(cases)
+    if not tried:
         raise CaseError("no case has a lesion that is annotated", expected="some to find, to choose thresholds by")
     points: dict[Level, OperatingPoint] = {}
     for level, most in recipe.false_per_scan.items():
         for worth in _WORTHS:
-            # of equals the later one, which has the higher threshold and leaves out more
-            place = {name: len(tried) - 1 - int(np.argmax((found[name] - worth * false[name])[::-1])) for name in found}
-            total = sum(float(false[name][n]) for name, n in place.items())
+            place = {name: one.best(worth) for name, one in tried.items()}
+            total = sum(float(one.false[place[name]]) for name, one in tried.items())
             if total <= most:
                 break
-        hits = sum(found[name][n] * lesions[name] for name, n in place.items())
+        hits = sum(one.found[place[name]] * one.lesions for name, one in tried.items())
+        chosen = {name: settings[n] for name, n in place.items()}
         points[level] = OperatingPoint(
             false_per_scan=round(total, 3),
-            sensitivity=round(float(hits / sum(lesions.values())), 4),
-            thresholds={name: tried[n][0] for name, n in place.items()},
-            smallest_mm3={name: tried[n][1] for name, n in place.items()},
+            sensitivity=round(float(hits / sum(one.lesions for one in tried.values())), 4),
+            thresholds={name: threshold for name, (threshold, _, _) in chosen.items()},
+            peaks={name: peak for name, (threshold, peak, _) in chosen.items() if peak > threshold},
+            smallest_mm3={name: smallest for name, (_, _, smallest) in chosen.items()},
         )
     return points
 
 
 def _calibrated(point: OperatingPoint, scalings: Mapping[str, Scaling]) -> OperatingPoint:
     """The same cut in calibrated probabilities."""
-    thresholds = {
-        name: float(np.clip(rescaled(scalings[name])[least_level(threshold)] / FULL, 1 / FULL, 1 - 1 / FULL))
-        for name, threshold in point.thresholds.items()
-    }
-    return point.with_changes(thresholds=thresholds)
+
+    def moved(cuts: Mapping[str, float]) -> dict[str, float]:
+        levels = {name: rescaled(scalings[name])[least_level(cut)] for name, cut in cuts.items()}
+        return {name: float(np.clip(level / FULL, 1 / FULL, 1 - 1 / FULL)) for name, level in levels.items()}
+
+    return point.with_changes(thresholds=moved(point.thresholds), peaks=moved(point.peaks))

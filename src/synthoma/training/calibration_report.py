@@ -14,6 +14,7 @@ from synthoma.reports.plots import COLORS, MARKS, MUTED, Plot, draw_legend, new_
 from synthoma.training.calibration import CalibrateRecipe, Histogram, pooled
 
 JSON, PAGE = "calibration.json", "calibration.html"
+_POINT = ("sensitivity", "false a scan", "found", "class", "threshold", "peak", "smallest, mm3")
 
 
 def write_report(
@@ -26,7 +27,7 @@ def write_report(
     plots = [draw_reliability(name, histograms[name], calibration.scaling(name)) for name in calibration.temperatures]
     points = [
         [escape(level), number(point.false_per_scan), number(point.sensitivity), escape(name), number(threshold),
-         number(point.smallest_mm3[name])]
+         number(point.peaks.get(name)), number(point.smallest_mm3[name])]
         for level, point in calibration.points.items()
         for name, threshold in point.thresholds.items()
     ]  # fmt: skip
@@ -41,7 +42,7 @@ def write_report(
     parts = [
         fact_table(facts),
         "<h2>Operating points</h2>",
-        table(["sensitivity", "false a scan", "found", "class", "threshold", "smallest, mm3"], points, (1, 2, 4, 5)),
+        table(_POINT, points, (1, 2, 4, 5, 6)),
         "<h2>Probabilities</h2>",
         table(["class", "temperature", "shift", "calibration error before", "after"], scalings, (1, 2, 3, 4)),
         plot_figures([plot for plot in plots if plot.rows]),

@@ -19,7 +19,7 @@ from synthoma.segmentation.infer import SegmentRecipe, predict
 from synthoma.synthesis.store.copies import source_of
 from synthoma.volume import Volume
 
-_SEEN = SegmentRecipe(overlap=0.25)
+_SEEN = SegmentRecipe(overlap=0.25, threshold=0.5)
 
 
 @dataclass(frozen=True, eq=False)
