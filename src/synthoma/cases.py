@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from synthoma import anatomy, files, names
+from synthoma.bounded import Bounded, turn_onto
 from synthoma.components import Parts, parts_of
 from synthoma.errors import CaseError, SynthomaError
 from synthoma.formats.segments import Segment
@@ -141,6 +143,27 @@ class Case:
                 mask = Volume(_as_bool(mask.data), mask.geometry)
             yield name, mask
 
+    def each_bounded(self, structures: Iterable[str] | None = None) -> Iterator[tuple[str, Bounded]]:
+        """The same as the boxes around the masks, on the scan's grid where it is known; no more than a box is held.
+
+        A source that is a function may tell its mask as `bounded()` as well.
+        """
+        wanted, scan = list(self.masks) if structures is None else list(structures), self._scan_grid
+        for told, group in groupby(wanted, lambda name: scan is not None and _is_told_bounded(self.masks.get(name))):
+            if not told or scan is None:
+                yield from ((name, Bounded.cut_from(whole)) for name, whole in self.each_mask(group))
+                continue
+            for name in group:
+                with self.named():
+                    source: Any = self.masks[name]
+                    if isinstance(source, Path):  # refused before its voxels are read
+                        turn_onto(scan, files.read_geometry(source, labels=True), f"{name} mask")
+                    mask = (
+                        files.open_stored(source, labels=True).mask() if isinstance(source, Path) else source.bounded()
+                    )
+                    mask = mask.onto(scan, f"{name} mask")
+                yield name, mask
+
     def _read_labels(self, path: Path, name: str, box: Box | None, layer: int | None = None) -> Volume:
         """A mask, label map or layer of segments on the scan's grid, or a box of it."""
         scan = self._scan_grid
@@ -150,9 +173,7 @@ class Case:
             labels = labels if scan is None else labels.on(scan, f"{name} mask", partly=segments)
             return labels if box is None else labels.crop(box)
         stored = files.read_geometry(path, labels=True)
-        turn = scan.alignment(stored)
-        if turn is None or turn.lower != (0, 0, 0) or sorted(scan.shape) != sorted(stored.shape):
-            scan.require_same(stored, f"{name} mask")
+        if turn_onto(scan, stored, f"{name} mask") is None:
             return files.read_labels(path, box)
         labels = files.read_labels(path, box and scan.box_on(stored, box))
         return labels.on(scan if box is None else scan.crop(box))
@@ -238,6 +259,10 @@ def _without_file(source: Any) -> Any:
     if isinstance(source, tuple):
         return [_without_file(part) for part in source]
     return source if isinstance(source, int | float | str) else ""
+
+
+def _is_told_bounded(source: Source | None) -> bool:
+    return hasattr(source, "bounded") or (isinstance(source, Path) and files.suffix_of(source) != files.SEGMENTS_SUFFIX)
 
 
 def _as_bool(data: Array) -> Array:

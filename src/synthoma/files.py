@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synthoma.bounded import Bounded
 from synthoma.errors import FileError
 from synthoma.formats import nifti, segments
 from synthoma.formats.dicom_outlines import Outline
@@ -99,6 +100,14 @@ def write_volume(volume: Volume, path: Path | str, level: int = 1) -> None:
         itk.write(volume, path)
     else:
         raise _unknown(path)
+
+
+def write_mask(mask: Bounded, path: Path | str, level: int = 1) -> None:
+    """The same bytes as `write_volume` of the whole mask, without memory for it where the format allows."""
+    if suffix_of(path) in NIFTI_SUFFIXES:
+        nifti.write_mask(mask, Path(path), level)
+    else:
+        write_volume(mask.whole, path, level)
 
 
 def write_fractions(levels: Volume, path: Path | str) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from phantoms import ellipsoid_case, fine, plan_of
 
+from synthoma.bounded import Bounded
 from synthoma.synthesis import coarse, location
-from synthoma.synthesis.insertion.mass_effect import displacement
+from synthoma.synthesis.insertion.mass_effect import displacement, move_mask
 from synthoma.synthesis.insertion.scene import Scene
 from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.volume import Box, Geometry, Volume
@@ -51,6 +52,19 @@ def same(one: OrganModel, other: OrganModel) -> bool:
     return grids and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in plain)
 
 
+@pytest.mark.parametrize("step", [(1, 1, 1), (3, 2, 1), (4, 4, 2)])
+def test_a_mask_known_by_its_box_is_thinned_as_the_whole_one(step: tuple[int, int, int]) -> None:
+    data = np.zeros(SHAPE, bool)
+    data[5:20, 3:11, 2:9] = np.random.default_rng(0).random((15, 8, 7)) < 0.4
+    mask = Volume(data, Geometry.of(SHAPE, (1, 1, 1)))
+    whole = Box.whole(coarse.grid(mask.geometry, step).shape)
+    for box in (whole, Box((1, 1, 0), whole.upper), Box((0, 0, 0), (2, 2, 2))):
+        for known in (Bounded.of(mask), Bounded(mask.geometry, Box.whole(SHAPE), data)):
+            np.testing.assert_array_equal(coarse.thin_mask(known, box, step), coarse.thin(data, box, step))
+    empty = Bounded.of(Volume(np.zeros(SHAPE, bool), mask.geometry))
+    assert not coarse.thin_mask(empty, whole, step).any()
+
+
 def test_an_organ_measured_in_its_box_is_that_of_the_whole_scan() -> None:
     case = ellipsoid_case(fine((70, 60, 50)), (25, 20, 15))
     ct, masks = case.read_image(), case.read_masks()
@@ -58,31 +72,33 @@ def test_an_organ_measured_in_its_box_is_that_of_the_whole_scan() -> None:
     box = Box.around(mask.data)
     assert box is not None
     for scan, part in ((ct, mask), (ct.crop(Box(box.lower, box.upper)), mask.crop(Box(box.lower, box.upper)))):
-        found = {"liver": part}
-        own = Box.around(part.data)
+        whole = Bounded(part.geometry, Box.whole(part.data.shape), part.data)
         assert same(
-            measure_organ(scan, found, "liver", "portal", 0.7),
-            measure_organ(scan, found, "liver", "portal", 0.7, within=own),
+            measure_organ(scan, {"liver": whole}, "liver", "portal", 0.7),
+            measure_organ(scan, {"liver": part}, "liver", "portal", 0.7),
         )
     scene = Scene("", ct)
-    scene.add_mask("liver", mask, keep=True)
+    scene.add_mask("liver", Bounded.of(mask), keep=True)
     assert same(scene.measure_organ("liver", "portal", 0.7, False), measure_organ(ct, masks, "liver", "portal", 0.7))
 
 
-def test_an_organ_that_a_mass_effect_has_moved_is_looked_for_everywhere() -> None:
+def test_an_organ_that_a_mass_effect_has_moved_is_looked_for_where_it_went() -> None:
     case = ellipsoid_case(fine((80, 60, 50)), (22, 18, 15))
     scene = Scene("", case.read_image())
     mask = case.read_masks()["liver"]
-    scene.add_mask("liver", mask, keep=True)
+    scene.add_mask("liver", Bounded.of(mask), keep=True)
     field = displacement(plan_of(16.0, displacement_mm=5.0, center_mm=(17.0, 0.0, 0.0)), scene.geometry)
     assert field is not None
     scene.settle(field.box, scene.hu[field.box.slices], np.zeros(field.box.shape, bool), "liver", field)
-    moved, before = Box.around(scene.masks["liver"]), Box.around(mask.data)
+    expected = mask.data.copy()
+    expected[field.box.slices] = move_mask(expected[field.box.slices], field)
+    np.testing.assert_array_equal(scene.volumes()["liver"].data, expected)
+    moved, before = Box.around(expected), Box.around(mask.data)
     assert moved is not None
     assert before is not None
     assert moved.hull(before) != before, "the mask has left its box"
     found = scene.measure_organ("liver", "portal", 0.7, False)
-    assert same(found, measure_organ(scene.ct, scene.volumes(), "liver", "portal", 0.7))
+    assert same(found, measure_organ(scene.ct, {"liver": Volume(expected, mask.geometry)}, "liver", "portal", 0.7))
 
 
 def test_the_even_place_is_looked_for_again_only_where_voxels_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +111,10 @@ def test_the_even_place_is_looked_for_again_only_where_voxels_have_changed(monke
     monkeypatch.setattr("synthoma.synthesis.insertion.scene.even_place", even_place)
     case = ellipsoid_case(fine((90, 60, 50)), (22, 18, 15), noise_hu=8.0)
     scene = Scene("", case.read_image())
-    scene.add_mask("liver", case.read_masks()["liver"], keep=True)
+    scene.add_mask("liver", Bounded.of(case.read_masks()["liver"]), keep=True)
     kidney = np.zeros(scene.hu.shape, bool, order="F")
     kidney[4:16, 8:20, 8:20] = True
-    scene.add_mask("kidney_left", Volume(kidney, scene.geometry), keep=True)
+    scene.add_mask("kidney_left", Bounded.of(Volume(kidney, scene.geometry)), keep=True)
 
     def place() -> tuple[float, float, float]:
         found = scene.measure_organ("kidney", "portal", 0.7, False).noise_from_mm

@@ -10,9 +10,10 @@ from phantoms import GRIDS, fine, noise, rho
 from scipy import ndimage
 
 from synthoma import files
+from synthoma.bounded import Bounded
 from synthoma.errors import CaseError
 from synthoma.synthesis.scan import contrast_phase, noise_sample, scanner_blur_mm
-from synthoma.volume import Box, Volume
+from synthoma.volume import Volume
 
 
 def scan_of(**hu: float) -> tuple[Volume, dict[str, Volume]]:
@@ -48,8 +49,7 @@ def scan_of(**hu: float) -> tuple[Volume, dict[str, Volume]]:
 def test_the_phase_follows_from_annotated_organs(hu: dict[str, float], phase: str) -> None:
     ct, masks = scan_of(**hu)
     assert contrast_phase(ct, masks) == phase
-    boxes = {name: box for name, mask in masks.items() if (box := Box.around(mask.data))}
-    assert contrast_phase(ct, masks, boxes=boxes) == phase
+    assert contrast_phase(ct, {name: Bounded.of(mask) for name, mask in masks.items()}) == phase
 
 
 def test_a_phase_that_cannot_be_told_is_a_sentence() -> None:
@@ -58,8 +58,6 @@ def test_a_phase_that_cannot_be_told_is_a_sentence() -> None:
     for found in (masks, {}, empty):
         with pytest.raises(CaseError, match="set phase in the recipe or the catalog: unenhanced, arterial, portal"):
             contrast_phase(ct, found, "p1")
-    with pytest.raises(CaseError, match="set phase"):  # a mask without a box is empty
-        contrast_phase(ct, empty, "p1", boxes={})
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from synthoma import anatomy, disk, files
+from synthoma.bounded import Bounded
 from synthoma.cases import Case, Lesion, Source, find_lesions
 from synthoma.datasets.layouts.folders import RECORD, SEGMENTATIONS
 from synthoma.formats import nifti
 from synthoma.names import file_name
-from synthoma.volume import Geometry, Volume
+from synthoma.volume import Geometry
 
 SCAN = "ct.nii.gz"
 
@@ -62,12 +63,12 @@ def write_files(
         if file is not None:
             with disk.atomic(paths[name]) as part:
                 shutil.copyfile(file, part)
-    for name, mask in case.each_mask(name for name in structures if ready.get(name) is None):
+    for name, mask in case.each_bounded(name for name in structures if ready.get(name) is None):
         with case.named():
-            scan.require_same_grid(mask, name)
-        files.write_volume(Volume(mask.data, scan.geometry), paths[name])
+            scan.geometry.require_same(mask.grid, name)
+        files.write_mask(Bounded(scan.geometry, mask.box, mask.data), paths[name])
         if name in sought:
-            found += find_lesions(mask, name.removesuffix("_lesion"), case.id)
+            found += find_lesions(mask.whole, name.removesuffix("_lesion"), case.id)
     record = {
         "id": case.id,
         "patient": case.patient,

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from synthoma import disk
+from synthoma.bounded import Bounded
 from synthoma.errors import FileError, GeometryError
 from synthoma.formats.shear import ITK_COSINE, degrees_off, writable
 from synthoma.formats.stored import Stored, geometry_of, slab_thickness
-from synthoma.volume import Array, Box, Geometry, Volume
+from synthoma.volume import Array, Box, Geometry, Triple, Volume
 
 _HEADER_BYTES = (348, 540)  # of version 1 and 2
 _DEFLATE_RATIO = 1032  # no deflate stream grows by more
@@ -152,17 +153,29 @@ def write(volume: Volume, path: Path, level: int = 1, slope: float = 1.0) -> Non
     (small). slope: what readers multiply the values with.
     """
     data = volume.data.view(np.uint8) if volume.data.dtype == bool else volume.data
-    header = _new_header(data, writable(volume.geometry, path), path, slope)
+    header = _new_header(data.shape, data.dtype, writable(volume.geometry, path), path, slope)
+    _write(path, header, _pieces(data), level)
+
+
+def write_mask(mask: Bounded, path: Path, level: int = 1) -> None:
+    """The same bytes as `write` of the whole mask, which is never held as a whole."""
+    header = _new_header(mask.grid.shape, np.dtype(np.uint8), writable(mask.grid, path), path, 1.0)
+    _write(path, header, _pieces_of_mask(mask), level)
+
+
+def _write(path: Path, header: bytes, pieces: Iterator[Any], level: int) -> None:
     packed = path.name.lower().endswith(".gz")
     with disk.atomic(path) as part, part.open("wb") as file:
         if not packed:
-            file.writelines(_pieces(header, data))
+            file.write(header)
+            file.writelines(pieces)
             return
         from isal import isal_zlib
 
         # wbits 31: a gzip frame without time stamp or name
         squeeze = isal_zlib.compressobj(level, wbits=31)
-        for piece in _pieces(header, data):
+        file.write(squeeze.compress(header))
+        for piece in pieces:
             file.write(squeeze.compress(piece))
         file.write(squeeze.flush())
 
@@ -185,14 +198,14 @@ def is_plain_mask(path: Path, where: Geometry) -> bool:
     return unnamed and whole and not told and same
 
 
-def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes:
+def _new_header(shape: Triple, kind: np.dtype[Any], where: Geometry, path: Path, slope: float) -> bytes:
     import nibabel
 
-    if not all(1 <= n <= _LONGEST_AXIS for n in data.shape):
-        raise FileError(f"NIfTI cannot hold {path}", found=data.shape, expected=f"axes of 1 to {_LONGEST_AXIS}")
+    if not all(1 <= n <= _LONGEST_AXIS for n in shape):
+        raise FileError(f"NIfTI cannot hold {path}", found=shape, expected=f"axes of 1 to {_LONGEST_AXIS}")
     raw = nibabel.Nifti1Header()
-    raw.set_data_shape(data.shape)
-    raw.set_data_dtype(data.dtype.newbyteorder("<"))
+    raw.set_data_shape(shape)
+    raw.set_data_dtype(kind.newbyteorder("<"))
     raw.set_zooms(where.spacing_mm)
     raw.set_xyzt_units("mm")
     raw.set_sform(where.affine, 1)
@@ -201,13 +214,27 @@ def _new_header(data: Array, where: Geometry, path: Path, slope: float) -> bytes
     return bytes(raw.binaryblock) + bytes(4)
 
 
-def _pieces(header: bytes, data: Array) -> Iterator[Any]:
-    """Header and voxels, some slices at a time, in the order of the file."""
-    yield header
+def _pieces(data: Array) -> Iterator[Any]:
+    """Voxels, some slices at a time, in the order of the file."""
     step = slab_thickness(data.shape, data.dtype.itemsize, _WRITE_BYTES)
     little = data.dtype.newbyteorder("<")
     for k in range(0, data.shape[2], step):
         yield _fortran(data[:, :, k : k + step]).astype(little, copy=False).T.data
+
+
+def _pieces_of_mask(mask: Bounded) -> Iterator[Any]:
+    """The same pieces of the whole mask; one piece of memory serves them all."""
+    i, j, slices = mask.grid.shape
+    step = slab_thickness(mask.grid.shape, 1, _WRITE_BYTES)
+    slab = np.zeros((i, j, min(step, slices)), np.uint8, order="F")
+    for k in range(0, slices, step):
+        box = Box((0, 0, k), (i, j, min(k + step, slices)))
+        shared = box.overlap(mask.box)
+        if shared:
+            slab[shared[0]] = mask.data[shared[1]]
+        yield slab[:, :, : box.shape[2]].T.data
+        if shared:
+            slab[shared[0]] = 0
 
 
 def _fortran(slab: Array) -> Array:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
+from synthoma.bounded import EMPTY, Bounded
 from synthoma.errors import FileError, GeometryError
 from synthoma.formats.limits import require_room
 from synthoma.volume import Array, Box, Geometry, Volume
@@ -72,6 +74,22 @@ class Stored:
             if highest:  # memory that is not written costs nothing, and most of a mask is empty
                 data[:, :, start : start + slab.shape[2]] = slab
         return Volume(data, self.geometry.crop(box))
+
+    def mask(self) -> Bounded:
+        """Where the labels are not 0, without memory for the rest; errors as `labels`."""
+        require_room(self.path, self.geometry.shape, 1)
+        parts: list[tuple[Box, Array]] = []
+        for start, slab in self.each_label():
+            highest = slab.max(initial=0)  # most slabs of a mask are empty
+            if highest:
+                inside = slab.view(bool) if highest == 1 and slab.dtype == np.uint8 else np.asarray(slab != 0)
+                own = Box.around(inside) or EMPTY
+                parts.append((own.shift((0, 0, start)), inside[own.slices].copy(order="F")))
+        box = reduce(Box.hull, [own for own, _ in parts]) if parts else EMPTY
+        data = np.zeros(box.shape, bool, order="F")
+        for own, part in parts:
+            data[own.seen_from(box).slices] = part
+        return Bounded(self.geometry, box, data)
 
     def each_label(self, box: Box | None = None) -> Iterator[tuple[int, Array]]:
         """First slice and voxels of one slab after the other, checked as `labels` does."""

@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthoma import anatomy
+from synthoma.bounded import Bounded
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, triple
 
 
@@ -32,6 +34,18 @@ def box(fine: Box, step: Triple) -> Box:
 def thin(data: Array, coarse: Box, step: Triple) -> Array:
     """The coarse voxels of a box of them, a view."""
     return data[_every(coarse, step, (0, 0, 0))]
+
+
+def thin_mask(mask: Bounded, coarse: Box, step: Triple) -> NDArray[np.bool_]:
+    """The same of a mask: bool (coarse)."""
+    result = np.zeros(coarse.shape, bool)
+    own = box(mask.box, step)
+    if shared := coarse.overlap(own):
+        here, there = shared
+        first = [low * s - start for low, s, start in zip(own.lower, step, mask.box.lower, strict=True)]
+        every = tuple(slice(start, None, s) for start, s in zip(first, step, strict=True))
+        result[here] = mask.data[every][there]
+    return result
 
 
 def sample(data: Array, coarse: Box, step: Triple) -> Floats:

@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
 from synthoma import anatomy
+from synthoma.bounded import EMPTY, Bounded
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
 from synthoma.synthesis.generators.loading import open_generator
@@ -32,7 +33,8 @@ class Synthesis:
 
     ct: on the scan's own grid. inserted: their boxes, and `boxes`, count voxels of `geometry`, the same grid with its
     axes turned to `frame`. notes: what was asked for and left out, and why. boxes: of the healthy case's masks.
-    displaced: structures that are known to have been moved by a mass effect; of others it has to be looked up.
+    displaced: structures that are known to have been moved by a mass effect; of others it has to be looked up. masks:
+    those that are known as they are with the tumors' mass effect, on `geometry`.
     """
 
     case: str
@@ -44,6 +46,7 @@ class Synthesis:
     notes: tuple[str, ...] = ()
     boxes: Mapping[str, Box] = field(default_factory=dict)
     displaced: frozenset[str] = frozenset()
+    masks: Mapping[str, Bounded] = field(default_factory=dict)
     frame: str = FRAME
 
     @cached_property
@@ -57,13 +60,22 @@ class Synthesis:
 
     def tumors(self, organ: str) -> Volume:
         """bool mask of the tumors put into one organ, on the grid of `ct`."""
+        mask = self.tumor_mask(organ).onto(self.ct.geometry)
         data = np.zeros(self.ct.data.shape, bool, order="F")
-        turned = Volume(data, self.ct.geometry).reorient(self.frame).data
-        turned.flags.writeable = True
-        for tumor in self.inserted:
-            if tumor.plan.organ == organ:
-                turned[tumor.box.slices] |= tumor.mask
+        data[mask.box.slices] = mask.data
         return Volume(data, self.ct.geometry)
+
+    def tumor_mask(self, organ: str, real: Bounded | None = None) -> Bounded:
+        """The same on `geometry`; real: tumors that were there before and are in it as well."""
+        own = [tumor for tumor in self.inserted if tumor.plan.organ == organ]
+        boxes = [tumor.box for tumor in own] + ([real.box] if real is not None and real.box != EMPTY else [])
+        hull = reduce(Box.hull, boxes) if boxes else EMPTY
+        data = np.zeros(hull.shape, bool, order="F")
+        if real is not None:
+            data[real.box.seen_from(hull).slices] = real.data
+        for tumor in own:
+            data[tumor.box.seen_from(hull).slices] |= tumor.mask
+        return Bounded(self.geometry, hull, data)
 
     def instances(self) -> Volume:
         """uint16 labels: 1, 2, ... for the tumors put in, in the order of `inserted`, on the grid of `ct`."""
@@ -102,13 +114,17 @@ class Synthesis:
 
     def moved(self, mask: Volume) -> Volume:
         """A mask of the healthy scan after the tumors' mass effect; the same object if none reaches it."""
-        data = mask.reorient(self.frame).data
-        moved = None
+        healthy = Bounded.of(mask).reorient(self.frame)
+        moved = self.moved_mask(healthy)
+        return mask if moved is healthy else as_stored(moved.whole, mask.geometry)
+
+    def moved_mask(self, mask: Bounded) -> Bounded:
+        """The same with the axes of `geometry`."""
         for displacement in self.displacements:
-            if (data if moved is None else moved)[displacement.box.slices].any():
-                moved = data.copy(order="K") if moved is None else moved
-                moved[displacement.box.slices] = mass_effect.move_mask(moved[displacement.box.slices], displacement)
-        return mask if moved is None else as_stored(Volume(moved, self.geometry), mask.geometry)
+            part = mask.on(displacement.box)
+            if part.any():
+                mask = mask.changed(displacement.box, mass_effect.move_mask(part, displacement))
+        return mask
 
 
 def as_stored(volume: Volume, stored: Geometry) -> Volume:
@@ -168,6 +184,7 @@ def insert_tumors(
         notes=tuple(notes),
         boxes=scene.boxes,
         displaced=frozenset(scene.moved),
+        masks=scene.masks,
     )
 
 
@@ -184,7 +201,7 @@ def phase_of(case: Case, scene: Scene, recipe: SynthesisRecipe) -> str:
     """The recipe's, the case's attribute, or told from the HU; `CaseError` if it cannot be told."""
     said = str(case.attributes.get("phase") or "")
     told = recipe.phase or anatomy.canonical_phase(said)
-    return told or contrast_phase(scene.ct, scene.volumes(), case.id, scene.boxes)
+    return told or contrast_phase(scene.ct, scene.masks, case.id)
 
 
 def replay_plans(
@@ -216,6 +233,7 @@ def replay_plans(
         tuple(inserted),
         boxes=scene.boxes,
         displaced=frozenset(scene.moved),
+        masks=scene.masks,
         frame=frame,
     )
 
@@ -232,7 +250,7 @@ def open_scene(case: Case, organs: Sequence[str], frame: str = FRAME) -> Scene:
     needed = {name for organ in organs for name in (*anatomy.organ(organ).structures, anatomy.organ(organ).lesion)}
     needed |= {*PHASE_ORGANS, *VESSELS}
     with case.named():
-        for name, mask in case.each_mask():
-            ct.require_same_grid(mask, f"{name} mask")
+        for name, mask in case.each_bounded():
+            ct.geometry.require_same(mask.grid, f"{name} mask")
             scene.add_mask(name, mask.reorient(frame), keep=name in needed)
     return scene

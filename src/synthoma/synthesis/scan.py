@@ -9,28 +9,24 @@ from functools import cached_property
 import numpy as np
 
 from synthoma import anatomy
+from synthoma.bounded import Bounded
 from synthoma.errors import CaseError
 from synthoma.synthesis.tumor import Vector
-from synthoma.volume import Array, Box, Volume
+from synthoma.volume import Array, Volume
 
 HU_RANGE = (-1024, 3071)  # what a 12-bit scanner stores
 _SAMPLE_MM = (20.0, 20.0, 20.0)
 PHASE_ORGANS = ("aorta", "kidney", "kidney_left", "kidney_right", "liver", "spleen")
 
 
-def contrast_phase(
-    ct: Volume, masks: Mapping[str, Volume], case: str = "", boxes: Mapping[str, Box] | None = None
-) -> str:
+def contrast_phase(ct: Volume, masks: Mapping[str, Volume | Bounded], case: str = "") -> str:
     """`unenhanced`, `arterial` or `portal`, from the HU of aorta, kidneys, spleen and liver as far as annotated.
 
     Thresholds: blood and kidney tissue stay under 75 HU without contrast; an aorta over 200 HU, or 90 HU above the
-    liver, is arterial. `CaseError` if none of these organs is annotated: give `phase` in the recipe then. boxes: around
-    the masks that are not empty, if they are known.
+    liver, is arterial. `CaseError` if none of these organs is annotated: give `phase` in the recipe then.
     """
     there = {name: masks[name] for name in PHASE_ORGANS if name in masks}
-    if boxes is None:
-        boxes = {name: box for name, mask in there.items() if (box := Box.around(mask.data)) is not None}
-    hu = {name: _median_hu(ct, mask, boxes.get(name)) for name, mask in there.items()}
+    hu = {name: _median_hu(ct, mask if isinstance(mask, Bounded) else Bounded.of(mask)) for name, mask in there.items()}
     hu = {name: value for name, value in hu.items() if not np.isnan(value)}
     kidneys = [value for name, value in hu.items() if name.startswith("kidney")]
     blood = hu.get("aorta")
@@ -54,17 +50,14 @@ def contrast_phase(
     )
 
 
-def _median_hu(ct: Volume, mask: Volume, around: Box | None) -> float:
-    """Of every few voxels; nan if the mask is empty and so has no box."""
-    if around is None:
-        return float("nan")
+def _median_hu(ct: Volume, mask: Bounded) -> float:
+    """Of every few voxels; nan if the mask is empty."""
     # the same voxels whatever the box
     steps = [max(1, int(3.0 / spacing)) for spacing in ct.geometry.spacing_mm]
-    i, j, k = (
-        slice(-(-low // step) * step, high, step)
-        for low, high, step in zip(around.lower, around.upper, steps, strict=True)
-    )
-    values = ct.data[i, j, k][mask.data[i, j, k] != 0]
+    first = [-(-low // step) * step for low, step in zip(mask.box.lower, steps, strict=True)]
+    i, j, k = (slice(low, high, step) for low, high, step in zip(first, mask.box.upper, steps, strict=True))
+    own = tuple(slice(low - start, None, step) for low, start, step in zip(first, mask.box.lower, steps, strict=True))
+    values = ct.data[i, j, k][mask.data[own]]
     return float(np.median(values)) if values.size else float("nan")
 
 

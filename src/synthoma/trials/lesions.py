@@ -74,7 +74,7 @@ def insert_all(
 def _outside(scene: Scene, tumor: Inserted, inside: float, in_view: NDArray[np.bool_] | None) -> str:
     """Why a tumor lies too far outside of organ or view; empty if it does not."""
     names = anatomy.organ(tumor.plan.organ).structures
-    parts = [scene.masks[name][tumor.box.slices] for name in names if name in scene.masks]
+    parts = [scene.masks[name].on(tumor.box) for name in names if name in scene.masks]
     share = float(np.logical_or.reduce(parts)[tumor.mask].mean())
     if share < inside:
         return f"only {100 * share:.0f} % of it lies in the {tumor.plan.organ}"

@@ -25,7 +25,7 @@ def vessel_distances_mm(scene: Scene, organ: OrganModel) -> Floats:
     lower, upper = index.min(axis=0), index.max(axis=0) + 1
     box = Box((int(lower[0]), int(lower[1]), int(lower[2])), (int(upper[0]), int(upper[1]), int(upper[2])))
     box = box.grow(margin).clip(scene.geometry.shape)
-    annotated = [scene.masks[name][box.slices] for name in VESSELS if name in scene.masks]
+    annotated = [scene.masks[name].on(box) for name in VESSELS if name in scene.masks]
     vessels: Array = np.logical_or.reduce(annotated) if annotated else _bright(scene, organ, box)
     if not vessels.any():
         return np.full(len(index), np.inf, np.float32)

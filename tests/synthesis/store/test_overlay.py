@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from synthoma.synthesis.pipeline import Synthesis, insert_tumors
 from synthoma.synthesis.recipe import SynthesisRecipe
 from synthoma.synthesis.store.manifest import rows_of
 from synthoma.synthesis.store.overlay import lay_over, write_overlay
+from synthoma.synthesis.store.rendered import MaskWithTumors
 from synthoma.volume import Volume
 
 PUSHING = RECIPE.with_changes(mass_effect_share=1.0, lesions=(2, 3))
@@ -48,6 +50,22 @@ def test_laid_over_the_healthy_scan_every_voxel_is_as_synthesis_made_it(name: st
             assert np.array_equal(getattr(mine, part), getattr(theirs, part))
     for structure, mask in case.each_mask():
         assert np.array_equal(again.moved(mask).data, done.moved(mask).data), structure
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_masks_known_from_synthesis_are_those_made_anew_from_the_healthy_ones(name: str) -> None:
+    case = patient("p", *CASES[name])
+    done = insert_tumors(case, PUSHING, seed=2)
+    forgot = dataclasses.replace(done, masks={})
+    changed = 0
+    for structure in (*case.masks, "liver_lesion", "kidney_lesion"):
+        known, anew = (MaskWithTumors(case, made, structure) for made in (done, forgot))
+        assert np.array_equal(known().data, anew().data), structure
+        assert known().geometry == done.ct.geometry
+        assert np.array_equal(known.bounded().whole.data, anew().data)
+        healthy = case.read_mask(structure).data if structure in case.masks else np.zeros_like(anew().data)
+        changed += not np.array_equal(healthy, anew().data)
+    assert changed >= 2, "an organ that was displaced, and the tumors"
 
 
 def test_a_scan_in_c_order_gives_the_same_overlay(tmp_path: Path) -> None:

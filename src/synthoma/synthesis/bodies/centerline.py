@@ -48,7 +48,7 @@ def find_wall(organ: Volume, near_mm: Sequence[float]) -> Wall | None:
     reach = np.full(3, _AROUND_MM)
     grid = _lattice(near_mm, np.eye(3), -reach, reach, _CELL_MM)
     inside = _piece_at(value_at(organ, positions(grid)), grid, near_mm)
-    depth = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)
+    depth = edt.edt(inside.view(np.uint8), anisotropy=grid.spacing_mm, black_border=False)
     points = positions(grid)
     cells, depths = points[:, inside], depth[inside]
     touching = np.sqrt(((cells - np.asarray(near_mm)[:, None]) ** 2).sum(axis=0)) <= depths + _CELL_MM
@@ -84,7 +84,7 @@ def trace(
     inside = value_at(organ, positions(grid))
     if inside.any():
         inside = _piece_at(inside, grid, center_mm)
-    depths = edt.edt(inside, anisotropy=grid.spacing_mm, black_border=False)[inside]
+    depths = edt.edt(inside.view(np.uint8), anisotropy=grid.spacing_mm, black_border=False)[inside]
     cells = _Cells((np.argwhere(inside) + np.floor(lower / size)) * size, size)
     touching = depths * (np.sqrt((cells.points**2).sum(axis=1)) <= depths + 1.5 * size)
     inscribed = float(touching.max(initial=0.0))

@@ -238,7 +238,7 @@ def make(
     attempt = insert(scene, tumor.plan, tumor.maker, tumor.index, number, judge, critic, tumor.noise)
     if isinstance(attempt, Inserted):
         after = scene.labels(attempt.box)
-        after[attempt.mask & ~scene.masks[organ][attempt.box.slices]] |= BULGE
+        after[attempt.mask & ~scene.masks[organ].on(attempt.box)] |= BULGE
         box, changed = attempt.changed.shift(crop.lower), scene.labels(attempt.changed).copy(order="K")
         tumor.plan, tumor.made = attempt.plan, Change(box, attempt.after, changed)
     return attempt

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from functools import partial, reduce
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthoma import anatomy
+from synthoma.bounded import EMPTY, Bounded, zeros_like
 from synthoma.errors import CaseError
 from synthoma.synthesis import coarse
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.location import OrganModel, even_place, measure_organ
+from synthoma.synthesis.location import OrganModel, depth_in, even_place, measure_organ
 from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Triple, Volume
@@ -35,14 +36,16 @@ class Scene:
         self.geometry: Geometry = ct.geometry
         self.stored = stored or ct.geometry  # the same grid with the axes of the file
         self.original = ct
-        self.hu: Array = ct.data.copy(order="K")
-        self.masks: dict[str, Array] = {}
+        self.hu: Array = zeros_like(ct.data, ct.data.shape)
+        self.hu[...] = ct.data
+        self.masks: dict[str, Bounded] = {}
         self.numbers: dict[str, int] = {}
         self.boxes: dict[str, Box] = {}
         self.sizes = np.zeros(256, np.int64)  # voxels by number in the map; 0 for tumors, which nothing hides
         self.map: NDArray[np.uint8] | None = None  # None while the scan has no structure
         self.moved: set[str] = set()  # masks that mass effects have moved out of their boxes
         self._noises: dict[Vector, Noise] = {}
+        self._depth = cache(depth_in)
         self._even: dict[Triple, tuple[Vector, Box | None]] = {}  # what `location.even_place` tells at these steps
 
     @classmethod
@@ -54,7 +57,8 @@ class Scene:
         scene = cls("", ct)
         scene.numbers = anatomy.STRUCTURES
         scene.map = labels
-        scene.masks = dict(masks)
+        whole = Box.whole(labels.shape)
+        scene.masks = {name: Bounded(ct.geometry, whole, mask) for name, mask in masks.items()}
         return scene
 
     def labels(self, box: Box) -> NDArray[np.uint8]:
@@ -66,13 +70,12 @@ class Scene:
         """The scan with the tumors so far."""
         return Volume(self.hu, self.geometry)
 
-    def add_mask(self, name: str, mask: Volume, keep: bool) -> None:
+    def add_mask(self, name: str, mask: Bounded, keep: bool) -> None:
         """A structure of the case; `keep` the ones that plans, phase or moved masks need, map the others only."""
         if keep:
-            self.masks[name] = mask.data
-        box = Box.around(mask.data)
-        if box is not None:
-            self.boxes[name] = box
+            self.masks[name] = Bounded(self.geometry, mask.box, mask.data)
+        if mask.box != EMPTY:
+            self.boxes[name] = mask.box
         tumor = anatomy.is_lesion(name) or name == anatomy.IGNORE
         next_free = 1 + max(_OTHER_TUMOR, *(number for number in self.numbers.values() if number != _IGNORED), 0)
         number = anatomy.STRUCTURES.get(name, _OTHER_TUMOR if tumor else next_free)
@@ -81,20 +84,21 @@ class Scene:
         elif name in _INFILTRATED or number >= _IGNORED:
             return
         self.numbers[name] = number
-        if box is None:
+        if mask.box == EMPTY:
             return
         if self.map is None:
-            self.map = np.zeros_like(self.hu, np.uint8)
+            self.map = zeros_like(self.hu, self.hu.shape, np.uint8)
         # of structures that overlap the smaller one shows: a body mask must not hide the organs
-        inside, part = mask.data[box.slices], self.map[box.slices]
+        inside, part = mask.data, self.map[mask.box.slices]
         if not tumor:
             self.sizes[number] = np.count_nonzero(inside)
-            inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
-        part[inside] = number
+            if (inside & (part != 0)).any():
+                inside = inside & ((self.sizes > self.sizes[number]) | (np.arange(256) == 0))[part]
+        np.copyto(part, np.uint8(number), where=inside)
 
-    def volumes(self, names: Iterable[str] | None = None) -> dict[str, Volume]:
+    def volumes(self) -> dict[str, Volume]:
         """The kept masks, moved by the mass effect so far."""
-        return {name: Volume(self.masks[name], self.geometry) for name in names or self.masks}
+        return {name: mask.whole for name, mask in self.masks.items()}
 
     def organ(self, organ: str, center_mm: Iterable[float], reach_mm: float) -> Volume:
         """An organ's mask, its real tumors included, in a box of `reach_mm` around a point.
@@ -103,26 +107,23 @@ class Scene:
         """
         box = self.geometry.box_around(tuple(center_mm), reach_mm)
         kind = anatomy.organ(organ)
-        parts = [self.masks[name][box.slices] for name in (*kind.structures, kind.lesion) if name in self.masks]
+        parts = [self.masks[name].on(box) for name in (*kind.structures, kind.lesion) if name in self.masks]
         if not parts:
             raise CaseError(f"the {organ} is not annotated", case=self.case, expected=" or ".join(kind.structures))
         return Volume(parts[0] if len(parts) == 1 else np.logical_or.reduce(parts), self.geometry.crop(box))
 
     def measure_organ(self, organ: str, phase: str, blur_mm: float, vessel_veto: bool) -> OrganModel:
         """The model of the organ as it is now; errors as `location.measure_organ`."""
-        kind, step = anatomy.organ(organ), coarse.steps(self.geometry, organ)
+        step = coarse.steps(self.geometry, organ)
         others = None if self.map is None else partial(self._coarse_others, self.map, step, organ)
-        names = [name for name in (*kind.structures, kind.lesion) if name in self.masks]
-        known = [self.boxes[name] for name in names if name in self.boxes and name not in self.moved]
-        within = reduce(Box.hull, known) if names and len(known) == len(names) else None
         return measure_organ(
-            self.ct, self.volumes(), organ, phase, blur_mm, self.case, vessel_veto, others, within, self._even_place
+            self.ct, self.masks, organ, phase, blur_mm, self.case, vessel_veto, others, self._even_place
         )
 
     def _even_place(self, step: Triple) -> Vector:
         """`location.even_place` of the scan as it is now."""
         if step not in self._even:
-            self._even[step] = even_place(self.ct, self.volumes(), step)
+            self._even[step] = even_place(self.ct, self.masks, step, self._depth)
         return self._even[step][0]
 
     def occupied(self, box: Box, organ: str) -> NDArray[np.bool_]:
@@ -161,19 +162,18 @@ class Scene:
         changed = box if displacement is None else box.hull(displacement.box)
         self._even = {step: (mm, of) for step, (mm, of) in self._even.items() if of and not of.meets(changed)}
         if displacement is not None:
-            for name, data in self.masks.items():
-                part = data[displacement.box.slices]
+            for name, structure in self.masks.items():
+                part = structure.on(displacement.box)
                 if part.any():
-                    moved = data.copy(order="K") if not data.flags.writeable else data
-                    moved[displacement.box.slices] = mass_effect.move_mask(part, displacement)
-                    self.masks[name] = moved
                     self.moved.add(name)
+                    if not np.array_equal(part, moved := mass_effect.move_mask(part, displacement)):
+                        self.masks[name] = structure.changed(displacement.box, moved)
             if self.map is not None:
                 self.map[displacement.box.slices] = mass_effect.move_mask(
                     self.map[displacement.box.slices], displacement
                 )
         if self.map is None:
-            self.map = np.zeros_like(self.hu, np.uint8)
+            self.map = zeros_like(self.hu, self.hu.shape, np.uint8)
         np.copyto(self.map[box.slices], np.uint8(anatomy.STRUCTURES[anatomy.organ(organ).lesion]), where=mask)
 
 

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from synthoma.synthesis.store.manifest import (
     write_manifest,
 )
 from synthoma.synthesis.store.overlay import OVERLAY, write_overlay
-from synthoma.synthesis.store.rendered import lesions_of, mask_with_tumors, replay_rows, synthetic_case
+from synthoma.synthesis.store.rendered import MaskWithTumors, lesions_of, replay_rows, synthetic_case
 from synthoma.synthesis.tumor import Critic
 from synthoma.volume import Box, Volume
 
@@ -169,7 +169,7 @@ def _sources(case: Case, synthesis: Synthesis, rows: Sequence[Row]) -> dict[str,
     sources: dict[str, Source] = {}
     for name in dict.fromkeys((*case.masks, *lesions)):
         if name in lesions or _is_displaced(case, synthesis, name):
-            sources[name] = partial(mask_with_tumors, case, synthesis, name)
+            sources[name] = MaskWithTumors(case, synthesis, name)
         else:
             sources[name] = case.masks[name]
     return sources
@@ -183,7 +183,10 @@ def _is_displaced(case: Case, synthesis: Synthesis, structure: str) -> bool:
     near = [displacement.box for displacement in synthesis.displacements if own and own.meets(displacement.box)]
     if not near:
         return False
-    return bool(case.read_mask(structure, synthesis.stored_box(reduce(Box.hull, near))).data.any())
+    hull = reduce(Box.hull, near)
+    if structure in synthesis.masks:
+        return bool(synthesis.masks[structure].on(hull).any())
+    return bool(case.read_mask(structure, synthesis.stored_box(hull)).data.any())
 
 
 def _lesions(case: Case, synthesis: Synthesis) -> list[Lesion]:

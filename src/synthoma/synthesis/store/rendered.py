@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 from synthoma import anatomy
+from synthoma.bounded import Bounded
 from synthoma.cases import Case, Source
 from synthoma.inputs import Reads
 from synthoma.synthesis.pipeline import Synthesis, replay_plans
@@ -45,15 +46,28 @@ def lesions_of(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(anatomy.organ(row["plan"]["organ"]).lesion for row in accepted(rows)))
 
 
-def mask_with_tumors(healthy: Case, synthesis: Synthesis, structure: str) -> Volume:
+@dataclass(frozen=True, eq=False)
+class MaskWithTumors:
     """A structure after synthesis: after the mass effect; of a tumor mask, real and synthetic tumors together."""
-    if not anatomy.is_lesion(structure):
-        return synthesis.moved(healthy.read_mask(structure))
-    made = synthesis.tumors(structure.removesuffix("_lesion"))
-    if structure not in healthy.masks:
-        return made
-    real = synthesis.moved(healthy.read_mask(structure))
-    return Volume(real.data | made.data, made.geometry)
+
+    healthy: Case
+    synthesis: Synthesis
+    structure: str
+
+    def __call__(self) -> Volume:
+        """On the grid of the scan."""
+        return self.bounded().whole
+
+    def bounded(self) -> Bounded:
+        """The same as the box around it."""
+        synthesis, mask = self.synthesis, self.synthesis.masks.get(self.structure)
+        if mask is None and self.structure in self.healthy.masks:
+            _, healthy = next(self.healthy.each_bounded([self.structure]))
+            mask = synthesis.moved_mask(healthy.reorient(synthesis.frame))
+        if anatomy.is_lesion(self.structure):
+            mask = synthesis.tumor_mask(self.structure.removesuffix("_lesion"), mask)
+        assert mask is not None, f"{self.structure} is neither annotated nor a tumor"
+        return mask.onto(synthesis.ct.geometry)
 
 
 def synthetic_case(healthy: Case, image: Source, masks: Mapping[str, Source], dataset: str) -> Case:
@@ -91,7 +105,7 @@ class Rendering:
 
     def mask(self, structure: str) -> Volume:
         """A structure as it is with the tumors."""
-        return mask_with_tumors(self.healthy, self.synthesis(), structure)
+        return MaskWithTumors(self.healthy, self.synthesis(), structure)()
 
     def case(self, dataset: str) -> Case:
         """The case, to be read as any other; it pickles."""
