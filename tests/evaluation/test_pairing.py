@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +205,38 @@ def test_scores_beside_the_masks_are_read_in_their_place(cases: Dataset, tmp_pat
     (row,) = [row for row in score_pair(pair, ("liver_lesion",), RECIPE)["rows"]]
     assert row["score"] == pytest.approx(200 / 255)
     assert len(row["curve"]) == 1 + len(RECIPE.curve)
+
+
+def test_a_mask_that_was_changed_is_scored_and_its_scores_are_not(cases: Dataset, tmp_path: Path) -> None:
+    case = cases.cases[1]
+    folder = tmp_path / "masks" / case.id
+    lesion = case.read_mask("liver_lesion")
+    wrong = np.roll(lesion.data, 3, axis=0)
+    files.write_volume(Volume(wrong, lesion.geometry), folder / "segmentations" / "liver_lesion.nii.gz")
+    levels = Volume(np.where(wrong, 200, 60).astype(np.uint8), lesion.geometry)
+    files.write_fractions(levels, folder / "scores" / "liver_lesion.nii.gz")
+
+    def scored() -> dict[str, Any]:
+        recipe = RECIPE.with_changes(missing="leave_out")
+        (pair,) = pair_cases(cases, tmp_path / "masks", recipe).pairs
+        assert {path.parent.name for path in pair.reads().paths} >= {"segmentations", "scores"}
+        assert pair.predicted is not None
+        assert replace(pair.predicted, image=case.image).read_mask("liver_lesion").data.sum() == wrong.sum()
+        return score_pair(pair, ("liver_lesion",), recipe)
+
+    before = scored()
+    assert before["rows"][0]["dsc"] < 1 < len(before["rows"][0]["curve"])
+    assert before["notes"] == []
+    for corrected in (
+        lesion,
+        Volume(lesion.data & (np.cumsum(lesion.data).reshape(lesion.data.shape) > 1), lesion.geometry),
+    ):
+        files.write_volume(corrected, folder / "segmentations" / "liver_lesion.nii.gz")
+        wrong = corrected.data
+        after = scored()
+        assert after["rows"][0]["dsc"] > 0.9
+        assert len(after["rows"][0]["curve"]) == 1
+        assert "the mask was changed after its scores were made" in after["notes"][0]
 
 
 def test_kidneys_predicted_as_one_are_scored_against_both_with_their_tumors(tmp_path: Path) -> None:

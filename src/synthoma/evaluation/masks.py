@@ -9,10 +9,14 @@ from pathlib import Path
 
 from synthoma.cases import Case, Label
 from synthoma.errors import CaseError
+from synthoma.evaluation.fractions import gather_fractions
 from synthoma.evaluation.planes import Planes, gather_regions, planes_of, read_planes
 from synthoma.evaluation.regions import Region
+from synthoma.evaluation.voxel import overlap
 from synthoma.formats.segments import Segment
 from synthoma.volume import Box, Volume
+
+_HALF = 0.5  # where scores become the mask beside them
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,33 @@ class SingleMask:
         if isinstance(found, Planes):
             return found.volume()
         return Volume(found.read(Box.whole(found.geometry.shape)), found.geometry)
+
+
+@dataclass(frozen=True)
+class ScoredMask:
+    """A mask beside which the scores lie that it is made from: it holds the voxels of at least one half.
+
+    A mask that holds others was changed since, so it is taken as it is, and the scores are not.
+    """
+
+    path: Path
+    scores: Path
+
+    def read(self) -> Region | Planes:
+        """The planes of the scores, or the region of a mask that was changed."""
+        planes = read_planes(self.scores)
+        mask = self._region()
+        if not planes.fractions or not planes.geometry.matches(mask.geometry):
+            return mask
+        whole = gather_fractions(planes, _HALF).above(_HALF)
+        return planes if whole.voxels == mask.voxels == overlap(whole, mask) else mask
+
+    def __call__(self) -> Volume:
+        mask = self._region()
+        return Volume(mask.read(Box.whole(mask.geometry.shape)), mask.geometry)
+
+    def _region(self) -> Region:
+        return gather_regions(read_planes(self.path), {"": None})[0][""]
 
 
 def read_masks(case: Case, structures: Sequence[str], truth: bool = False) -> Iterator[tuple[str, Region | Planes]]:
@@ -83,7 +114,7 @@ def _of_label_map(case: Case, path: Path, names: list[str], truth: bool) -> dict
 def _alone(case: Case, name: str, truth: bool) -> Region | Planes:
     """A structure that has a source of its own."""
     source = case.masks[name]
-    if isinstance(source, SingleMask):
+    if isinstance(source, SingleMask | ScoredMask):
         return source.read()
     if isinstance(source, Path):
         planes = read_planes(source, truth)

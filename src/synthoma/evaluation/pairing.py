@@ -17,12 +17,12 @@ from synthoma.datasets.layouts.listing import Listing, case_id, list_folder
 from synthoma.datasets.layouts.opening import Dataset, detect, open_dataset
 from synthoma.datasets.layouts.predictions import case_of_prediction, is_flat
 from synthoma.errors import CaseError, SynthomaError
-from synthoma.evaluation.masks import SingleMask
+from synthoma.evaluation.masks import ScoredMask, SingleMask
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe, score_case
 from synthoma.evaluation.told import EXAMPLE, masks_as_in, told_values
 from synthoma.inputs import Reads
 
-SCORES = "scores"  # beside `segmentations`: maps whose voxels of at least 0.5 are the mask, read in its place
+SCORES = "scores"  # beside `segmentations`: maps whose voxels of at least 0.5 are the mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,9 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
     """Every case of `truth` with the prediction of the same id.
 
     predictions: a folder in any layout of `datasets.layouts`, of `CASE/segmentations/STRUCTURE.nii.gz` without scans
-    (with `CASE/scores/STRUCTURE.nii.gz`, which are read in their place), or of one label map a case (`CASE.nii.gz`),
-    whose values the recipe's `labels` tell, else `dataset.json` beside them, else the truth's own.
+    (with `CASE/scores/STRUCTURE.nii.gz`, which are read in place of masks that nobody changed), or of one label map a
+    case (`CASE.nii.gz`), whose values the recipe's `labels` tell, else `dataset.json` beside them, else those of the
+    truth.
     Raises `CaseError` naming the cases without a prediction if the recipe refuses them, for structures that nobody
     predicted, and for one patient under two names in the recipe's catalog.
     """
@@ -175,7 +176,10 @@ def _mask_folders(listing: Listing) -> Iterator[tuple[str, Case]]:
                 raise CaseError(f"two predictions of {structure}", case=case_id(name), found=both, fix="remove one")
             masks[structure] = folder.path / file
         scores = list_folder(listing.path / name).within(SCORES)
-        masks |= {stem: scores.path / file for file, stem in scores.images().items() if stem in masks}
+        for file, stem in scores.images().items():
+            mask = masks.get(stem)
+            if isinstance(mask, Path):
+                masks[stem] = ScoredMask(mask, scores.path / file)
         if masks:
             yield case_id(name), Case(case_id(name), folder.path, masks)
 

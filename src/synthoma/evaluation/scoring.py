@@ -17,7 +17,7 @@ from synthoma.errors import CaseError
 from synthoma.evaluation.fractions import Fractions, gather_fractions
 from synthoma.evaluation.grids import on_grid
 from synthoma.evaluation.lesion import Components, MatchedLesion, Matching, count_found, match_components
-from synthoma.evaluation.masks import read_masks
+from synthoma.evaluation.masks import ScoredMask, read_masks
 from synthoma.evaluation.planes import Planes, gather_regions, planes_of, region_of
 from synthoma.evaluation.regions import Region, grown
 from synthoma.evaluation.surface import score_surfaces
@@ -152,9 +152,9 @@ def score_case(truth: Case, predicted: Case | None, recipe: EvaluateRecipe | Non
         if recipe.missing == "leave_out":
             names = [name for name in names if name not in lacking]
         both = [name for name in names if name in there]
-        theirs = read_masks(predicted, both) if predicted else iter(())
+        theirs = _predictions(predicted, both, notes) if predicted else iter(())
         ignored, ours = _truths(truth, names)
-        pairs = ((name, region, next(theirs)[1] if name in there else None) for name, region in ours)
+        pairs = ((name, region, next(theirs) if name in there else None) for name, region in ours)
         rows, lesions, more = _scored(pairs, truth, ignored, recipe)
     facts = {"dataset": truth.dataset, **truth.attributes}
     return CaseScores(truth.id, truth.patient, tuple(rows), tuple(lesions), (*notes, *more), facts)
@@ -189,6 +189,14 @@ def _truths(truth: Case, names: list[str]) -> tuple[Region | None, Iterator[tupl
     masks = read_masks(truth, [anatomy.IGNORE] * has_ignored + names, truth=True)
     regions = ((name, found) for name, found in masks if isinstance(found, Region))  # fractions were refused
     return (next(regions)[1] if has_ignored else None), regions
+
+
+def _predictions(predicted: Case, names: list[str], notes: list[str]) -> Iterator[Region | Planes]:
+    """The predictions one by one; says in `notes` which masks are no longer those of their scores."""
+    for name, found in read_masks(predicted, names):
+        if isinstance(predicted.masks[name], ScoredMask) and isinstance(found, Region):
+            notes.append(f"{name}: the mask was changed after its scores were made; it is scored, and they are not")
+        yield found
 
 
 def _scored(
