@@ -85,10 +85,11 @@ def segment_case(
         del ct
         volumes: dict[str, float] = {}
         lesions: list[dict[str, Any]] = []
+        cuts: dict[str, dict[str, float]] = {}
         for name, structure in each_structure(prediction, scan, recipe, case.read_organ, case.id):
             mask = structure
             if isinstance(structure, Tumors):
-                mask = structure.mask
+                mask, cuts[name] = structure.mask, dataclasses.asdict(recipe.cut_of(name))
                 files.write_fractions(structure.scores, folder / SCORES / f"{name}.nii.gz")
                 lesions += [dataclasses.asdict(found.lesion) | {"score": found.score} for found in structure.lesions]
             assert isinstance(mask, Volume)
@@ -108,6 +109,7 @@ def segment_case(
         "attributes": dict(case.attributes),
         "provenance": {"dataset": case.dataset, **_told(model), "segment": asked.digest()},
         "structures": list(volumes),
+        "cuts": cuts,
         "lesions": lesions,
     }
     disk.write_json(folder / RECORD, record)
