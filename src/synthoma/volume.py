@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import add, lt, sub
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -57,24 +58,21 @@ class Box(NamedTuple):
 
     @property
     def shape(self) -> Triple:
-        return triple([high - low for low, high in zip(self.lower, self.upper, strict=True)])
+        return triple(map(sub, self.upper, self.lower))
 
     @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        i, j, k = (slice(low, high) for low, high in zip(self.lower, self.upper, strict=True))
+    def slices(self) -> Slices:
+        i, j, k = map(slice, self.lower, self.upper)
         return i, j, k
 
     def grow(self, margin: int | Sequence[int]) -> Box:
         """The box with `margin` voxels more on every side, or per axis."""
         by = [margin] * 3 if isinstance(margin, int) else list(margin)
-        lower = [low - m for low, m in zip(self.lower, by, strict=True)]
-        upper = [high + m for high, m in zip(self.upper, by, strict=True)]
-        return Box(triple(lower), triple(upper))
+        return Box(triple(map(sub, self.lower, by)), triple(map(add, self.upper, by)))
 
     def shift(self, by: Sequence[int]) -> Box:
         """The box moved by some voxels along each axis."""
-        lower, upper = ([at + b for at, b in zip(corner, by, strict=True)] for corner in self)
-        return Box(triple(lower), triple(upper))
+        return Box(triple(map(add, self.lower, by)), triple(map(add, self.upper, by)))
 
     def hull(self, other: Box) -> Box:
         """The smallest box that holds both."""
@@ -82,29 +80,23 @@ class Box(NamedTuple):
 
     def meets(self, other: Box) -> bool:
         """Whether the boxes share a voxel."""
-        return all(
-            max(low, start) < min(high, stop)
-            for low, high, start, stop in zip(self.lower, self.upper, other.lower, other.upper, strict=True)
-        )
+        return all(map(lt, map(max, self.lower, other.lower), map(min, self.upper, other.upper)))
 
     def seen_from(self, frame: Box) -> Box:
         """The same voxels, counted from the first voxel of another box."""
-        return self.shift([-low for low in frame.lower])
+        return Box(triple(map(sub, self.lower, frame.lower)), triple(map(sub, self.upper, frame.lower)))
 
     def overlap(self, other: Box) -> tuple[Slices, Slices] | None:
         """The voxels that two boxes share, as slices of an array on this box and on the other; None if none."""
-        lower = [max(pair) for pair in zip(self.lower, other.lower, strict=True)]
-        upper = [min(pair) for pair in zip(self.upper, other.upper, strict=True)]
-        if any(high <= low for low, high in zip(lower, upper, strict=True)):
+        shared = Box(triple(map(max, self.lower, other.lower)), triple(map(min, self.upper, other.upper)))
+        if not all(map(lt, *shared)):
             return None
-        shared = Box(triple(lower), triple(upper))
         return shared.seen_from(self).slices, shared.seen_from(other).slices
 
     def clip(self, shape: Sequence[int]) -> Box:
         """The part of the box inside an array of this shape; its shape holds a 0 if there is none."""
-        lower = [min(max(low, 0), n) for low, n in zip(self.lower, shape, strict=True)]
-        upper = [min(max(high, low), n) for low, high, n in zip(lower, self.upper, shape, strict=True)]
-        return Box(triple(lower), triple(upper))
+        lower = triple(map(min, map(max, self.lower, (0, 0, 0)), shape))
+        return Box(lower, triple(map(min, map(max, self.upper, lower), shape)))
 
 
 @dataclass(frozen=True, eq=False)

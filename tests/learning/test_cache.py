@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import blosc2
 import numpy as np
 import pytest
 
@@ -452,3 +453,11 @@ def test_a_mask_on_another_grid_names_both(tmp_path: Path) -> None:
     masks = {"liver": Volume(case.read_mask("liver").data, shifted)}
     with pytest.raises(GeometryError, match="anna: the liver mask's grid differs"):
         GridMasks(replace(case, masks=masks), case.read_geometry(), case.read_geometry())
+
+
+@pytest.mark.parametrize(("kind", "sorted_bytes"), [(np.uint8, False), (np.int16, True)])
+def test_only_numbers_of_several_bytes_have_them_sorted(kind: type, sorted_bytes: bool) -> None:
+    data = np.asfortranarray(np.random.default_rng(0).integers(0, 30, (70, 33, 20)).astype(kind))
+    store = blosc2.ndarray_from_cframe(as_store(data))
+    assert (blosc2.Filter.SHUFFLE in store.cparams.filters) == sorted_bytes
+    assert np.array_equal(store[:].T, data)

@@ -200,14 +200,15 @@ def find_site(
     `CaseError` if there still is none: the organ is too small or full.
     """
     others = [*taken, *organ_model.lesions]
-    ranges = [_depth_range(organ_model, wanted_mm, 0.25 * radius_mm * relaxed) for relaxed in range(relax + 1)]
-    start, roomy = ranges[-1][0], None
-    for relaxed, (first, last) in enumerate(ranges):
+    start, roomy = 0, None
+    for relaxed in range(relax + 1):
+        first, last = _depth_range(organ_model, wanted_mm, 0.25 * radius_mm * relaxed)
         if first == last:
             continue
         for tries in (_TRIES, last - first):
             if tries != _TRIES and roomy is None:
-                roomy = _roomy(organ_model, *ranges[-1], others, radius_mm + gap_mm)
+                start, stop = _depth_range(organ_model, wanted_mm, 0.25 * radius_mm * relax)
+                roomy = _roomy(organ_model, start, stop, others, radius_mm + gap_mm)
             if roomy is not None and not roomy.any():
                 break
             index = rng.integers(first, last, tries) if tries == _TRIES else rng.permutation(np.arange(first, last))

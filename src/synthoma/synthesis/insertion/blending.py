@@ -162,15 +162,17 @@ def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool
 def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The blocks of the outer box that the tumor touches, and their neighbors."""
     touched = np.asarray(tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0)
+    places = []
     for axis, (n, low, first, count) in enumerate(zip(block, tumor.box.lower, outer.lower, shape, strict=True)):
         # every n-th voxel lies one block on; what lies beyond the outermost blocks belongs to these
         index = np.clip(np.arange(touched.shape[axis]) + (low - first) // n, 0, count - 1)
-        blocks, starts = np.unique(index, return_index=True)
+        starts = np.flatnonzero(np.diff(index, prepend=-1))
         if len(starts) < len(index):
             touched = np.logical_or.reduceat(touched, starts, axis)
-        before, after = int(blocks[0]), count - 1 - int(blocks[-1])
-        touched = np.pad(touched, [(before, after) if a == axis else (0, 0) for a in range(3)])
-    return _around(touched)
+        places.append(slice(int(index[0]), int(index[-1]) + 1))
+    found = np.zeros(shape, bool)
+    found[tuple(places)] = touched
+    return _around(found)
 
 
 def _around(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -180,8 +180,10 @@ class Scene:
 def organ_of_labels(labels: NDArray[np.uint8], organ: str) -> NDArray[np.bool_]:
     """An organ with its tumors in a label map of `anatomy.STRUCTURES`."""
     kind = anatomy.organ(organ)
-    parts = [labels == anatomy.STRUCTURES[name] for name in (*kind.parts, kind.lesion)]
-    return np.asarray(np.logical_or.reduce(parts))
+    found = np.asarray(labels == anatomy.STRUCTURES[kind.lesion])
+    for name in kind.parts:
+        found |= labels == anatomy.STRUCTURES[name]
+    return found
 
 
 def others_of_labels(
