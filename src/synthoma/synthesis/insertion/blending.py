@@ -92,8 +92,6 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
     trust[_around(trust == 0)] = 0
-    if kernels().is_trusted(alpha, trust, at):
-        return np.asarray(kernels().own_noise(hu, alpha, low, at))
     learned = noise_tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
     return np.asarray(kernels().mixed_noise(hu, alpha, low, trust, at, learned))
 

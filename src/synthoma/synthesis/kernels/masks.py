@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.kernels.compiling import dense, kernel
+from synthoma.synthesis.kernels.compiling import dense, kernel, part
 from synthoma.volume import Array
 
 Bools = NDArray[np.bool_]
-Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 _NO_BIT, _BIT, _LAST_BIT = np.uint64(0), np.uint64(1), np.uint64(63)
 # multiplied with this, the powers of two differ in their upper six bits: a de Bruijn sequence
@@ -26,31 +25,75 @@ _PLACES[[(_SPREAD << n) % 2**64 >> 58 for n in range(64)]] = np.arange(64)
 def near(mask: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
     """As `reference.near`."""
     depth, row, widths = _ball(tuple(spacing_mm), float(radius_mm))
-    return _unpacked(_near(_packed(mask), depth, row, widths), len(mask))
+    wide = _packed(mask)
+    found, holds = np.zeros_like(wide), wide[..., 0] != _NO_BIT
+    for n in range(1, wide.shape[2]):
+        holds |= wide[..., n] != _NO_BIT
+    _near(wide, holds, depth, row, widths, found)
+    return _unpacked(found, len(mask))
 
 
 def largest_piece(label: Bools) -> Bools | None:
     """As `reference.largest_piece`."""
-    starts, ends, first = _runs(_packed(label), len(label))
-    piece = np.zeros(label.shape[::-1], np.uint8)
-    return None if _largest(piece, starts, ends, first) <= 1 else np.asarray(piece.view(np.bool_).T)
+    runs = _runs(label)
+    roots = _roots(runs, outward=False, across=True)
+    if roots.max() <= 1:
+        return None
+    sizes = np.bincount(roots[1:], runs.ends - runs.starts)
+    return _painted(np.zeros(runs.shape, np.bool_), runs, roots[1:] == np.argmax(sizes))
 
 
 def without_holes(label: Bools) -> Bools:
     """As `reference.without_holes`."""
-    return _without(label, True, np.ones(label.shape[2], np.uint8))
+    return _without(label, np.ones(label.shape[2], np.bool_), across=True)
 
 
 def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
     """As `reference.without_holes_in_slices`."""
-    return _without(label, False, np.ascontiguousarray(slices).view(np.uint8))
+    return _without(label, slices, across=False)
 
 
-def _without(label: Bools, across: bool, chosen: Bytes) -> Bools:
-    voxels = dense(label, np.bool_).view(np.uint8).copy()
-    starts, ends, first = _runs(_packed(~label), len(label))
-    _fill(voxels, starts, ends, first, across, chosen)
-    return np.asarray(voxels.view(np.bool_).T)
+def _without(label: Bools, slices: Bools, across: bool) -> Bools:
+    """The label and, in some slices, the background that no way leads out of; across: ways lead along K too."""
+    runs = _runs(~label)
+    enclosed = _roots(runs, outward=True, across=across)[1:] > 0
+    if enclosed.any():
+        enclosed &= np.repeat(slices, np.diff(runs.first[:: runs.shape[1]]))
+    return _painted(dense(label, np.bool_).copy(), runs, enclosed)
+
+
+class _Runs(NamedTuple):
+    """Runs of a mask's voxels along I, as places in the flat array of its shape (K, J, I).
+
+    first (rows + 1): the number of the first run of each row.
+    """
+
+    starts: Array
+    ends: Array
+    first: Array
+    shape: tuple[int, ...]
+
+
+def _runs(mask: Bools) -> _Runs:
+    words, shape = _packed(mask), mask.shape[::-1]
+    starts, ends = np.empty((2, words.size * 32), np.int32)  # there are no more
+    first = np.zeros(shape[0] * shape[1] + 1, np.int64)
+    _find_runs(words.reshape(-1, words.shape[2]), shape[2], starts, ends, first)
+    return _Runs(starts[: first[-1]], ends[: first[-1]], first, shape)
+
+
+def _roots(runs: _Runs, outward: bool, across: bool) -> Array:
+    """Of the outside, node 0, and of each run, from 1, the lowest node that a way leads to, from face to face."""
+    parent = np.arange(len(runs.starts) + 1)
+    _join(parent, runs.starts, runs.ends, runs.first, *runs.shape, outward, across)
+    return parent
+
+
+def _painted(voxels: Bools, runs: _Runs, chosen: Bools) -> Bools:
+    """The voxels (K, J, I) and those of the chosen runs, as (I, J, K)."""
+    if chosen.any():
+        _paint(voxels.reshape(-1), runs.starts[chosen], runs.ends[chosen])
+    return np.asarray(voxels.T)
 
 
 def _packed(mask: Bools) -> Words:
@@ -86,15 +129,9 @@ def _ball(spacing_mm: tuple[float, ...], radius_mm: float) -> tuple[Array, Array
 
 
 @kernel
-def _near(words: Any, depth: Any, row: Any, widths: Any) -> Any:
-    layers, rows, count = words.shape
-    found = np.zeros((layers, rows, count), np.uint64)
-    filled = np.zeros((layers, rows), np.bool_)
-    for k in range(layers):
-        for j in range(rows):
-            for n in range(count):
-                filled[k, j] |= words[k, j, n] != _NO_BIT
-    wide = words.copy()
+def _near(wide: Any, holds: Any, depth: Any, row: Any, widths: Any, found: Any) -> None:
+    """wide: words, widened step by step; holds: whether a row has any bit."""
+    layers, rows, count = wide.shape
     width = 0
     for n in range(len(widths)):
         while width < widths[n]:
@@ -102,55 +139,19 @@ def _near(words: Any, depth: Any, row: Any, widths: Any) -> Any:
             for k in range(layers):
                 for j in range(rows):
                     before = _NO_BIT  # what lies beyond a row's end never comes back into it
-                    for m in range(count if filled[k, j] else 0):
+                    for m in range(count if holds[k, j] else 0):
                         here = wide[k, j, m]
                         after = wide[k, j, m + 1] if m + 1 < count else _NO_BIT
                         wide[k, j, m] = here | here << _BIT | here >> _BIT | before >> _LAST_BIT | after << _LAST_BIT
                         before = here
         for k in range(max(0, -depth[n]), min(layers, layers - depth[n])):
             for j in range(max(0, -row[n]), min(rows, rows - row[n])):
-                if filled[k + depth[n], j + row[n]]:
+                if holds[k + depth[n], j + row[n]]:
                     for m in range(count):
                         found[k, j, m] |= wide[k + depth[n], j + row[n], m]
-    return found
 
 
-@kernel
-def _runs(words: Any, length: int) -> Any:
-    """Runs of set bits along I: their starts and ends, and the number of the first one of each row."""
-    layers, rows, count = words.shape
-    first = np.zeros(layers * rows + 1, np.int32)
-    for row in range(layers * rows):
-        many, before = 0, _NO_BIT
-        for m in range(count):
-            here = words[row // rows, row % rows, m]
-            begins = here & ~(here << _BIT | before >> _LAST_BIT)
-            while begins != _NO_BIT:
-                begins &= begins - _BIT
-                many += 1
-            before = here
-        first[row + 1] = first[row] + many
-    starts, ends = np.empty(first[-1], np.int32), np.full(first[-1], length, np.int32)
-    for row in range(layers * rows):
-        start = end = first[row]
-        before = _NO_BIT
-        for m in range(count if first[row + 1] > first[row] else 0):
-            here = words[row // rows, row % rows, m]
-            shifted = here << _BIT | before >> _LAST_BIT
-            begins, stops = here & ~shifted, ~here & shifted
-            while begins != _NO_BIT:
-                starts[start] = 64 * m + _place(begins)
-                start += 1
-                begins &= begins - _BIT
-            while stops != _NO_BIT:
-                ends[end] = 64 * m + _place(stops)
-                end += 1
-                stops &= stops - _BIT
-            before = here
-    return starts, ends, first
-
-
-@kernel
+@part
 def _place(word: Any) -> int:
     """The lowest set bit."""
     lowest = word & (~word + _BIT)
@@ -158,79 +159,64 @@ def _place(word: Any) -> int:
 
 
 @kernel
-def _root(parent: Any, n: int) -> int:
-    while parent[n] != n:
-        parent[n] = parent[parent[n]]
-        n = parent[n]
-    return n
+def _find_runs(words: Any, length: int, starts: Any, ends: Any, first: Any) -> None:
+    start = end = 0
+    for row in range(words.shape[0]):
+        before = _NO_BIT
+        for m in range(words.shape[1]):
+            here = words[row, m]
+            after = words[row, m + 1] if m + 1 < words.shape[1] else _NO_BIT
+            begins, stops = here & ~(here << _BIT | before >> _LAST_BIT), here & ~(here >> _BIT | after << _LAST_BIT)
+            at = row * length + 64 * m
+            while begins != _NO_BIT:
+                starts[start] = at + _place(begins)
+                start += 1
+                begins &= begins - _BIT
+            while stops != _NO_BIT:
+                ends[end] = at + _place(stops) + 1
+                end += 1
+                stops &= stops - _BIT
+            before = here
+        first[row + 1] = start
 
 
 @kernel
-def _join(parent: Any, one: int, other: int) -> None:
-    one, other = _root(parent, one), _root(parent, other)
-    if one < other:
-        parent[other] = one
-    else:
-        parent[one] = other
-
-
-@kernel
-def _join_rows(parent: Any, starts: Any, ends: Any, one: int, one_end: int, other: int, other_end: int) -> None:
-    """Joins the runs of two rows that share a place; nodes are numbered from 1."""
-    while one < one_end and other < other_end:
-        if starts[one] < ends[other] and starts[other] < ends[one]:
-            _join(parent, one + 1, other + 1)
-        if ends[one] < ends[other]:
-            one += 1
-        else:
-            other += 1
-
-
-@kernel
-def _largest(piece: Any, starts: Any, ends: Any, first: Any) -> int:
-    """How many pieces there are; the largest one, or the first of these, is marked if there are several."""
-    layers, rows, _ = piece.shape
-    parent = np.arange(len(starts) + 1)
-    for row in range(layers * rows):
-        if row % rows:
-            _join_rows(parent, starts, ends, first[row - 1], first[row], first[row], first[row + 1])
-        if row >= rows:
-            _join_rows(parent, starts, ends, first[row - rows], first[row - rows + 1], first[row], first[row + 1])
-    sizes = np.zeros(len(parent), np.int64)
-    count, best = 0, 0
-    for n in range(len(starts)):
-        root = _root(parent, n + 1)
-        if root == n + 1:
-            count += 1
-        sizes[root] += ends[n] - starts[n]
-    for n in range(1, len(parent)):
-        if sizes[n] > sizes[best]:
-            best = n
-    if count > 1:
-        for row in range(layers * rows):
-            for n in range(first[row], first[row + 1]):
-                if _root(parent, n + 1) == best:
-                    piece[row // rows, row % rows, starts[n] : ends[n]] = 1
-    return count
-
-
-@kernel
-def _fill(voxels: Any, starts: Any, ends: Any, first: Any, across: bool, chosen: Any) -> None:
-    """Fills the runs of background that no way leads out of, in chosen layers; across: ways lead along K too."""
-    layers, rows, length = voxels.shape
-    parent = np.arange(len(starts) + 1)  # node 0 is outside
+def _join(
+    parent: Any, starts: Any, ends: Any, first: Any, layers: int, rows: int, length: int, outward: bool, across: bool
+) -> None:
+    """Nodes that touch get one root, the lowest: 0 is the outside, which only `outward` counts, 1 the first run."""
     for row in range(layers * rows):
         k, j = row // rows, row % rows
-        outside = j == 0 or j == rows - 1 or (across and (k == 0 or k == layers - 1))
-        for n in range(first[row], first[row + 1]):
-            if outside or starts[n] == 0 or ends[n] == length:
-                _join(parent, n + 1, 0)
-        if j:
-            _join_rows(parent, starts, ends, first[row - 1], first[row], first[row], first[row + 1])
-        if across and k:
-            _join_rows(parent, starts, ends, first[row - rows], first[row - rows + 1], first[row], first[row + 1])
-    for row in range(layers * rows):
-        if chosen[row // rows]:
-            for n in range(first[row], first[row + 1]):
-                if _root(parent, n + 1) != 0:
-                    voxels[row // rows, row % rows, starts[n] : ends[n]] = 1
+        is_outside = j == 0 or j == rows - 1 or (across and (k == 0 or k == layers - 1))
+        for step in range(3):  # to the outside, to the row before, to the layer before
+            other_row = row - (0, 1, rows)[step]
+            if (step == 0 and not outward) or (step == 1 and j == 0) or (step == 2 and (not across or k == 0)):
+                continue
+            n, m, shift = first[row], first[other_row], (row - other_row) * length
+            while n < first[row + 1] and m < first[other_row + 1]:
+                if step == 0:
+                    touches = is_outside or starts[n] == row * length or ends[n] == (row + 1) * length
+                else:
+                    touches = starts[n] < ends[m] + shift and starts[m] + shift < ends[n]
+                if touches:
+                    one, other = n + 1, m + 1 if step else 0
+                    while parent[one] != one:
+                        parent[one] = parent[parent[one]]
+                        one = parent[one]
+                    while parent[other] != other:
+                        parent[other] = parent[parent[other]]
+                        other = parent[other]
+                    parent[max(one, other)] = min(one, other)
+                if step == 0 or ends[n] < ends[m] + shift:
+                    n += 1
+                else:
+                    m += 1
+    for n in range(len(parent)):  # a parent is never behind its node
+        parent[n] = parent[parent[n]]
+
+
+@kernel
+def _paint(voxels: Any, starts: Any, ends: Any) -> None:
+    for n in range(len(starts)):
+        for at in range(starts[n], ends[n]):
+            voxels[at] = True

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from synthoma.synthesis.kernels.compiling import dense, kernel
-from synthoma.synthesis.kernels.sums import running_mean
+from synthoma.synthesis.kernels.sums import running_means
 from synthoma.volume import Array, Floats
 
 
 def moved_hu(hu: Array, came_from: Floats) -> Floats:
     """As `reference.moved_hu`."""
     old = dense(hu, np.float32)
-    slow = old
-    for axis in (2, 1, 0):  # along I first, as scipy
-        slow = running_mean(slow, axis, 3, False)
+    slow, other, totals = old.copy(), np.empty_like(old), np.empty(math.prod(old.shape[1:]))
+    slow = _slow(slow.reshape(-1), other.reshape(-1), old.shape, totals).reshape(old.shape)
     i, j, k = (np.array(axis, np.float32) for axis in came_from)
     return np.asarray(_moved(old, slow, i, j, k, hu.dtype == np.int16))
+
+
+@kernel
+def _slow(values: Any, other: Any, shape: Any, totals: Any) -> Any:
+    return running_means(values, other, shape, 1, (3, 3, 3), totals)
 
 
 @kernel

@@ -128,11 +128,6 @@ def mixed_noise(hu: Array, alpha: Floats, low: Floats, trust: Floats, at: Places
     return np.where(alpha > 0, mixed, np.float32(0))
 
 
-def is_trusted(alpha: Floats, trust: Floats, at: Places) -> bool:
-    """Whether trust is 1 wherever there is tumor."""
-    return bool((interpolated(trust, at)[alpha > 0] == 1).all())
-
-
 def interpolated(values: Floats, at: Places) -> Floats:
     """Linear interpolation from samples to positions."""
     values = values.T  # the last axis taken is the fastest in memory, as in the scan

@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.kernels.compiling import dense, filled, kernel
+from synthoma.synthesis.kernels.compiling import dense, kernel, part, spans
 from synthoma.volume import Array, Floats, Triple
 
 Bools = NDArray[np.bool_]
+_START, _NEXT, _LAST = np.uint64(0), np.uint64(1), np.uint64(2)
+_ONE, _TWO = np.float32(1), np.float32(2)
 
 
 def softened(alpha: Floats, allowed: Bools) -> Floats:
     """As `reference.softened`."""
-    shares = dense(alpha, np.float32)
+    shares, free = dense(alpha, np.float32), dense(allowed, np.bool_).view(np.uint8)
     found = np.zeros_like(shares)
-    _soften(shares, dense(allowed, np.bool_).view(np.uint8), found)
+    plane, line = np.empty(math.prod(shares.shape[1:]), np.float32), np.empty(shares.shape[2] + 2, np.float32)
+    flat = (array.reshape(-1) for array in (shares, free, found))
+    _soften(*flat, spans(shares), *shares.shape, plane, line)
     return found.T
 
 
 def between(hu: Array, fat_hu: tuple[float, float], hard_hu: tuple[float, float]) -> tuple[Bools, Bools]:
     """As `reference.between`."""
-    limits = np.array([*fat_hu, *hard_hu]) * 27
-    fat, hard = _between(_whole(hu), limits)
+    whole = _whole(hu)
+    fat, hard = np.empty(whole.shape, np.bool_), np.empty(whole.shape, np.bool_)
+    low, high, gas, bone = (27 * limit for limit in (*fat_hu, *hard_hu))
+    # first and last whole numbers on the right side of each limit
+    limits = math.floor(low) + 1, math.ceil(high) - 1, math.ceil(gas), math.floor(bone)
+    plane, line = np.empty(math.prod(whole.shape[1:]), np.int32), np.empty(whole.shape[2] + 2, np.int32)
+    flat = (array.reshape(-1) for array in (whole, fat, hard))
+    _between(*flat, *whole.shape, tuple(map(np.int32, limits)), plane, line)
     return fat.T, hard.T
 
 
 def block_sums(hu: Array, block: Triple) -> NDArray[np.int32]:
     """As `reference.block_sums`."""
-    return np.asarray(_block_sums(_whole(hu), *block).T)
+    whole = _whole(hu)
+    total = np.zeros([-(-n // b) for n, b in zip(whole.shape, block[::-1], strict=True)], np.int32)
+    _block_sums(whole, *block, np.empty(whole.shape[2], np.int32), total)
+    return total.T
 
 
 def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: Triple) -> tuple[Floats, Floats]:
     """As `reference.means_of_plain`."""
     blocks = dense(mean, np.float64)
-    plain, low = _plain(blocks, np.float32(base_hu), tolerance)
-    share = plain.astype(np.float64)
-    for axis, size in zip((2, 1, 0), window, strict=True):  # along I first, as scipy
-        if size > 1:
-            share, low = running_mean(share, axis, size, False), running_mean(low, axis, size, False)
-    low, trust = _trust(blocks, plain, share, low, tolerance)
+    both, other = np.empty((2, 2 * blocks.size))
+    low, trust = np.empty(blocks.shape, np.float32), np.empty(blocks.shape, np.float32)
+    totals = np.empty(2 * math.prod(blocks.shape[1:]))
+    flat = (array.reshape(-1) for array in (blocks, low, trust))
+    _means_of_plain(*flat, blocks.shape, window[::-1], np.float32(base_hu), tolerance, both, other, totals)
     return low.T, trust.T
 
 
@@ -51,147 +64,127 @@ def _whole(hu: Array) -> Array:
 
 
 @kernel
-def _soften(alpha: Any, allowed: Any, found: Any) -> None:
+def _soften(
+    alpha: Any, allowed: Any, found: Any, span: Any, layers: int, rows: int, length: int, plane: Any, line: Any
+) -> None:
     """Means of three along K, J and I, each rounded: the sums before have few digits and are exact in any order."""
-    layers, rows, length = alpha.shape
-    along_k, line = np.zeros((rows, length), np.float32), np.zeros(length + 2, np.float32)
+    size, wide = np.uint64(length), np.uint64(rows * length)
     for k in range(layers):
-        under, over = max(k - 1, 0), min(k + 1, layers - 1)
+        here, under, over = (
+            np.uint64(k) * wide,
+            np.uint64(max(k - 1, 0)) * wide,
+            np.uint64(min(k + 1, layers - 1)) * wide,
+        )
+        for n in range(wide):
+            three = np.int32(allowed[under + n]) + np.int32(allowed[here + n]) + np.int32(allowed[over + n])
+            plane[n] = np.float64(three) / 3.0
         for j in range(rows):
-            one, own, other = allowed[under, j], allowed[k, j], allowed[over, j]
-            target = along_k[j]
-            for i in range(length):
-                target[i] = np.float64(np.int32(one[i]) + np.int32(own[i]) + np.int32(other[i])) / 3.0
-        for j in range(rows):
-            shares, free, target = alpha[k, j], allowed[k, j], found[k, j]
-            first, last = filled(shares)
+            first, last = span[2 * (k * rows + j)], span[2 * (k * rows + j) + 1]
             if first == last:
                 continue
-            left, middle, right = along_k[max(j - 1, 0)], along_k[j], along_k[min(j + 1, rows - 1)]
-            for i in range(length):
-                line[i + 1] = (np.float64(left[i]) + np.float64(middle[i]) + np.float64(right[i])) / 3.0
+            own, left = np.uint64(j) * size, np.uint64(max(j - 1, 0)) * size
+            right = np.uint64(min(j + 1, rows - 1)) * size
+            for i in range(size):
+                nine = np.float64(plane[left + i]) + np.float64(plane[own + i]) + np.float64(plane[right + i])
+                line[i + _NEXT] = nine / 3.0
             line[0], line[length + 1] = line[1], line[length]
-            for i in range(length):
-                mean = np.float32((np.float64(line[i]) + np.float64(line[i + 1]) + np.float64(line[i + 2])) / 3.0)
-                target[i] = shares[i] * mean * np.float32(free[i])
+            for at in range(first, last):
+                to = at - here - own
+                all_27 = np.float64(line[to]) + np.float64(line[to + _NEXT]) + np.float64(line[to + _LAST])
+                found[at] = alpha[at] * np.float32(all_27 / 3.0) * np.float32(allowed[at])
 
 
 @kernel
-def running_mean(values: Any, axis: int, size: int, mirrored: bool) -> Any:
-    """scipy's uniform_filter1d to the letter: a running sum in double precision, stored in the type of the values.
+def _means_of_plain(
+    mean: Any, low: Any, trust: Any, shape: Any, window: Any, base: Any, tolerance: Any, both: Any, other: Any,
+    totals: Any,
+) -> None:  # fmt: skip
+    """both, other, totals: room for the share of plain blocks and for their mean, side by side."""
+    for n in range(np.uint64(len(mean))):
+        is_plain = abs(mean[n] - base) < _TWO * tolerance
+        both[_LAST * n] = 1.0 if is_plain else 0.0
+        both[_LAST * n + _NEXT] = mean[n] if is_plain else 0.0
+    both = running_means(both, other, shape, 2, window, totals)
+    for n in range(np.uint64(len(mean))):
+        share = both[_LAST * n]
+        around = both[_LAST * n + _NEXT] / max(share, 1e-6)
+        is_known = (abs(mean[n] - base) < _TWO * tolerance) & (share >= 0.25)
+        low[n] = around
+        trust[n] = min(max(2 - abs(mean[n] - around) / tolerance, 0.0), 1.0) if is_known else 0.0
 
-    Beyond the ends values are repeated, or mirrored with the outermost one twice.
+
+@part
+def running_means(values: Any, other: Any, shape: Any, parts: int, window: Any, totals: Any) -> Any:
+    """scipy's uniform_filter to the letter: running sums in double precision, stored in the type of the values.
+
+    Along I first. Beyond the ends values are repeated. values: flat, of `parts` numbers side by side in each place of
+    a shape (K, J, I); they are written over, as is other, of the same size. totals: room for a plane of them.
     """
-    result = np.empty_like(values)
-    count, before = values.shape[axis], size // 2
-    at = np.empty(count + size - 1, np.int64)
-    for n in range(len(at)):
-        place = n - before
-        if mirrored:
-            while place < 0 or place >= count:
-                place = -place - 1 if place < 0 else 2 * count - 1 - place
-        at[n] = min(max(place, 0), count - 1)
-    if axis == 2:
-        for k in range(values.shape[0]):
-            for j in range(values.shape[1]):
-                line, target = values[k, j], result[k, j]
-                total = 0.0
-                for n in range(size):
-                    total += line[at[n]]
-                target[0] = total / size
-                for n in range(1, count):
-                    total += np.float64(line[at[n + size - 1]]) - np.float64(line[at[n - 1]])
-                    target[n] = total / size
-        return result
-    totals = np.empty(values.shape[2])
-    for other in range(values.shape[1 - axis]):
-        totals[:] = 0
-        for n in range(size):
-            row = values[at[n], other] if axis == 0 else values[other, at[n]]
-            for i in range(len(totals)):
-                totals[i] += row[i]
-        for n in range(count):
-            if n:
-                new = values[at[n + size - 1], other] if axis == 0 else values[other, at[n + size - 1]]
-                old = values[at[n - 1], other] if axis == 0 else values[other, at[n - 1]]
-                for i in range(len(totals)):
-                    totals[i] += np.float64(new[i]) - np.float64(old[i])
-            target = result[n, other] if axis == 0 else result[other, n]
-            for i in range(len(totals)):
-                target[i] = totals[i] / size
-    return result
+    wide, last = np.uint64(parts), np.uint64(parts - 1)
+    for axis in (2, 1, 0):
+        count, size = shape[axis], window[axis]
+        if size > 1:
+            for begin in range(_START, np.uint64(len(values)), np.uint64(count) * wide):
+                one = two = 0.0
+                for n in range(1 - size, count):
+                    new = begin + np.uint64(min(max(n + size - 1 - size // 2, 0), count - 1)) * wide
+                    old = begin + np.uint64(min(max(n - 1 - size // 2, 0), count - 1)) * wide
+                    at = begin + np.uint64(max(n, 0)) * wide
+                    if axis == 2:  # at most two, or one twice
+                        one += np.float64(values[new]) - (np.float64(values[old]) if n > 0 else 0.0)
+                        two += np.float64(values[new + last]) - (np.float64(values[old + last]) if n > 0 else 0.0)
+                        other[at], other[at + last] = one / size, two / size
+                    elif n > 0:
+                        for i in range(wide):
+                            totals[i] += np.float64(values[new + i]) - np.float64(values[old + i])
+                            other[at + i] = totals[i] / size
+                    else:
+                        for i in range(wide):
+                            totals[i] = (totals[i] if n > 1 - size else 0.0) + values[new + i]
+                            other[at + i] = totals[i] / size  # not the last one yet
+            values, other = other, values
+        wide *= np.uint64(count)
+    return values
 
 
 @kernel
-def _between(hu: Any, limits: Any) -> Any:
-    layers, rows, length = hu.shape
-    fat, hard = np.empty(hu.shape, np.bool_), np.empty(hu.shape, np.bool_)
-    sums = np.empty((rows, length + 2), np.int32)
-    total = np.empty(length + 2, np.int32)
-    # first and last whole numbers on the right side of each limit
-    low, high = np.int32(np.floor(limits[0])) + 1, np.int32(np.ceil(limits[1])) - 1
-    gas, bone = np.int32(np.ceil(limits[2])), np.int32(np.floor(limits[3]))
+def _between(
+    hu: Any, fat: Any, hard: Any, layers: int, rows: int, length: int, limits: Any, plane: Any, line: Any
+) -> None:
+    low, high, gas, bone = limits
+    size, wide = np.uint64(length), np.uint64(rows * length)
     for k in range(layers):
-        under, over = max(k - 1, 0), min(k + 1, layers - 1)
+        here, under, over = (
+            np.uint64(k) * wide,
+            np.uint64(max(k - 1, 0)) * wide,
+            np.uint64(min(k + 1, layers - 1)) * wide,
+        )
+        for n in range(wide):
+            plane[n] = np.int32(hu[under + n]) + np.int32(hu[here + n]) + np.int32(hu[over + n])
         for j in range(rows):
-            below, here, above = hu[under, j], hu[k, j], hu[over, j]
-            for i in range(length):
-                sums[j, i + 1] = np.int32(below[i]) + np.int32(here[i]) + np.int32(above[i])
-        for j in range(rows):
-            one, other = sums[max(j - 1, 0)], sums[min(j + 1, rows - 1)]
-            own = sums[j]
-            for i in range(1, length + 1):
-                total[i] = one[i] + own[i] + other[i]
-            total[0], total[length + 1] = total[1], total[length]
-            fat_row, hard_row = fat[k, j], hard[k, j]
-            for i in range(length):
-                local = total[i] + total[i + 1] + total[i + 2]
-                fat_row[i] = (local >= low) & (local <= high)
-                hard_row[i] = (local < gas) | (local > bone)
-    return fat, hard
+            own, left = np.uint64(j) * size, np.uint64(max(j - 1, 0)) * size
+            right = np.uint64(min(j + 1, rows - 1)) * size
+            for i in range(size):
+                line[i + _NEXT] = plane[left + i] + plane[own + i] + plane[right + i]
+            line[0], line[length + 1] = line[1], line[length]
+            for i in range(size):
+                local = line[i] + line[i + _NEXT] + line[i + _LAST]
+                fat[here + own + i] = (local >= low) & (local <= high)
+                hard[here + own + i] = (local < gas) | (local > bone)
 
 
 @kernel
-def _block_sums(hu: Any, bi: int, bj: int, bk: int) -> Any:
+def _block_sums(hu: Any, bi: int, bj: int, bk: int, line: Any, total: Any) -> None:
     layers, rows, length = hu.shape
-    total = np.zeros((-(-layers // bk), -(-rows // bj), -(-length // bi)), np.int32)
-    line = np.empty(length, np.int32)
     for k in range(total.shape[0]):
         for j in range(total.shape[1]):
-            line[:] = 0
+            for i in range(length):
+                line[i] = 0
             for dk in range(bk):
                 for dj in range(bj):
                     source = hu[min(k * bk + dk, layers - 1), min(j * bj + dj, rows - 1)]
                     for i in range(length):
                         line[i] += source[i]
-            target = total[k, j]
-            for i in range(length // bi):
+            for i in range(total.shape[2]):
                 for di in range(bi):
-                    target[i] += line[i * bi + di]
-            for n in range(length // bi * bi, len(target) * bi):
-                target[len(target) - 1] += line[min(n, length - 1)]
-    return total
-
-
-@kernel
-def _plain(mean: Any, base: Any, tolerance: Any) -> Any:
-    plain, low = np.empty(mean.shape, np.bool_), np.empty(mean.shape)
-    flat, to, values = mean.ravel(), plain.ravel(), low.ravel()
-    for n in range(len(flat)):
-        is_plain = abs(flat[n] - base) < np.float32(2) * tolerance
-        to[n] = is_plain
-        values[n] = flat[n] if is_plain else 0.0
-    return plain, low
-
-
-@kernel
-def _trust(mean: Any, plain: Any, share: Any, low: Any, tolerance: Any) -> Any:
-    means, trust = np.empty(mean.shape, np.float32), np.zeros(mean.shape, np.float32)
-    flat, is_plain, shares, lows = mean.ravel(), plain.ravel(), share.ravel(), low.ravel()
-    to, trusts = means.ravel(), trust.ravel()
-    for n in range(len(flat)):
-        here = lows[n] / max(shares[n], 1e-6)
-        to[n] = here
-        if is_plain[n] and shares[n] >= 0.25:
-            trusts[n] = min(max(2 - abs(flat[n] - here) / tolerance, 0.0), 1.0)
-    return means, trust
+                    total[k, j, i] += line[min(i * bi + di, length - 1)]
