@@ -138,6 +138,8 @@ def test_a_calibrated_model_is_asked_for_its_balanced_point_unless_told() -> Non
     own = SegmentRecipe(thresholds={"liver_lesion": 0.4}).at_point(model)
     assert own.cut_of("liver_lesion") == Cut(0.4, 0.0, 40.0)
     assert SegmentRecipe(peaks={"liver_lesion": 0.9}).at_point(model).cut_of("liver_lesion") == Cut(0.2, 0.9, 40.0)
+    other = known.with_changes(points={"balanced": point.with_changes(peaks={}), "high": point}, usual="high")
+    assert SegmentRecipe().at_point(model.with_changes(calibration=other)).cut_of("liver_lesion") == whole
     without = known.with_changes(points={"high": point})
     assert SegmentRecipe().at_point(model.with_changes(calibration=without)).cut_of("liver_lesion") == plain
 
@@ -203,6 +205,11 @@ def test_flips_are_kept_where_they_find_more() -> None:
     assert (asked.flips, asked.threshold_of("liver_lesion"), asked.threshold_of("liver")) == (("A",), 0.7, 0.5)
     own = SegmentRecipe(sensitivity="balanced", flips=("R",), thresholds={"liver_lesion": 0.2}).at_point(model)
     assert (own.flips, own.threshold_of("liver_lesion")) == (("R",), 0.2)
+
+
+def test_the_usual_level_is_what_the_recipe_says() -> None:
+    assert calibration_of(case_of("one", 4, 2, 2)).usual == "balanced"
+    assert calibration_of(case_of("one", 4, 2, 2), recipe=RECIPE.with_changes(usual="high")).usual == "high"
 
 
 def test_a_model_without_operating_points_says_so() -> None:

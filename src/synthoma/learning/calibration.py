@@ -56,7 +56,8 @@ class Calibration(Recipe):
 
     data, cases: which, and how many. flips: mirror images that are looked at too, as they were then. temperatures: by
     class, what logits are divided by. shifts: by class, what is added to them then; 0 where nothing is told. errors: by
-    class, the expected calibration error before and after. points: by level of sensitivity.
+    class, the expected calibration error before and after. points: by level of sensitivity. usual: the level that is
+    taken where nobody asks for another.
     """
 
     data: str
@@ -66,6 +67,7 @@ class Calibration(Recipe):
     shifts: dict[str, Annotated[float, Field(ge=-_FARTHEST, le=_FARTHEST)]] = Field({})
     errors: dict[str, tuple[float, float]]
     points: dict[Level, OperatingPoint]
+    usual: Level = "balanced"
 
     def scaling(self, name: str) -> Scaling:
         """Of a class; that of one which was not calibrated changes nothing."""

@@ -41,11 +41,12 @@ class SegmentRecipe(Recipe):
     estimated to need more is refused.
 
     threshold: the probability from which a voxel is taken; unless told one half, and for tumors of a calibrated model
-    what its operating point `balanced` says. peak: the probability that the surest voxel of a lesion has to reach, if
+    what its usual operating point says. peak: the probability that the surest voxel of a lesion has to reach, if
     it is above the threshold. smallest_mm3: of a lesion. part_share: parts of an organ smaller than this share of its
     largest one are dropped. inside_organ: tumors are looked for only within `margin_mm` of the organ that was
-    `predicted`, or of the one `given` with the case. candidates: from which probability on scores of tumors are kept.
-    with_scan: whether the scan is written beside the masks, which makes the output a data set.
+    `predicted`, or of the one `given` with the case; margin_mm: how far around it. candidates: from which probability
+    on scores of tumors are kept. with_scan: whether the scan is written beside the masks, which makes the output a data
+    set.
     thresholds, peaks, smallest_each_mm3: of single classes, by name. sensitivity: the model's own operating point of
     this name, with its flips, thresholds, peaks and smallest lesions; what is said here of flips or of a class is kept.
     """
@@ -99,11 +100,13 @@ class SegmentRecipe(Recipe):
     def at_point(self, spec: ModelSpec) -> SegmentRecipe:
         """The recipe with what its `sensitivity` stands for in a model, and one half where nothing is told.
 
-        Without a sensitivity and a threshold that of a calibrated model is `balanced`. Raises `RecipeError` if the
+        Without a sensitivity and a threshold a calibrated model is used at its usual point. Raises `RecipeError` if the
         model has no operating point of the name that is asked for.
         """
         points = spec.calibration.points if spec.calibration else {}
-        level = self.sensitivity or ("balanced" if self.threshold is None and "balanced" in points else None)
+        level = self.sensitivity
+        if level is None and self.threshold is None and spec.calibration and spec.calibration.usual in points:
+            level = spec.calibration.usual
         if level is None:
             return self.with_changes(threshold=0.5) if self.threshold is None else self
         if spec.calibration is None or level not in points:

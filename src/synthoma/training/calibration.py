@@ -46,8 +46,8 @@ class CalibrateRecipe(Recipe):
     false_per_scan: for each level of sensitivity the most false lesions a scan, all classes together. flips: sets of
     mirror axes to choose from; the one that finds most at the level `balanced` is kept. thresholds, peaks,
     smallest_mm3: what is tried for each class, in all combinations; a peak of 0 asks for no more than the threshold.
-    shift: whether outputs may be shifted too, which moves what one half means. segment: all else about how cases are
-    segmented.
+    shift: whether outputs may be shifted too, which moves what one half means. usual: the level at which the model is
+    used where nobody asks for another. segment: all else about how cases are segmented.
     """
 
     false_per_scan: dict[Level, Annotated[float, Field(gt=0)]] = Field(
@@ -62,6 +62,7 @@ class CalibrateRecipe(Recipe):
     )
     smallest_mm3: tuple[Annotated[float, Field(ge=0)], ...] = Field((0.0, 30.0, 60.0, 120.0, 250.0), min_length=1)
     shift: bool = False
+    usual: Level = "balanced"
     segment: SegmentRecipe = SegmentRecipe()
 
     def settings(self, flips: tuple[Axis, ...]) -> SegmentRecipe:
@@ -121,6 +122,7 @@ def calibrate(
         shifts={name: scaling.shift for name, scaling in scalings.items()} if recipe.shift else {},
         errors=errors,
         points={level: _calibrated(point, scalings) for level, point in points[best].items()},
+        usual=recipe.usual,
     )
 
 
