@@ -253,6 +253,8 @@ def test_what_is_not_sure_enough_is_no_lesion_but_stays_a_candidate() -> None:
         assert len(segment(model, ct, same, "cpu").tumors["liver_lesion"].lesions) == 2
     with pytest.raises(RecipeError, match="a peak for spleen_lesion"):
         segment(model, ct, SegmentRecipe(peaks={"spleen_lesion": 0.3}), "cpu")
+    with pytest.raises(RecipeError, match="a smallest lesion for spleen_lesion"):
+        segment(model, ct, SegmentRecipe(smallest_each_mm3={"spleen_lesion": 30.0}), "cpu")
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.9])

@@ -365,7 +365,8 @@ def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
 
 
 def _refuse_unknown(recipe: SegmentRecipe, classes: Sequence[str]) -> None:
-    for word, names in (("threshold", recipe.thresholds), ("peak", recipe.peaks)):
+    asked = {"threshold": recipe.thresholds, "peak": recipe.peaks, "smallest lesion": recipe.smallest_each_mm3}
+    for word, names in asked.items():
         for name in names:
             if name not in classes:
                 raise RecipeError(f"a {word} for {name}, which the model does not know", expected=", ".join(classes))

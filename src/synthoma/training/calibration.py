@@ -37,7 +37,7 @@ from synthoma.volume import Volume
 
 Histogram = tuple[Counts, Counts]
 _COUNTED = ("found", "false", "taken", "shared")
-_WORTHS = np.geomspace(1e-3, 10, 200)  # of one false lesion a scan, in shares of lesions found
+_WORTHS = np.geomspace(1e-3, 10, 200)  # of one false lesion a scan, in shares of lesions found plus DSC
 
 
 class CalibrateRecipe(Recipe):
