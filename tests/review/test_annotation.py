@@ -196,6 +196,29 @@ def test_a_proposal_on_another_grid_is_refused_and_leaves_no_item(tmp_path: Path
     assert store.items() == store.readers() == []
 
 
+def test_candidates_come_from_scores_until_somebody_changes_the_mask(tmp_path: Path) -> None:
+    data, proposals = write_data(tmp_path)
+    masks, scores = (proposals / "ann_smith" / name / "liver_lesion.nii.gz" for name in ("segmentations", "scores"))
+    strong, weak = (balls(center).data.astype(np.float32) for center in ((8, 8, 5), (22, 18, 7)))
+    files.write_volume(Volume(0.9 * strong + 0.3 * weak, grid()), scores)
+    files.write_volume(Volume((strong > 0).astype(np.uint8), grid()), masks)
+
+    def candidates(study: str) -> tuple[list[dict[str, Any]], list[str]]:
+        (tmp_path / study).mkdir()
+        store, dataset = Store(tmp_path / study), open_dataset(data)
+        recipe = AnnotateRecipe(least_score=0.2)
+        notes = create_study(store, dataset, open_predictions(proposals, dataset), recipe, None)
+        return store.items()[0].facts["candidates"], notes
+
+    found, notes = candidates("scored")
+    assert [entry["score"] for entry in found] == [pytest.approx(0.9, abs=0.01), pytest.approx(0.3, abs=0.01)]
+    assert not notes
+    files.write_volume(Volume((weak > 0).astype(np.uint8), grid()), masks)  # the other one, drawn by hand
+    found, notes = candidates("corrected")
+    assert [entry["score"] for entry in found] == [None]
+    assert notes == ["ann_smith: the mask of liver_lesion was changed after its scores were made; they are left out"]
+
+
 def test_a_data_set_without_proposals_starts_empty(tmp_path: Path) -> None:
     data, _ = write_data(tmp_path)
     (tmp_path / "study").mkdir()

@@ -14,7 +14,9 @@ from synthoma.anatomy import is_lesion
 from synthoma.cases import Case, Lesion, label_lesions
 from synthoma.datasets.layouts.opening import Dataset
 from synthoma.errors import CaseError, RunError, SynthomaError
+from synthoma.evaluation.masks import ScoredMask
 from synthoma.evaluation.outputs import KIND, SUMMARY
+from synthoma.evaluation.regions import Region
 from synthoma.names import file_name
 from synthoma.runs import read_run
 from synthoma.volume import Array, Geometry, Volume
@@ -42,13 +44,17 @@ def find_candidates(
     """The lesions that a model proposes for a case; none if it has no proposal.
 
     Where the model left scores, those of at least `least_score` are connected to lesions, and a lesion's score is its
-    highest; else the lesions are those of the mask, ordered by volume. Raises `GeometryError` for another grid.
+    highest; else, and where somebody changed the mask since, the lesions are those of the mask, ordered by volume.
+    Raises `GeometryError` for another grid.
     """
     empty = Volume(np.zeros(geometry.shape, np.uint8), geometry)
     if proposals is None or case.id not in proposals:
         return Candidates(empty, ())
     proposal = replace(proposals[case.id], image=case.image)  # masks may lie there without the scan
     scores = _scores(proposals.root / file_name(case.id) / SCORES / f"{structure}.nii.gz", geometry, case.id)
+    source, changed = proposal.masks.get(structure), ""
+    if scores is not None and isinstance(source, ScoredMask) and isinstance(source.read(), Region):
+        scores, changed = None, f"the mask of {structure} was changed after its scores were made; they are left out"
     if scores is not None:
         mask = Volume(scores.data >= max(least_score, 1e-6), geometry)
     elif structure in proposal.masks:
@@ -57,7 +63,8 @@ def find_candidates(
             geometry.require_same(mask.geometry, "proposal")
     else:
         return Candidates(empty, ())
-    return number(mask, scores, case.id, structure, least_voxels)
+    found = number(mask, scores, case.id, structure, least_voxels)
+    return replace(found, note="; ".join(filter(None, (changed, found.note))))
 
 
 def number(mask: Volume, scores: Volume | None, case: str, structure: str, least_voxels: int = 1) -> Candidates:
