@@ -105,15 +105,20 @@ def find_tumors(
 ) -> Tumors:
     """Tumors where `levels` reach the threshold, and fainter candidates from the probability `candidates` on.
 
-    Scores are probabilities bent so that the threshold lies at one half. Parts that are too small or not sure enough
-    are no lesions: their scores are put just under one half; candidates that are too small go altogether. That a
-    surer voxel keeps the fainter ones around it is the hysteresis of Canny (1986), doi 10.1109/TPAMI.1986.4767851.
+    Scores in lesions are probabilities bent so that the threshold lies at one half. Parts that are too small or not
+    sure enough are no lesions: outside of lesions it is the peak that lies there, so that what is surer ranks higher;
+    candidates that are too small go altogether. That a surer voxel keeps the fainter ones around it is the hysteresis
+    of Canny (1986), doi 10.1109/TPAMI.1986.4767851.
     """
-    scores = bend(cut.threshold, candidates)[levels]
     least = int(np.ceil(cut.smallest_mm3 / geometry.voxel_mm3 - 1e-9))
-    _lower(scores, 1, 0, least)
-    _lower(scores, HALF, HALF - 1, least, levels >= least_level(cut.peak) if cut.peak > cut.threshold else None)
-    mask = Volume(scores >= HALF, geometry)
+    peak = max(cut.peak, cut.threshold)
+    scores = bend(peak, candidates)[levels]
+    _drop(scores, scores >= 1, 0, least)
+    taken = np.asarray(levels >= least_level(cut.threshold))
+    _drop(taken, taken, False, least, levels >= least_level(peak) if peak > cut.threshold else None)
+    np.minimum(scores, HALF - 1, out=scores)
+    scores[taken] = bend(cut.threshold, candidates)[levels[taken]]
+    mask = Volume(taken, geometry)
     lesions, labels, box = label_lesions(mask, organ_name, case)
     scored = []
     for lesion in lesions:
@@ -151,13 +156,12 @@ def _around(levels: Array, grid: Geometry, slab: Geometry) -> tuple[Array, Geome
     return np.pad(part, beyond, mode="edge"), grid.crop(box)
 
 
-def _lower(scores: Array, level: int, to: int, least_voxels: int, sure: Array | None = None) -> None:
-    """Puts components of `scores >= level` with fewer voxels, or without one that is `sure`, down to `to`, in place."""
-    box = Box.around(scores >= level) if least_voxels > 1 or sure is not None else None
+def _drop(values: Array, mask: Array, to: int, least_voxels: int, sure: Array | None = None) -> None:
+    """Puts components of `mask` with fewer voxels, or without one that is `sure`, to `to` in `values`, in place."""
+    box = Box.around(mask) if least_voxels > 1 or sure is not None else None
     if box is None:
         return
-    part = scores[box.slices]
-    labels, voxels = _components(part >= level)
+    labels, voxels = _components(mask[box.slices])
     dropped = voxels < least_voxels
     if sure is not None:
         surest = np.zeros(len(voxels), bool)
@@ -165,7 +169,7 @@ def _lower(scores: Array, level: int, to: int, least_voxels: int, sure: Array | 
         dropped |= ~surest
     dropped[0] = False
     if dropped.any():
-        np.minimum(part, to, out=part, where=dropped[labels])
+        values[box.slices][dropped[labels]] = to
 
 
 def _components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> tuple[Array, Array]:
