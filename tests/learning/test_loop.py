@@ -211,6 +211,25 @@ def test_cuda_that_is_not_there_is_refused_with_the_way_out() -> None:
     assert choose_precision("auto", choose_device("cpu")) == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "said"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, "bf16", True),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": True}, "bf16", False),
+        ({"avx2": True, "avx512_bf16": True}, "fp16", True),
+        ({"avx2": True}, "fp32", False),
+        ({"avx2": True}, "auto", False),
+        ({}, "bf16", False),
+    ],
+)
+def test_arithmetic_that_the_cpu_only_imitates_is_said_to_be_slow(
+    known: dict[str, bool], asked: Any, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    choose_precision(asked, torch.device("cpu"))
+    assert (f"imitates {asked}" in caplog.text) == said
+
+
 def test_a_device_nobody_knows_is_refused() -> None:
     with pytest.raises(RunError, match="auto, cpu, cuda"):
         choose_device("toaster")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import signal
@@ -25,6 +26,8 @@ from torch.optim.swa_utils import AveragedModel
 from synthoma.disk import atomic
 from synthoma.errors import FileError, RunError
 from synthoma.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CHECKSUM = "checksum"  # the entry of a file's header that tells the bytes of its tensors
@@ -161,7 +164,15 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU that has it and float32 elsewhere, so that all CPUs compute alike."""
     if name == "auto":
         name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cpu" and name != "fp32" and not _has_instructions(name):
+        log.warning("this CPU imitates %s, which can take ten times as long as fp32", name)
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _has_instructions(name: Precision) -> bool:
+    """Whether the CPU computes with such numbers itself; yes where torch cannot tell."""
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones have no such function
+    return not known or any(there is True for key, there in known.items() if key.endswith(name))
 
 
 class StopRequest:
