@@ -396,6 +396,18 @@ def test_a_patient_with_tumors_has_them_in_scan_mask_and_record() -> None:
     assert again.attributes == case.attributes
 
 
+def test_cases_that_cannot_be_divided_are_written_without_splits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unseen = [{"name": "b", "unseen": True, "tumors": 0.0}]
+    recipe = LIVERS.with_changes(cases=2, spacing_mm=9, hospitals=unseen, splits={"test": 0.4, "folds": 1})
+    records = map_cases(partial(write_cohort_case, recipe=recipe, out=tmp_path), range(2), key=recipe.case_id)
+    assert finish_cohort(records, recipe, tmp_path) == {"healthy": 2, "with_tumors": 0}
+    assert "no splits.json: too few patients to divide; found 0 of 2 cases" in caplog.text
+    assert (tmp_path / "catalog.parquet").is_file()
+    assert not (tmp_path / "splits.json").exists()
+
+
 def test_a_cohort_of_hospitals_is_written_with_catalog_and_splits(tmp_path: Path) -> None:
     hospitals = [{"name": "a", "share": 3.0, "diameter_mm": (24, 40)}, {"name": "b", "unseen": True, "tumors": 0.0}]
     splits = {"test": 0.4, "folds": 1, "val": 0.25, "by": "hospital, healthy"}

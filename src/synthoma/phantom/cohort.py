@@ -6,6 +6,7 @@ rest of the package works with.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,8 @@ from synthoma.phantom.scanner import REGIONS, Scanner, field_of_view, scan
 from synthoma.recipe import Recipe
 from synthoma.seeds import seed_for
 from synthoma.volume import Volume
+
+log = logging.getLogger(__name__)
 
 
 class CohortRecipe(Recipe):
@@ -247,7 +250,8 @@ def write_cohort_case(index: int, recipe: CohortRecipe, out: Path) -> dict[str, 
 def finish_cohort(records: Sequence[CaseRecord], recipe: CohortRecipe, out: Path) -> dict[str, int]:
     """The catalog of the cases that were written and, if the recipe asks for them, their splits; how many there are.
 
-    Writes `out/catalog.parquet` and `out/splits.json`; no splits while a case has failed.
+    Writes `out/catalog.parquet` and `out/splits.json`; no splits while a case has failed, nor of cases that cannot be
+    divided, which is a warning: they took long to draw, and are good without.
     """
     rows = [record.result["row"] for record in records if record.status == "done"]
     write_catalog(rows, out / "catalog.parquet")
@@ -257,7 +261,11 @@ def finish_cohort(records: Sequence[CaseRecord], recipe: CohortRecipe, out: Path
         return made
     unseen = tuple(f"hospital={hospital.name}" for hospital in recipe.hospitals or () if hospital.unseen)
     rule = recipe.splits.with_changes(outside=(*recipe.splits.outside, *unseen))
-    splits = draw_splits(rows, rule, recipe.seed)
+    try:
+        splits = draw_splits(rows, rule, recipe.seed)
+    except CaseError as error:
+        log.warning("no splits.json: %s", error)
+        return made
     write_splits(splits, out / "splits.json")
     fold = splits.folds[0]
     return made | {"train": len(fold.train), "val": len(fold.val), "test": len(splits.test), "ood": len(splits.ood)}
