@@ -45,6 +45,20 @@ def test_cropping_moves_no_voxel_in_space(geometry: Geometry, data: st.DataObjec
     assert np.array_equal(value_at(ct, centers_mm(part.geometry)), part.data)
 
 
+@given(geometries(shear=True))
+def test_a_cropped_grid_is_the_same_as_one_made_anew(geometry: Geometry) -> None:
+    for known in (geometry, Geometry(geometry.shape, geometry.affine)):
+        _ = known.spacing_mm, known.axes, known.squared, known.to_ijk((0, 0, 0))
+        part = known.crop(Box((-3, 2, 1), (4, 3, 9)))
+        anew = Geometry((7, 1, 8), part.affine)
+        assert part == anew
+        assert not part.affine.flags.writeable
+        for name in ("spacing_mm", "voxel_mm3", "axes", "largest_cosine"):
+            assert getattr(part, name) == getattr(anew, name)
+        assert np.array_equal(part.squared.affine, anew.squared.affine)
+        assert np.array_equal(part.to_ijk((1, 2, 3)), anew.to_ijk((1, 2, 3)))
+
+
 def test_a_crop_that_leaves_the_volume_is_refused() -> None:
     with pytest.raises(GeometryError, match="leaves the volume"):
         hu(ANISOTROPIC).crop(Box((0, 0, 0), (10, 7, 5)))

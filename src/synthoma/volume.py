@@ -22,6 +22,7 @@ Slices = tuple[slice, slice, slice]
 IMAGE_TYPES = (np.dtype(np.int16), np.dtype(np.float32))
 MASK_TYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
 PADDING_HU = -1024  # what scanners write outside the field of view
+_OF_AXES = ("spacing_mm", "voxel_mm3", "_to_voxels", "axes", "largest_cosine")  # of a geometry: wherever it begins
 
 
 class Box(NamedTuple):
@@ -58,12 +59,13 @@ class Box(NamedTuple):
 
     @property
     def shape(self) -> Triple:
-        return triple(map(sub, self.upper, self.lower))
+        (i, j, k), (m, n, o) = self
+        return m - i, n - j, o - k
 
     @property
     def slices(self) -> Slices:
-        i, j, k = map(slice, self.lower, self.upper)
-        return i, j, k
+        (i, j, k), (m, n, o) = self
+        return slice(i, m), slice(j, n), slice(k, o)
 
     def grow(self, margin: int | Sequence[int]) -> Box:
         """The box with `margin` voxels more on every side, or per axis."""
@@ -84,12 +86,14 @@ class Box(NamedTuple):
 
     def seen_from(self, frame: Box) -> Box:
         """The same voxels, counted from the first voxel of another box."""
-        return Box(triple(map(sub, self.lower, frame.lower)), triple(map(sub, self.upper, frame.lower)))
+        ((a, b, c), (d, e, f)), (i, j, k) = self, frame.lower
+        return Box((a - i, b - j, c - k), (d - i, e - j, f - k))
 
     def overlap(self, other: Box) -> tuple[Slices, Slices] | None:
         """The voxels that two boxes share, as slices of an array on this box and on the other; None if none."""
-        shared = Box(triple(map(max, self.lower, other.lower)), triple(map(min, self.upper, other.upper)))
-        if not all(map(lt, *shared)):
+        ((a, b, c), (d, e, f)), ((i, j, k), (m, n, o)) = self, other
+        shared = Box((max(a, i), max(b, j), max(c, k)), (min(d, m), min(e, n), min(f, o)))
+        if min(shared.shape) <= 0:
             return None
         return shared.seen_from(self).slices, shared.seen_from(other).slices
 
@@ -173,7 +177,11 @@ class Geometry:
         """The grid of a box of this one; the box may reach outside."""
         affine = self.affine.copy()
         affine[:3, 3] = self.to_mm(box.lower)
-        return Geometry(box.shape, affine)
+        affine.flags.writeable = False
+        part = object.__new__(Geometry)  # nothing is to be checked or computed again
+        known = {name: self.__dict__[name] for name in _OF_AXES if name in self.__dict__}
+        part.__dict__.update(known, shape=box.shape, affine=affine)
+        return part
 
     def reoriented(self, axes: str) -> Geometry:
         """The same voxels with index axes ordered and pointing as named, as near as the grid allows."""
