@@ -88,14 +88,7 @@ class TumorPlan:
     @property
     def rotation(self) -> Array:
         """(3, 3): the tumor's frame to RAS+."""
-        w, x, y, z = self.orientation
-        return np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-            ]
-        )
+        return rotation_of(self.orientation)
 
     def details_as(self, kind: type[Details]) -> Details:
         """The details as a dataclass of the generator; keys of other dataclasses are left out.
@@ -104,7 +97,7 @@ class TumorPlan:
         """
         known: dict[Any, Any] = self.__dict__.setdefault("_details_as", {})  # asked for ten times while it is rendered
         if kind not in known:
-            names = {entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+            names = kind.__dataclass_fields__  # type: ignore[attr-defined]
             known[kind] = _checked(kind, {name: value for name, value in self.details.items() if name in names})
         found: Details = known[kind]
         return found
@@ -123,6 +116,18 @@ class TumorPlan:
         if plan.displacement_mm and plan.displacement_mm >= 0.9 * min(plan.axes_mm):
             raise CaseError("the plan of a tumor displaces more than it holds", found=f"{plan.displacement_mm} mm")
         return plan
+
+
+def rotation_of(orientation: Quaternion) -> Array:
+    """(3, 3): the rotation of a unit quaternion (w, x, y, z)."""
+    w, x, y, z = orientation
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 @cache

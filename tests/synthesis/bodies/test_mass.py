@@ -11,6 +11,7 @@ from phantoms import GRIDS, clinical, fine, plan_of, slanted
 
 import bench_priors
 from synthoma import anatomy
+from synthoma.seeds import rng_for
 from synthoma.synthesis.bodies import mass, surface
 from synthoma.synthesis.bodies.body import Surface, draw_surface
 from synthoma.synthesis.location import OrganModel
@@ -173,6 +174,16 @@ def test_the_harmonics_are_orthonormal() -> None:
     assert len(degrees) == sum(2 * degree + 1 for degree in surface.DEGREES)
     # the map's outer edge counts twice here, hence the tolerance
     assert np.abs(gram - np.eye(len(gram))).max() < 0.15
+
+
+def test_a_quarter_of_the_map_tells_all_of_the_surface() -> None:
+    basis, degrees = surface._harmonics(surface._MAP)
+    of_degree = np.array([float(degree) ** -3.0 for degree in surface.DEGREES])
+    scale = np.sqrt(of_degree / of_degree.sum())[degrees - 3] * np.sqrt(4 * np.pi / (2 * degrees + 1))
+    for seed in range(5):
+        weights = rng_for(seed, "surface").standard_normal(len(degrees)) * scale
+        found = log_radius(plan_of(seed=seed, roughness=0.2, skew=0.0, spectrum=3.0))
+        assert np.abs(found.ravel() - 0.2 * weights @ basis).max() < 1e-14
 
 
 def test_the_surface_has_the_planned_amplitude_and_spectrum() -> None:

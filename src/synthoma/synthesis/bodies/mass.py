@@ -5,7 +5,10 @@ A point x lies inside where ln|u| < g(u / |u|), u = R^T (x - center) / half-axes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from synthoma.synthesis.bodies.surface import map_directions, radius_map
 from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.kernels.reference import Frame
 from synthoma.synthesis.location import OrganModel, find_site
-from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector
+from synthoma.synthesis.tumor import Quaternion, Request, TumorPlan, Vector, rotation_of
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 TIE = 1e-4  # radii closer than this are one: float32 and the coverage table cannot tell them apart
@@ -53,10 +56,11 @@ class Star:
 
 def star(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Star:
     """The mass of a plan on a grid; need_inside: its depth is asked for everywhere, not at the border alone."""
-    to_unit, table, samples, blur, margin = _frame(plan, geometry)
+    outline = _outline(plan, geometry)
+    to_unit, table, samples, blur, margin = outline[:5]
     outermost = _SLACK * float(table.max()) + margin
     innermost = -1.0 if need_inside else float(table.min()) / _SLACK - margin
-    box = _box(plan, geometry, to_unit, table, margin)
+    box = _box(plan, geometry, outline)
     matrix = to_unit @ geometry.affine[:3, :3]
     start = to_unit @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
     moves = np.array([matrix @ offset for offset in sample_offsets(samples)]).astype(np.float32)
@@ -94,8 +98,7 @@ def mass(plan: TumorPlan, geometry: Geometry, need_inside: bool = False) -> Body
 
 def mass_box(plan: TumorPlan, geometry: Geometry) -> Box:
     """The box of a plan's `mass`, at a fraction of its cost."""
-    to_unit, table, _, _, margin = _frame(plan, geometry)
-    return _box(plan, geometry, to_unit, table, margin)
+    return _box(plan, geometry, _outline(plan, geometry))
 
 
 def _place(organ: OrganModel, request: Request, surface: Surface, rng: np.random.Generator) -> Placement:
@@ -184,13 +187,45 @@ def _distance_for(free: float, radius: float, organ_radius: float) -> float:
     return float(max((radius * cosine) ** 2 - excess, 0.0) ** 0.5 - radius * cosine)
 
 
-def _frame(plan: TumorPlan, geometry: Geometry) -> tuple[Array, Array, Triple, Array, float]:
-    """RAS+ mm to the tumor's unit frame, the radius over directions, sub-samples, and the blur and its reach there."""
-    to_unit = plan.rotation.T / np.asarray(plan.axes_mm)[:, None]
-    samples = samples_per_voxel(plan, geometry)
-    blur = _blur_in_unit_frame(plan, geometry, to_unit, samples)
+class _Outline(NamedTuple):
+    """RAS+ mm to a tumor's unit frame, and the surface there, wherever the tumor lies.
+
+    to_unit (3, 3). table: the radius over directions. samples: of a voxel. blur (3, 3): with how far it reaches as
+    `margin`. lower, upper: of what the surface can reach, in voxels from the center.
+    """
+
+    to_unit: Array
+    table: Array
+    samples: Triple
+    blur: Array
+    margin: float
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+
+def _outline(plan: TumorPlan, geometry: Geometry) -> _Outline:
+    """The outline of a plan on a grid, which is that on any part of the grid."""
+    axes, orientation = tuple(plan.axes_mm), tuple(plan.orientation)
+    own = plan.seed, Surface.of(plan), axes, orientation, plan.edge_mm, plan.blur_mm
+    return _outline_of(*own, samples_per_voxel(plan, geometry), geometry.affine[:3, :3].tobytes())
+
+
+@lru_cache(maxsize=32)  # more than a case has
+def _outline_of(
+    seed: int, surface: Surface, axes_mm: Vector, orientation: Quaternion, edge_mm: float, blur_mm: float,
+    samples: Triple, steps_mm: bytes,
+) -> _Outline:  # fmt: skip
+    """Asked for twice for each tumor: by who reads the voxels around it, and by who fills them."""
+    steps, table = np.frombuffer(steps_mm).reshape(3, 3), radius_map(seed, surface)
+    to_unit = rotation_of(orientation).T / np.asarray(axes_mm)[:, None]
+    blur = _blur_in_unit_frame(edge_mm**2 + blur_mm**2, steps, to_unit, samples)
     margin = 2.5 * float(np.sqrt(np.linalg.eigvalsh(blur)[-1]))
-    return to_unit, radius_map(plan.seed, Surface.of(plan)), samples, blur, margin
+    back = np.linalg.inv(steps) @ np.linalg.inv(to_unit)
+    x, y, z = map_directions(len(table))
+    radius = _SLACK * table.ravel() + margin
+    reached = [radius * (row[0] * x + row[1] * y + row[2] * z) for row in back]
+    lower, upper = tuple(float(axis.min()) for axis in reached), tuple(float(axis.max()) for axis in reached)
+    return _Outline(to_unit, table, samples, blur, margin, lower, upper)
 
 
 def _scale_for(close: Floats, rank: int) -> np.float32:
@@ -215,21 +250,19 @@ def _spread_mm(geometry: Geometry, samples: tuple[int, int, int]) -> float:
     return float(np.linalg.norm((1 - 1 / np.asarray(samples)) / 2 * geometry.spacing_mm))
 
 
-def _blur_in_unit_frame(plan: TumorPlan, geometry: Geometry, to_unit: Array, samples: tuple[int, ...]) -> Array:
-    """(3, 3) covariance of border, scanner and (sub-)voxel, in the tumor's unit coordinates."""
-    cells = geometry.affine[:3, :3] / np.asarray(samples)
-    covariance = (plan.edge_mm**2 + plan.blur_mm**2) * np.eye(3) + cells @ cells.T / 12
+def _blur_in_unit_frame(squared_mm: float, steps: Array, to_unit: Array, samples: Triple) -> Array:
+    """(3, 3) covariance of border and scanner, together `squared_mm`, and (sub-)voxel, in the tumor's unit frame."""
+    cells = steps / np.asarray(samples)
+    covariance = squared_mm * np.eye(3) + cells @ cells.T / 12
     return np.asarray(to_unit @ covariance @ to_unit.T)
 
 
-def _box(plan: TumorPlan, geometry: Geometry, to_unit: Array, table: Array, margin: float) -> Box:
+def _box(plan: TumorPlan, geometry: Geometry, outline: _Outline) -> Box:
     """The voxels that the surface, widened by slack and margin, can reach."""
-    back = np.linalg.inv(geometry.affine[:3, :3]) @ np.linalg.inv(to_unit)
-    x, y, z = map_directions(len(table))
-    radius = _SLACK * table.ravel() + margin
-    center = geometry.to_ijk(plan.center_mm)
-    at = [c + radius * (row[0] * x + row[1] * y + row[2] * z) for c, row in zip(center, back, strict=True)]
-    return Box(triple(np.floor(axis.min()) for axis in at), triple(np.ceil(axis.max()) + 1 for axis in at))
+    center = geometry.to_ijk(plan.center_mm).tolist()
+    lower = (math.floor(c + low) for c, low in zip(center, outline.lower, strict=True))
+    upper = (math.ceil(c + high) + 1 for c, high in zip(center, outline.upper, strict=True))
+    return Box(triple(lower), triple(upper))
 
 
 def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> tuple[Floats, Floats, Floats]:
@@ -241,7 +274,7 @@ def _coordinates(matrix: Array, start: Array, shape: tuple[int, int, int]) -> tu
 def _map_factor(plan: TumorPlan, geometry: Geometry) -> int:
     """How much finer than the harmonics' map the look-up has to be, for steps of half a voxel at most."""
     voxels = max(plan.axes_mm) / min(geometry.spacing_mm)
-    return 1 if Surface.of(plan).roughness == 0 else int(np.clip(np.ceil(voxels / 6), 2, 8))
+    return 1 if Surface.of(plan).roughness == 0 else min(max(math.ceil(voxels / 6), 2), 8)
 
 
 MASS = Form(
