@@ -22,6 +22,7 @@ from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
 
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
+_AT_ONCE = 4096  # points: many of them against many balls would take hundreds of megabytes
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ by this
 _DEEP_MM = 9.0
@@ -216,7 +217,7 @@ def find_site(
             if roomy is not None:
                 index, moves = index[roomy[index - start]], moves[roomy[index - start]]
             centers = organ_model.grid.to_mm(organ_model.cells[index] + moves)
-            free = np.flatnonzero(apart(centers, others, radius_mm + gap_mm).all(axis=1))[:_COMPARED]
+            free = _first_free(centers, others, radius_mm + gap_mm)
             if free.size:
                 best = _roomiest(organ_model, index, free, radius_mm)
                 x, y, z = centers[best].tolist()
@@ -236,6 +237,17 @@ def apart(points: Array, others: Sequence[tuple[Vector, float]], gap_mm: float) 
     radii = np.array([radius for _, radius in others], float)
     x, y, z = (points[:, axis, None] - centers[:, axis] for axis in range(3))
     return np.asarray(np.sqrt(x * x + y * y + z * z) >= radii + gap_mm)
+
+
+def _first_free(points: Array, others: Sequence[tuple[Vector, float]], gap_mm: float) -> NDArray[np.intp]:
+    """The first of some points that are a gap away from all balls, `_COMPARED` at most."""
+    found = np.zeros(0, np.intp)
+    for start in range(0, len(points), _AT_ONCE):
+        free = np.flatnonzero(apart(points[start : start + _AT_ONCE], others, gap_mm).all(axis=1))
+        found = np.concatenate([found, start + free])[:_COMPARED]
+        if len(found) == _COMPARED:
+            break
+    return found
 
 
 def _depth_range(organ_model: OrganModel, wanted_mm: tuple[float, float], slack_mm: float) -> tuple[int, int]:

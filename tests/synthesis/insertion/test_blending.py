@@ -206,5 +206,9 @@ def test_the_blocks_that_a_tumor_touches_are_found_wherever_its_box_lies(
             if not (at % block).any():
                 index = np.clip((at + move) // block, 0, np.subtract(blocks, 1))
                 expected[tuple(slice(max(n - 1, 0), n + 2) for n in index)] = True
-        tumor = Tumor(plan_of(), box, alpha, alpha)
-        assert np.array_equal(blending._touched(tumor, outer, block, blocks), expected)
+        tumor, found = Tumor(plan_of(), box, alpha, alpha), np.zeros(blocks, bool)
+        for place in np.ndindex(blocks):
+            alone = np.zeros(blocks, bool)
+            alone[place] = True
+            found[place] = blending._meets(alone, tumor, outer, block)
+        assert np.array_equal(found, expected)

@@ -19,7 +19,7 @@ from synthoma.cases import Case
 from synthoma.errors import CaseError
 from synthoma.seeds import seed_for
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.insertion.crops import DrawnTumor
+from synthoma.synthesis.insertion.crops import DrawnTumor, read_ahead
 from synthoma.synthesis.insertion.insertion import Inserted, insert
 from synthoma.synthesis.online.online import Fixed, Online
 from synthoma.synthesis.pipeline import insert_tumors, open_scene, replay_plans
@@ -143,6 +143,33 @@ def test_tumors_are_those_of_an_offline_synthesis() -> None:
         ]
         assert np.array_equal(hu, offline.ct.data)
         assert np.array_equal(labels == anatomy.STRUCTURES["liver_lesion"], offline.tumors("liver").data)
+
+
+def test_boxes_that_lie_close_together_are_read_at_once() -> None:
+    entry, read = Cached(healthy(), Online(CROWDED, 1.0)), []
+
+    class Counting(Cached):
+        def __init__(self) -> None:
+            self.__dict__.update(entry.__dict__)
+
+        def read_hu(self, box: Box) -> Array:
+            read.append(box)
+            return super().read_hu(box)
+
+    close = [Box((n, 20, 30), (n + 24, 50, 60)) for n in (20, 31, 44)]
+    far = [Box((0, 0, 0), (10, 10, 10)), Box((110, 110, 110), (120, 120, 120))]
+    for boxes, count in ((close, 1), (far, 2), (close[:1], 1)):
+        read.clear()
+        ahead = read_ahead(Counting(), boxes)
+        for box in boxes:
+            hu, labels = ahead.read_hu(box), ahead.read_labels(box)
+            assert np.array_equal(hu, entry.read_hu(box))
+            assert np.array_equal(labels, entry.read_labels(box))
+            hu[...], labels[...] = 0, 0  # what is read is the reader's own
+            assert np.array_equal(ahead.read_hu(box), entry.read_hu(box))
+        assert len(set(read)) == count
+    outside = Box((60, 60, 60), (70, 70, 70))
+    assert np.array_equal(read_ahead(Counting(), close).read_hu(outside), entry.read_hu(outside))
 
 
 def test_a_draw_depends_on_seed_case_and_epoch_alone() -> None:

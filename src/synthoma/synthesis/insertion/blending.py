@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Blocks:
 
 def blocks_around(box: Box, plan: TumorPlan, geometry: Geometry) -> Blocks:
     """The blocks for a tumor on this box of a scan."""
-    block, window = _block(geometry)
+    block, window = _block(geometry.spacing_mm)
     margin = [(n + 1) * b for n, b in zip(window, block, strict=True)]
     by_neighbors = plan.noise_by == "neighbors"
     outer = _whole_blocks(box.grow(margin), block, geometry.shape, in_step=by_neighbors)
@@ -88,7 +89,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
     low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance_hu(plan), blocks.window)
     at, outer, block = blocks.at, blocks.outer, blocks.block
     hu, alpha = ct.data[box.slices], tumor.alpha
-    if (trust[_touched(tumor, outer, block, trust.shape)] == 1).all():
+    if not _meets(trust < 1, tumor, outer, block):
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
     trust[_around(trust == 0)] = 0
@@ -98,7 +99,7 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats
 
 def reach(geometry: Geometry) -> tuple[int, int, int]:
     """How many voxels around a tumor's box `noise_inside` looks at, along each axis."""
-    i, j, k = ((n + 2) * b for b, n in zip(*_block(geometry), strict=True))
+    i, j, k = ((n + 2) * b for b, n in zip(*_block(geometry.spacing_mm), strict=True))
     return i, j, k
 
 
@@ -113,16 +114,17 @@ def _means(hu: Array, blocks: Blocks) -> Floats:
     return np.asfortranarray(sums / np.float32(blocks.weight))
 
 
-def _block(geometry: Geometry) -> tuple[Triple, Triple]:
+@lru_cache(maxsize=8)
+def _block(spacing_mm: tuple[float, float, float]) -> tuple[Triple, Triple]:
     """The voxels of a block, and how many blocks a mean is taken over."""
-    i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in geometry.spacing_mm)
-    return (i, j, k), _window(np.multiply((i, j, k), geometry.spacing_mm), _NOISE_MM)
+    i, j, k = (max(1, round(_BLOCK_MM / spacing)) for spacing in spacing_mm)
+    return (i, j, k), _window(np.multiply((i, j, k), spacing_mm), _NOISE_MM)
 
 
 def _between_blocks(position: Array, count: int) -> tuple[NDArray[np.intp], Floats]:
     """The block before each position, in blocks, and the share of the next one; the outermost ones go on outside."""
-    low = np.clip(np.floor(position).astype(np.intp), 0, max(count - 2, 0))
-    return low, np.clip(position - low, 0, 1).astype(np.float32)
+    low = np.minimum(np.maximum(np.floor(position).astype(np.intp), 0), max(count - 2, 0))
+    return low, np.minimum(np.maximum(position - low, 0), 1).astype(np.float32)
 
 
 def noise_tile(noise: Noise, plan: TumorPlan) -> Floats:
@@ -157,20 +159,21 @@ def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool
     return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
 
 
-def _touched(tumor: Tumor, outer: Box, block: tuple[int, int, int], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The blocks of the outer box that the tumor touches, and their neighbors."""
+def _meets(blocks: NDArray[np.bool_], tumor: Tumor, outer: Box, block: Triple) -> bool:
+    """Whether any of these blocks of the outer box is one that the tumor touches, or a neighbor of one."""
     touched = np.asarray(tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0)
-    places = []
-    for axis, (n, low, first, count) in enumerate(zip(block, tumor.box.lower, outer.lower, shape, strict=True)):
+    index = []
+    for n, low, first, count, many in zip(
+        block, tumor.box.lower, outer.lower, blocks.shape, touched.shape, strict=True
+    ):
         # every n-th voxel lies one block on; what lies beyond the outermost blocks belongs to these
-        index = np.clip(np.arange(touched.shape[axis]) + (low - first) // n, 0, count - 1)
-        starts = np.flatnonzero(np.diff(index, prepend=-1))
-        if len(starts) < len(index):
-            touched = np.logical_or.reduceat(touched, starts, axis)
-        places.append(slice(int(index[0]), int(index[-1]) + 1))
-    found = np.zeros(shape, bool)
-    found[tuple(places)] = touched
-    return _around(found)
+        index.append(np.minimum(np.maximum(np.arange(many) + (low - first) // n, 0), count - 1))
+    middle = tuple(n // 2 for n in touched.shape)
+    if touched[middle]:  # most often the answer lies near the middle
+        around = (slice(max(axis[n] - 1, 0), axis[n] + 2) for axis, n in zip(index, middle, strict=True))
+        if blocks[tuple(around)].any():
+            return True
+    return bool((_around(blocks)[np.ix_(*index)] & touched).any())
 
 
 def _around(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Critic, Generator, TumorPlan, Vector
 from synthoma.volume import Array, Box, Geometry, Volume
 
+_SPARSE = 3  # voxels around some boxes, over theirs, from which on it is quicker to read each by itself
 BULGE = 64  # added to the label of a tumor's voxels outside its organ, until all tumors are in
 
 
@@ -42,6 +44,47 @@ class Voxels(Protocol):
     def read_labels(self, box: Box) -> NDArray[np.uint8]:
         """Ids of `anatomy.STRUCTURES` (box)."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """A scan of which a box has been read already."""
+
+    scan: Voxels
+    box: Box
+    hu: Array
+    labels: NDArray[np.uint8]
+
+    @property
+    def case(self) -> str:
+        """The case's id."""
+        return self.scan.case
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the whole scan."""
+        return self.scan.geometry
+
+    def read_hu(self, box: Box) -> Array:
+        """HU, int16 (box)."""
+        return self._part(self.hu, box) if self.box.hull(box) == self.box else self.scan.read_hu(box)
+
+    def read_labels(self, box: Box) -> NDArray[np.uint8]:
+        """Ids of `anatomy.STRUCTURES` (box)."""
+        return self._part(self.labels, box) if self.box.hull(box) == self.box else self.scan.read_labels(box)
+
+    def _part(self, read: Array, box: Box) -> Array:
+        return np.array(read[box.seen_from(self.box).slices], order="F")
+
+
+def read_ahead(voxels: Voxels, boxes: Sequence[Box]) -> Voxels:
+    """A scan that these boxes will be asked of, read at once where they lie close together."""
+    if len(boxes) < 2:
+        return voxels
+    hull = reduce(Box.hull, boxes)
+    if math.prod(hull.shape) > _SPARSE * sum(math.prod(box.shape) for box in boxes):
+        return voxels
+    return Ahead(voxels, hull, voxels.read_hu(hull), voxels.read_labels(hull))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +190,12 @@ def settle(
     before: tumors that are in the scan already. noise: at the organ model's reference site.
     """
     settled: list[DrawnTumor] = []
+    first = [DrawnTumor(plan, generator, index, noise, organ.scan) for index, plan in enumerate(plans)]
+    near = read_ahead(voxels, [tumor.read for tumor in first])
 
     def insert_one(plan: TumorPlan, index: int, number: int) -> Attempt:
-        tumor = DrawnTumor(plan, generator, index, noise, organ.scan)
-        attempt = make(tumor, *_read(voxels, tumor.read, [*before, *settled]), number, recipe.judgement, critic)
+        tumor = DrawnTumor(plan, generator, index, noise, organ.scan) if number else first[index]
+        attempt = make(tumor, *_read(near, tumor.read, [*before, *settled]), number, recipe.judgement, critic)
         if tumor.made is not None:
             settled.append(tumor)
         return attempt

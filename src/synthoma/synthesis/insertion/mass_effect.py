@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,9 @@ def _length(matrix: Array, steps: list[Floats]) -> Floats:
     """|matrix @ step| for every combination of the three axes' steps."""
     squared = np.float32(0)
     for row in matrix.astype(np.float32):
-        squared = squared + (row[0] * steps[0] + row[1] * steps[1] + row[2] * steps[2]) ** 2
+        # what is multiplied with 0 changes no sum: without it, those of upright axes are small arrays
+        parts = [share * step for share, step in zip(row, steps, strict=True) if share != 0]
+        squared = squared + reduce(add, parts) ** 2
     return np.asarray(np.sqrt(squared), np.float32)
 
 
