@@ -11,6 +11,7 @@ from synthoma.learning.augmentation import (
     AugmentationRecipe,
     draw_augmentation,
     resample,
+    row_major,
     source_box,
     to_image,
 )
@@ -185,3 +186,16 @@ def test_turning_one_row_off_leaves_the_other_draws() -> None:
     without = draw_augmentation(recipe.with_changes(noise_probability=0), np.random.default_rng(1))
     assert without.noise_hu == 0
     assert (with_noise.gamma, with_noise.flips, with_noise.scale) == (without.gamma, without.flips, without.scale)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32])
+def test_a_row_major_copy_holds_the_same_voxels(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((5, 6, 7), (1, 4, 3), (8, 1, 1), (96, 2, 33)):
+        values = np.asfortranarray(rng.integers(0, 200, shape).astype(kind))
+        views = [values, values[::-1], values[:, ::-1, ::-1], values[::2], np.ascontiguousarray(values)[:, :, ::-1]]
+        for view in views:
+            found = row_major(view, np.float32)
+            assert np.array_equal(found, view)
+            assert found.dtype == np.float32
+            assert found.flags.c_contiguous

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def to_image(
     hu: Array, drawn: Augmentation, window_hu: Range, spacing_mm: tuple[float, float, float]
 ) -> NDArray[np.float32]:
     """HU (I, J, K) as the float32 image of a patch in [0, 1]: resolution, contrast and noise, then the window."""
-    scan = Volume(np.ascontiguousarray(hu, np.float32), Geometry.of(hu.shape, spacing_mm))
+    scan = Volume(row_major(hu, np.float32), Geometry.of(hu.shape, spacing_mm))
     worse = degrade(scan, degradation_of(drawn))
     factor, offset = window_line(drawn, window_hu)
     image: NDArray[np.float32] = worse.data * factor
@@ -130,6 +131,22 @@ def to_image(
     if drawn.gamma != 1:
         np.power(image, np.float32(drawn.gamma), out=image)
     return image
+
+
+def row_major(values: Array, kind: Any) -> Array:
+    """As `np.ascontiguousarray`, in a third of the time where the first axis is the fastest in memory.
+
+    values (I, J, K): int16, uint8 or float32; axes may run backwards.
+    """
+    import cv2
+
+    forward = tuple(slice(None, None, -1 if step < 0 else 1) for step in values.strides)
+    plain = values[forward]
+    if not plain.flags.f_contiguous or not plain.size:
+        return np.ascontiguousarray(values, kind)
+    i, j, k = plain.shape
+    turned = cv2.transpose(plain.T.reshape(k, j * i)).reshape(j, i, k)
+    return np.ascontiguousarray(turned.transpose(1, 0, 2)[forward], kind)
 
 
 def degradation_of(drawn: Augmentation) -> Degradation:

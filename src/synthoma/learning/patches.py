@@ -20,6 +20,7 @@ from synthoma.learning.augmentation import (
     AugmentationRecipe,
     draw_augmentation,
     resample,
+    row_major,
     source_box,
     to_image,
 )
@@ -239,7 +240,7 @@ def class_masks(labels: Array, classes: Sequence[str]) -> NDArray[np.uint8]:
     """1 where a voxel belongs to each class, else 0 (C, I, J, K); labels: ids of `anatomy.STRUCTURES`."""
     import cv2
 
-    flat = np.ascontiguousarray(labels).reshape(len(labels), -1)
+    flat = row_major(labels, labels.dtype).reshape(len(labels), -1)
     return np.stack([cv2.LUT(flat, class_table(name)) for name in classes]).reshape(-1, *labels.shape)
 
 
