@@ -77,6 +77,33 @@ def test_masks_near_pieces_and_holes_are_those_of_the_twin(shape: tuple[int, int
     same("without_holes_in_slices", mask, mask.any(axis=(0, 1)))
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (130, 9, 8), (64, 9, 5)])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("many", [0, 1 << 30])
+def test_room_gaps_and_margins_are_those_of_the_twin_however_bits_are_packed(
+    shape: tuple[int, int, int], share: float, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masks, "_MANY", many)
+    mask = blobs(shape, share) if 0 < share < 1 else np.full(shape, bool(share), order="F")
+    for spacing, radius in (((0.8, 0.8, 2.0), 1.5), ((0.8, 0.8, 1.98), 2.0), ((5, 1, 1), 2.0)):
+        same("room_of", mask, blobs(shape, 0.1, seed=1), (2, 1, 3), spacing, radius)
+        same("enclosed", mask, spacing, radius)
+    same("widened", mask, (2, 3, 1))
+    same("widened", mask[::-1, :, ::-1], (70, 0, 1))
+
+
+def test_rows_are_looked_through_again_only_for_another_array() -> None:
+    alpha = np.asfortranarray(blobs((9, 4, 3), 0.4).astype(np.float32))
+    expected = [np.flatnonzero(row) for row in alpha.T.reshape(12, 9)]
+    found = compiling.spans(alpha)
+    for n, places in enumerate(expected):
+        first, behind = found[2 * n : 2 * n + 2].tolist()
+        assert behind - first == (places[-1] + 1 - places[0] if len(places) else 0)
+        assert not len(places) or first == 9 * n + places[0]
+    assert compiling.spans(alpha) is found
+    assert compiling.spans(alpha.copy(order="F")) is not found
+
+
 def test_a_kernel_reads_any_layout_and_writes_into_none() -> None:
     mask = blobs((20, 21, 22), 0.5)
     turned = np.ascontiguousarray(mask)[::-1, :, 2:]

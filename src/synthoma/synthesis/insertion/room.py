@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
-from synthoma.volume import Box, Geometry, Volume
+from synthoma.volume import Box, Geometry, Volume, triple
 
 Bools = NDArray[np.bool_]
 _MASK_MARGIN_MM = 2.5  # one voxel at least
@@ -58,13 +58,10 @@ def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
 
 def _room_around(organ: Bools, ct: Volume, occupied: Bools, box: Box) -> Room:
     """As `find_room`; organ: its mask on the box."""
-    geometry, free = ct.geometry, organ
-    for axis, spacing in enumerate(geometry.spacing_mm):
-        free = widened(free, axis, max(1, round(_MASK_MARGIN_MM / spacing)))
+    spacing_mm = ct.geometry.spacing_mm
+    margin = triple(max(1, round(_MASK_MARGIN_MM / spacing)) for spacing in spacing_mm)
     fat, hard = kernels().between(ct.data[box.slices], FAT_HU, (_GAS_HU, _BONE_HU))
-    free |= fat
-    if not free.all():
-        free |= ~_thick(~free, geometry.spacing_mm)
+    free = kernels().room_of(organ, fat, margin, spacing_mm, _STRIP_MM / 2)
     return Room(np.asarray(free & ~occupied), np.asarray(occupied | hard), occupied)
 
 
@@ -115,35 +112,14 @@ def slit_share(planned: Bools, label: Bools, spacing_mm: tuple[float, float, flo
 
 def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     """The voxels in gaps of a label that are narrower than `_SLIT_MM` or a voxel, in its holes, and in it."""
-    result = np.zeros(label.shape, bool, order="F")
-    own = Box.around(label)
-    if own is None:
-        return result
-    label = label[own.slices]
     radius = _SLIT_MM / 2
     steps = [spacing * radius / max(radius, 1.01 * spacing) for spacing in spacing_mm]
-    margin = [int(radius / step) + 2 for step in steps]
-    padded = np.pad(label, [(n, n) for n in margin])
-    inner = tuple(slice(n, -n) for n in margin)
-    grown = kernels().near(padded, steps, radius)
-    closed = ~kernels().near(~grown, steps, radius)[inner]
-    # a hole in an axial slice is one, even if it is a tunnel
-    filled = kernels().without_holes_in_slices(closed | label, label.any(axis=(0, 1)))
-    result[own.slices] = kernels().without_holes(filled)
-    return result
-
-
-def _thick(mask: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
-    """The parts of a mask that are thicker than `_STRIP_MM`; what the box cuts goes on outside."""
-    core = ~kernels().near(~mask, spacing_mm, _STRIP_MM / 2)
-    return np.asarray(mask & kernels().near(core, spacing_mm, _STRIP_MM / 2))
+    return np.asarray(kernels().enclosed(label, steps, radius))
 
 
 def _near(alpha: NDArray[np.float32], piece: Bools) -> NDArray[np.float32]:
     """alpha in a piece of its label and in the border around it, 0 elsewhere."""
-    around = piece
-    for axis in range(3):
-        around = widened(around, axis, 2)
+    around = kernels().widened(piece, (2, 2, 2))
     return np.asarray(np.where(around & (piece | (alpha < 0.5)), alpha, 0), np.float32)
 
 

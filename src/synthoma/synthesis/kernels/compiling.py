@@ -9,6 +9,7 @@ not become instructions on vectors.
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ import numpy as np
 from synthoma.volume import Array
 
 log = logging.getLogger(__name__)
+_NEXT = np.uint64(1)
+_KEPT = 8
+_known: tuple[tuple[weakref.ref[Array], Array], ...] = ()
 Kernel = Callable[..., Any]
 _SETTINGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}  # called by Python, and never by C
 
@@ -49,25 +53,49 @@ def dense(values: Array, kind: Any) -> Array:
     return turned if turned.flags.writeable else turned.copy()
 
 
-def spans(shares: Array) -> Array:
-    """Of each row along I of shares (K, J, I): the place of its first value above 0 and the one behind its last.
+def spans(alpha: Array) -> Array:
+    """Of each row along I of shares (I, J, K): the place of its first value above 0 and the one behind its last.
 
-    Places in the flat array, uint64 (2 rows); both are those of the row's beginning if there is no such value.
+    Places in the flat array of (K, J, I), uint64 (2 rows); both are the same if a row has no such value. Found once for
+    an array, which nobody may write into from then on.
     """
-    found = np.empty(2 * shares.shape[0] * shares.shape[1], np.uint64)
-    _find_spans(shares.reshape(-1), shares.shape[2], found)
+    known = known_spans(alpha)
+    if known is None:
+        known = shrunk_spans(alpha, whole_rows(alpha))
+    return known
+
+
+def whole_rows(values: Array) -> Array:
+    """Spans of all values (I, J, K)."""
+    ends = np.arange(values.shape[1] * values.shape[2] + 1, dtype=np.uint64) * np.uint64(len(values))
+    return np.stack([ends[:-1], ends[1:]], axis=1).reshape(-1)
+
+
+def known_spans(values: Array) -> Array | None:
+    """What was kept for this very array."""
+    return next((found for array, found in _known if array() is values), None)
+
+
+def keep_spans(values: Array, found: Array) -> Array:
+    """The spans, kept while the array lives and is among the last ones."""
+    global _known
+    alive = [known for known in _known if known[0]() is not None]
+    _known = ((weakref.ref(values), found), *alive[: _KEPT - 1])
     return found
 
 
+def shrunk_spans(alpha: Array, within: Array) -> Array:
+    """`spans` where nothing lies outside of `within`, which is written over; kept."""
+    _shrink(dense(alpha, np.float32).reshape(-1), within)
+    return keep_spans(alpha, within)
+
+
 @kernel
-def _find_spans(shares: Any, length: int, found: Any) -> None:
-    begin, step = np.uint64(0), np.uint64(length)
+def _shrink(shares: Any, found: Any) -> None:
     for row in range(len(found) // 2):
-        first, behind = np.int32(length), np.int32(0)
-        for i in range(step):
-            inside = shares[begin + i] > 0
-            first = min(first, np.int32(i) if inside else np.int32(length))
-            behind = max(behind, np.int32(i) + np.int32(1) if inside else np.int32(0))
-        found[2 * row] = begin + np.uint64(min(first, behind))
-        found[2 * row + 1] = begin + np.uint64(behind)
-        begin += step
+        first, behind = found[2 * row], found[2 * row + 1]
+        while first < behind and not shares[first] > 0:
+            first += _NEXT
+        while first < behind and not shares[behind - _NEXT] > 0:
+            behind -= _NEXT
+        found[2 * row], found[2 * row + 1] = first, behind

@@ -11,31 +11,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.synthesis.kernels.compiling import dense, kernel, part
-from synthoma.volume import Array
+from synthoma.volume import Array, Triple, triple
 
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 _NO_BIT, _BIT, _LAST_BIT = np.uint64(0), np.uint64(1), np.uint64(63)
 # multiplied with this, the powers of two differ in their upper six bits: a de Bruijn sequence
 _SPREAD = 0x03F79D71B4CB0A89
+_MANY = 1 << 15  # voxels from which on bits are packed in one piece
 _PLACES = np.zeros(64, np.int32)
 _PLACES[[(_SPREAD << n) % 2**64 >> 58 for n in range(64)]] = np.arange(64)
 
 
 def near(mask: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
     """As `reference.near`."""
-    depth, row, widths = _ball(tuple(spacing_mm), float(radius_mm))
-    wide = _packed(mask)
-    found, holds = np.zeros_like(wide), wide[..., 0] != _NO_BIT
-    for n in range(1, wide.shape[2]):
-        holds |= wide[..., n] != _NO_BIT
-    _near(wide, holds, depth, row, widths, found)
-    return _unpacked(found, len(mask))
+    return _unpacked(_near_words(_packed(mask), spacing_mm, radius_mm), len(mask))
+
+
+def widened(mask: Bools, steps: Triple) -> Bools:
+    """As `reference.widened`."""
+    return _unpacked(_only(_widened(_packed(mask), steps), len(mask)), len(mask))
+
+
+def room_of(organ: Bools, fat: Bools, steps: Triple, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+    """As `reference.room_of`."""
+    length = len(organ)
+    free = _only(_widened(_packed(organ), steps) | _packed(fat), length)
+    core = _near_words(free.copy(), spacing_mm, radius_mm)
+    return _unpacked(free | ~_near_words(_only(~core, length), spacing_mm, radius_mm), length)
+
+
+def enclosed(label: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+    """As `reference.enclosed`."""
+    result, words = np.zeros(label.shape, np.bool_, order="F"), _packed(label)
+    own = _around(words)
+    if own is None:
+        return result
+    (i, j, k), (i_end, j_end, k_end) = own
+    length, margin = i_end - i, [int(radius_mm / step) + 2 for step in spacing_mm]
+    inner = _only(_moved(words[k:k_end, j:j_end], -i, -(-length // 64)), length)
+    wide = length + 2 * margin[0]
+    padded = np.zeros((k_end - k + 2 * margin[2], j_end - j + 2 * margin[1], -(-wide // 64)), np.uint64)
+    middle = padded[margin[2] : -margin[2], margin[1] : -margin[1]]
+    middle[...] = _moved(inner, margin[0], padded.shape[2])
+    outside = _only(~_near_words(padded, spacing_mm, radius_mm), wide)
+    back = _near_words(outside, spacing_mm, radius_mm)[margin[2] : -margin[2], margin[1] : -margin[1]]
+    closed = _only(inner | ~_moved(back, -margin[0], inner.shape[2]), length)
+    # a hole in an axial slice is one, even if it is a tunnel
+    filled = _without(_unpacked(closed, length), closed, np.asarray(inner.any(axis=(1, 2))), across=False)
+    result[i:i_end, j:j_end, k:k_end] = without_holes(filled)
+    return result
 
 
 def largest_piece(label: Bools) -> Bools | None:
     """As `reference.largest_piece`."""
-    runs = _runs(label)
+    runs = _runs(_packed(label), label.shape)
     roots = _roots(runs, outward=False, across=True)
     if roots.max() <= 1:
         return None
@@ -45,17 +75,20 @@ def largest_piece(label: Bools) -> Bools | None:
 
 def without_holes(label: Bools) -> Bools:
     """As `reference.without_holes`."""
-    return _without(label, np.ones(label.shape[2], np.bool_), across=True)
+    return _without(label, _packed(label), np.ones(label.shape[2], np.bool_), across=True)
 
 
 def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
     """As `reference.without_holes_in_slices`."""
-    return _without(label, slices, across=False)
+    return _without(label, _packed(label), slices, across=False)
 
 
-def _without(label: Bools, slices: Bools, across: bool) -> Bools:
-    """The label and, in some slices, the background that no way leads out of; across: ways lead along K too."""
-    runs = _runs(~label)
+def _without(label: Bools, words: Words, slices: Bools, across: bool) -> Bools:
+    """The label and, in some slices, the background that no way leads out of; across: ways lead along K too.
+
+    words: the label as they hold it.
+    """
+    runs = _runs(_only(~words, len(label)), label.shape)
     enclosed = _roots(runs, outward=True, across=across)[1:] > 0
     if enclosed.any():
         enclosed &= np.repeat(slices, np.diff(runs.first[:: runs.shape[1]]))
@@ -74,8 +107,8 @@ class _Runs(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _runs(mask: Bools) -> _Runs:
-    words, shape = _packed(mask), mask.shape[::-1]
+def _runs(words: Words, size: tuple[int, ...]) -> _Runs:
+    shape = size[::-1]
     starts, ends = np.empty((2, words.size * 32), np.int32)  # there are no more
     first = np.zeros(shape[0] * shape[1] + 1, np.int64)
     _find_runs(words.reshape(-1, words.shape[2]), shape[2], starts, ends, first)
@@ -99,10 +132,87 @@ def _painted(voxels: Bools, runs: _Runs, chosen: Bools) -> Bools:
 def _packed(mask: Bools) -> Words:
     """A mask with 64 voxels of a row in a word, (K, J, words), the first voxel in the lowest bit."""
     words = -(-len(mask) // 64)
+    if mask.size > _MANY:
+        return _packed_at_once(mask, words)
     whole = np.zeros((*mask.T.shape[:2], 64 * words), np.bool_)
     whole[..., : len(mask)] = mask.T
     packed = np.packbits(whole, bitorder="little").view("<u8")  # in one piece: row by row takes three times as long
     return packed.astype(np.uint64, copy=False).reshape(*whole.shape[:2], words)
+
+
+def _packed_at_once(mask: Bools, words: int) -> Words:
+    """The same, without room for the rest of each row: bits of all rows in one piece first."""
+    rows = np.ascontiguousarray(mask.T)
+    bits = np.zeros(rows.size // 8 + 24, np.uint8)
+    packed = np.packbits(rows.reshape(-1), bitorder="little")
+    bits[: len(packed)] = packed
+    at, shift = _word_places(rows.shape[0] * rows.shape[1], len(mask), words)
+    low = np.ndarray((len(bits) - 8,), "<u8", bits, strides=(1,))[at] >> shift
+    high = bits[at + 8].astype(np.uint64) << (np.uint64(64) - shift)  # numpy: 0 where all of its bits leave
+    return _only((low | high).reshape(*rows.shape[:2], words), len(mask))
+
+
+@lru_cache(maxsize=16)
+def _word_places(rows: int, length: int, words: int) -> tuple[Array, Words]:
+    """The byte that each word of each row begins in, and the bit of it."""
+    bit = np.arange(rows)[:, None] * length + np.minimum(64 * np.arange(words), length)
+    return bit >> 3, (bit & 7).astype(np.uint64)
+
+
+def _only(words: Words, length: int) -> Words:
+    """The words, in place, without bits behind the length of a row."""
+    if length % 64:
+        words[..., -1] &= np.uint64((1 << length % 64) - 1)
+    return words
+
+
+def _moved(words: Words, by: int, count: int) -> Words:
+    """Rows of so many words with each bit so many places on, backwards if it is negative."""
+    whole, rest = divmod(by, 64)
+    found = np.zeros((*words.shape[:2], count), np.uint64)
+    for m in range(max(0, whole), min(count, whole + words.shape[2])):
+        found[..., m] = words[..., m - whole] << np.uint64(rest)
+    for m in range(max(0, whole + 1), min(count, whole + 1 + words.shape[2]) if rest else 0):
+        found[..., m] |= words[..., m - whole - 1] >> np.uint64(64 - rest)
+    return found
+
+
+def _widened(words: Words, steps: Triple) -> Words:
+    """Rows with what lies up to so many voxels away along I, J and K; bits behind the length of a row too."""
+    found = words.copy()
+    for step in range(1, steps[0] + 1):
+        found |= _moved(words, step, words.shape[2])
+        found |= _moved(words, -step, words.shape[2])
+    for axis, most in ((1, steps[1]), (0, steps[2])):
+        source = found.swapaxes(axis, 0)
+        result = source.copy()
+        for step in range(1, min(most, len(source) - 1) + 1):
+            result[step:] |= source[:-step]
+            result[:-step] |= source[step:]
+        found = result.swapaxes(axis, 0)
+    return np.ascontiguousarray(found)
+
+
+def _around(words: Words) -> tuple[Triple, Triple] | None:
+    """The first voxel of the box around all bits, (I, J, K), and the one behind the last; None if there is no bit."""
+    ends = []
+    bits = np.unpackbits(np.bitwise_or.reduce(words, axis=(0, 1)).astype("<u8").view(np.uint8), bitorder="little")
+    for filled in (bits, words.any(axis=(0, 2)), words.any(axis=(1, 2))):
+        places = np.flatnonzero(filled)
+        if not len(places):
+            return None
+        ends.append((int(places[0]), int(places[-1]) + 1))
+    return triple([low for low, _ in ends]), triple([high for _, high in ends])
+
+
+def _near_words(wide: Words, spacing_mm: Sequence[float], radius_mm: float) -> Words:
+    """`near` on rows of words, which are written over; bits behind the length of a row too."""
+    depth, row, widths = _ball(tuple(spacing_mm), float(radius_mm))
+    found, holds = np.zeros_like(wide), wide[..., 0] != _NO_BIT
+    for n in range(1, wide.shape[2]):
+        holds |= wide[..., n] != _NO_BIT
+    _near(wide, holds, depth, row, widths, found)
+    return found
 
 
 def _unpacked(words: Words, length: int) -> Bools:

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from synthoma.components import connected_components
 from synthoma.synthesis.bodies.body import coverage
-from synthoma.volume import Array, Floats, Triple
+from synthoma.volume import Array, Box, Floats, Triple
 
 Bools = NDArray[np.bool_]
 _AT_ONCE = 8192  # directions looked up together: so many fit the processor's cache
@@ -52,6 +52,45 @@ def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
     for k in np.flatnonzero(slices).tolist():
         filled[:, :, k] |= ndimage.binary_fill_holes(label[:, :, k])
     return filled
+
+
+def widened(mask: Bools, steps: Triple) -> Bools:
+    """The mask with all voxels up to so many away along one axis, then along the next."""
+    for axis, most in enumerate(steps):
+        source, result = mask.swapaxes(axis, 0), mask.copy(order="K")
+        target = result.swapaxes(axis, 0)
+        for step in range(1, min(most, len(source) - 1) + 1):
+            target[step:] |= source[:-step]
+            target[:-step] |= source[step:]
+        mask = result
+    return mask
+
+
+def room_of(organ: Bools, fat: Bools, steps: Triple, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+    """The organ, widened, what is fat, and what is left in strips that hold no ball of this radius.
+
+    What the box cuts goes on outside.
+    """
+    free = widened(organ, steps) | fat
+    return np.asarray(free | ~near(~near(free, spacing_mm, radius_mm), spacing_mm, radius_mm))
+
+
+def enclosed(label: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+    """The voxels in gaps of a label that are narrower than a ball of this radius, in its holes, and in it."""
+    result = np.zeros(label.shape, bool, order="F")
+    own = Box.around(label)
+    if own is None:
+        return result
+    label = label[own.slices]
+    margin = [int(radius_mm / step) + 2 for step in spacing_mm]
+    padded = np.pad(label, [(n, n) for n in margin])
+    inner = tuple(slice(n, -n) for n in margin)
+    grown = near(padded, spacing_mm, radius_mm)
+    closed = ~near(~grown, spacing_mm, radius_mm)[inner]
+    # a hole in an axial slice is one, even if it is a tunnel
+    filled = without_holes_in_slices(closed | label, np.asarray(label.any(axis=(0, 1))))
+    result[own.slices] = without_holes(filled)
+    return result
 
 
 def softened(alpha: Floats, allowed: Bools) -> Floats:

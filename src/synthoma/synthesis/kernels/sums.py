@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.kernels.compiling import dense, kernel, part, spans
+from synthoma.synthesis.kernels.compiling import dense, kernel, part, shrunk_spans, spans
 from synthoma.volume import Array, Floats, Triple
 
 Bools = NDArray[np.bool_]
@@ -21,9 +21,10 @@ def softened(alpha: Floats, allowed: Bools) -> Floats:
     shares, free = dense(alpha, np.float32), dense(allowed, np.bool_).view(np.uint8)
     found = np.zeros_like(shares)
     plane, line = np.empty(math.prod(shares.shape[1:]), np.float32), np.empty(shares.shape[2] + 2, np.float32)
-    flat = (array.reshape(-1) for array in (shares, free, found))
-    _soften(*flat, spans(shares), *shares.shape, plane, line)
-    return found.T
+    flat, span, soft = (array.reshape(-1) for array in (shares, free, found)), spans(alpha), found.T
+    _soften(*flat, span, *shares.shape, plane, line)
+    shrunk_spans(soft, span.copy())
+    return soft
 
 
 def between(hu: Array, fat_hu: tuple[float, float], hard_hu: tuple[float, float]) -> tuple[Bools, Bools]:

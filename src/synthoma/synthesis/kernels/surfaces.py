@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.synthesis.bodies.body import COVERAGE_STEPS, coverage_table
-from synthoma.synthesis.kernels.compiling import dense, kernel, part, spans
+from synthoma.synthesis.kernels.compiling import dense, keep_spans, kernel, known_spans, part, spans, whole_rows
 from synthoma.synthesis.kernels.reference import Frame
 from synthoma.volume import Array, Floats
 
@@ -18,8 +18,11 @@ _ONE, _TWO, _ZERO, _TINY = np.float32(1), np.float32(2), np.float32(0), np.float
 _LEAST = np.float32(1e-3)
 _PER_STEP, _MIDDLE = np.float32(-COVERAGE_STEPS / 2.5), np.float32(COVERAGE_STEPS + 0.5)
 _LAST = np.float32(2 * COVERAGE_STEPS)
+_EMPTY, _FILLED, _PARTLY = np.int32(0), np.int32(1), np.int32(2)
+_SURELY = 2.55  # SDs of the blur from which on the coverage is 0 or 1, with room for rounding
+_AT_ONCE = 1024  # voxels: so many fit the processor's nearest cache
 _STAYS = np.float32(-0.0)  # a place plus this is the place, zeros with their signs
-_START = np.uint64(0)
+_START, _NEXT = np.uint64(0), np.uint64(1)
 
 
 def refined(table: Array, factor: int) -> Array:
@@ -52,23 +55,33 @@ def shell_ratios(
     frame: Frame, outermost: np.float32, innermost: np.float32, close: tuple[np.float32, np.float32]
 ) -> tuple[Floats, int, int, Floats]:
     """As `reference.shell_ratios`."""
-    ratio = np.empty((frame.k.shape[1], frame.j.shape[1], frame.i.shape[1]), np.float32)
+    ratio = np.full((frame.k.shape[1], frame.j.shape[1], frame.i.shape[1]), np.inf, np.float32)
     between, counts = np.empty(ratio.size + 1, np.float32), np.zeros(3, np.int64)
     scratch, index = np.empty((2, ratio.shape[2]), np.float32), np.empty(ratio.shape[2], np.int32)
     limits = np.float32(outermost), np.float32(innermost), *close
-    _shell_ratios(*_flat(frame), len(frame.reach), limits, ratio.reshape(-1), between, counts, scratch, index)
+    span, found = np.empty(2 * ratio.shape[0] * ratio.shape[1], np.uint64), ratio.T
+    _shell_ratios(*_flat(frame), len(frame.reach), limits, ratio.reshape(-1), span, between, counts, scratch, index)
+    keep_spans(found, span)
     inside, below, many = counts.tolist()
-    return ratio.T, inside, below, between[:many].copy()
+    return found, inside, below, between[:many].copy()
 
 
 def shares_of(frame: Frame, ratio: Floats, scale: np.float32, widest: np.float32, blur: Floats) -> Floats:
     """As `reference.shares_of`."""
     rows = dense(ratio, np.float32)
-    alpha, length = np.empty_like(rows), rows.shape[2]
-    scratch, at, index = np.empty((7, length), np.float32), *np.empty((2, length + 1), np.int32)
-    given = *_flat(frame), len(frame.reach), rows.reshape(-1), scale, widest, _six(blur), coverage_table()
+    alpha, length = np.zeros_like(rows), rows.shape[2]
+    room = max(_AT_ONCE, length)
+    scratch, at, index = np.empty((6, room + 1), np.float32), *np.empty((2, room + 1), np.int32)
+    shell = known_spans(ratio)
+    span = whole_rows(ratio) if shell is None else shell.copy()
+    # no voxel of one sample farther from the surface than this is partly filled, however rough that is
+    farthest = _SURELY * np.sqrt(np.linalg.eigvalsh(blur)[-1]) if len(frame.moves) == 1 else np.inf
+    limits = np.float32(scale), np.float32(widest), np.float32(min(farthest * farthest, 1e30))
+    given = *_flat(frame), len(frame.reach), rows.reshape(-1), span, limits, _six(blur), coverage_table()
     _shares(*given, alpha.reshape(-1), at, index, scratch)
-    return alpha.T
+    found = alpha.T
+    keep_spans(found, span)
+    return found
 
 
 def depths_of(frame: Frame, ratio: Floats, alpha: Floats, scale: np.float32, stretch: Floats) -> tuple[Floats, Floats]:
@@ -76,7 +89,7 @@ def depths_of(frame: Frame, ratio: Floats, alpha: Floats, scale: np.float32, str
     rows, shares = dense(ratio, np.float32), dense(alpha, np.float32)
     radius, depth = np.zeros((2, *rows.shape), np.float32)
     flat = (array.reshape(-1) for array in (rows, shares))
-    _depths(*_flat(frame)[:2], *flat, spans(shares), scale, _six(stretch), radius.reshape(-1), depth.reshape(-1))
+    _depths(*_flat(frame)[:2], *flat, spans(alpha), scale, _six(stretch), radius.reshape(-1), depth.reshape(-1))
     return radius.T, depth.T
 
 
@@ -102,7 +115,7 @@ def _refine(table: Any, low: Any, weight: Any, rows: Any, found: Any) -> None:
 
 @kernel
 def _map_indices(places: Any, side: int, away: Any, index: Any) -> None:
-    _look_up(np.uint64(len(index)), _STAYS, _STAYS, _STAYS, places, _STAYS, _STAYS, _STAYS, side, away, index)
+    _look_up(_START, np.uint64(len(index)), _STAYS, _STAYS, _STAYS, places, _STAYS, _STAYS, _STAYS, side, away, index)
 
 
 # Only loops without branches and tables, over few arrays, that count without a sign become instructions on vectors. A
@@ -111,15 +124,16 @@ def _map_indices(places: Any, side: int, away: Any, index: Any) -> None:
 
 @part
 def _look_up(
-    many: Any, px: Any, py: Any, pz: Any, places: Any, mx: Any, my: Any, mz: Any, side: int, away: Any, index: Any
-) -> None:
-    """How far places along a row lie from the center, and the flat indices of their directions.
+    first: Any, many: Any, px: Any, py: Any, pz: Any, places: Any, mx: Any, my: Any, mz: Any, side: int, away: Any,
+    index: Any,
+) -> None:  # fmt: skip
+    """How far places along a row lie from the center, and the flat indices of their directions, from the first on.
 
     A place is the sum of the row's, its own (3, places) and a move, added in this order.
     """
     half, columns = np.float32((side - 1) / 2), np.int32(side)
     middle = np.float32(np.float64(half) + 0.5)
-    for i in range(many):
+    for i in range(first, many):
         x, y, z = px + places[0, i] + mx, py + places[1, i] + my, pz + places[2, i] + mz
         away[i] = np.sqrt(x * x + y * y + z * z + _TINY)
         size = abs(x) + abs(y) + abs(z) + _TINY
@@ -132,29 +146,37 @@ def _look_up(
 
 @kernel
 def _shell_ratios(
-    starts: Any, columns: Any, moves: Any, reach: Any, side: int, limits: Any, ratio: Any, close: Any, counts: Any,
-    scratch: Any, index: Any,
+    starts: Any, columns: Any, moves: Any, reach: Any, side: int, limits: Any, ratio: Any, span: Any, close: Any,
+    counts: Any, scratch: Any, index: Any,
 ) -> None:  # fmt: skip
+    """span: of each row, from the first voxel within the outermost radius to the one behind the last."""
     outermost, innermost, low, high = limits
     away, squared = scratch[0], scratch[1]
     begin, length, samples = _START, np.uint64(len(index)), np.float32(len(moves))
     inside, not_above, many = 0, 0, _START
     for row in range(starts.shape[1]):
         px, py, pz = starts[0, row], starts[1, row], starts[2, row]
-        inner, within = np.int32(0), np.int32(0)
+        inner = np.int32(0)
         for i in range(length):
             x, y, z = px + columns[0, i], py + columns[1, i], pz + columns[2, i]
             squared[i] = x * x + y * y + z * z
-            ratio[begin + i] = 0
             inner += np.int32(squared[i] < innermost)
-            within += np.int32(squared[i] < outermost)
-        if within > inner:
+        first, behind = _START, length
+        while first < behind and not squared[first] < outermost:
+            first += _NEXT
+        while first < behind and not squared[behind - _NEXT] < outermost:
+            behind -= _NEXT
+        span[2 * row], span[2 * row + 1] = begin + first, begin + behind
+        for i in range(first, behind):
+            ratio[begin + i] = 0
+        if inner < np.int64(behind - first):
             for n in range(len(moves)):
-                _look_up(length, px, py, pz, columns, moves[n, 0], moves[n, 1], moves[n, 2], side, away, index)
-                for i in range(length):
+                mx, my, mz = moves[n, 0], moves[n, 1], moves[n, 2]
+                _look_up(first, behind, px, py, pz, columns, mx, my, mz, side, away, index)
+                for i in range(first, behind):
                     ratio[begin + i] += away[i] / reach[np.uint64(index[i])]
         lower, near = np.int32(0), np.int32(0)
-        for i in range(length):
+        for i in range(first, behind):
             found = np.float32(-np.inf) if squared[i] < innermost else ratio[begin + i] / samples
             found = found if squared[i] < outermost else np.float32(np.inf)
             ratio[begin + i] = found
@@ -163,7 +185,7 @@ def _shell_ratios(
         inside += int(inner)
         not_above += int(lower)
         if near:
-            for i in range(length):
+            for i in range(first, behind):
                 close[many] = ratio[begin + i]
                 many += np.uint64((ratio[begin + i] > low) & (ratio[begin + i] < high))
         begin += length
@@ -172,45 +194,66 @@ def _shell_ratios(
 
 @kernel
 def _shares(
-    starts: Any, columns: Any, moves: Any, reach: Any, side: int, ratio: Any, scale: Any, widest: Any, blur: Any,
+    starts: Any, columns: Any, moves: Any, reach: Any, side: int, ratio: Any, span: Any, limits: Any, blur: Any,
     table: Any, alpha: Any, at: Any, index: Any, scratch: Any,
 ) -> None:  # fmt: skip
+    """span: what of each row is to be looked at, and then what of it is above 0.
+
+    limits: the scale, how far from the surface blur reaches in radii, and the square of that in unit coordinates.
+    at, index, scratch: room for partly filled voxels of several rows, side by side; index for a row as well.
+    """
+    scale, widest, farthest = limits
     xx, yy, zz, xy, xz, yz = blur
-    x, y, z, away, edge = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    share, scaled = scratch[5], scratch[6]
-    begin, length, samples = _START, np.uint64(len(scaled)), np.float32(len(moves))
-    for row in range(starts.shape[1]):
-        outside = _START
-        for i in range(length):
-            scaled[i] = ratio[begin + i] / scale
-            alpha[begin + i] = _ONE if scaled[i] < _ONE - widest else _ZERO
-            outside += np.uint64(scaled[i] - _ONE > widest)
-        many = _START
-        for i in range(length if outside < length else _START):
-            at[many] = i
-            many += np.uint64(abs(scaled[i] - _ONE) <= widest)
-        for m in range(many):  # what lies close to the surface, side by side
-            own = np.uint64(at[m])
-            x[m] = starts[0, row] + columns[0, own]
-            y[m] = starts[1, row] + columns[1, own]
-            z[m] = starts[2, row] + columns[2, own]
-            share[m] = 0
-        for n in range(len(moves)):
-            mx, my, mz = moves[n, 0], moves[n, 1], moves[n, 2]
-            _look_up(many, _STAYS, _STAYS, _STAYS, scratch, mx, my, mz, side, away, index)
+    x, y, z, away, edge, share = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
+    begin, length, samples = _START, np.uint64(columns.shape[1]), np.float32(len(moves))
+    many, rows = _START, starts.shape[1]
+    for row in range(rows + 1):
+        if row == rows or many + length > np.uint64(len(share) - 1):
+            for n in range(len(moves)):
+                mx, my, mz = moves[n, 0], moves[n, 1], moves[n, 2]
+                _look_up(_START, many, _STAYS, _STAYS, _STAYS, scratch, mx, my, mz, side, away, index)
+                for m in range(many):
+                    edge[m] = reach[np.uint64(index[m])]
+                for m in range(many):
+                    a, b, c = x[m] + mx, y[m] + my, z[m] + mz
+                    total = xx * a * a + yy * b * b + zz * c * c
+                    total += _TWO * (xy * a * b + xz * a * c + yz * b * c)
+                    beyond = away[m] * (away[m] - scale * edge[m]) / np.sqrt(max(total, _TINY))
+                    index[m] = np.int32(min(max(beyond * _PER_STEP + _MIDDLE, _ZERO), _LAST))
+                for m in range(many):
+                    share[m] += table[np.uint64(index[m])]
             for m in range(many):
-                edge[m] = reach[np.uint64(index[m])]
-            for m in range(many):
-                a, b, c = x[m] + mx, y[m] + my, z[m] + mz
-                total = xx * a * a + yy * b * b + zz * c * c
-                total += _TWO * (xy * a * b + xz * a * c + yz * b * c)
-                beyond = away[m] * (away[m] - scale * edge[m]) / np.sqrt(max(total, _TINY))
-                index[m] = np.int32(min(max(beyond * _PER_STEP + _MIDDLE, _ZERO), _LAST))
-            for m in range(many):
-                share[m] += table[np.uint64(index[m])]
-        for m in range(many):
-            alpha[begin + np.uint64(at[m])] = share[m] / samples
-        begin += length
+                alpha[np.uint64(at[m])] = share[m] / samples
+            many = _START
+        if row < rows:
+            first, behind = span[2 * row] - begin, span[2 * row + 1] - begin
+            px, py, pz = starts[0, row], starts[1, row], starts[2, row]
+            for i in range(first, behind):
+                a, b, c = px + columns[0, i], py + columns[1, i], pz + columns[2, i]
+                scaled = ratio[begin + i] / scale
+                off = scaled - _ONE
+                is_close = (abs(off) <= widest) & ((a * a + b * b + c * c) * off * off < farthest * scaled * scaled)
+                index[i] = _PARTLY if is_close else (_FILLED if off < _ZERO else _EMPTY)
+            while first < behind and index[first] == _EMPTY:
+                first += _NEXT
+            while first < behind and index[behind - _NEXT] == _EMPTY:
+                behind -= _NEXT
+            for i in range(first, behind):
+                alpha[begin + i] = np.float32(index[i])
+            for i in range(first, behind):  # what may be partly filled, side by side
+                at[many] = begin + i
+                x[many], y[many], z[many] = px + columns[0, i], py + columns[1, i], pz + columns[2, i]
+                share[many] = 0
+                many += np.uint64(index[i] == _PARTLY)
+            span[2 * row], span[2 * row + 1] = begin + first, begin + behind
+            begin += length
+    for row in range(rows):
+        first, behind = span[2 * row], span[2 * row + 1]
+        while first < behind and alpha[first] == 0:
+            first += _NEXT
+        while first < behind and alpha[behind - _NEXT] == 0:
+            behind -= _NEXT
+        span[2 * row], span[2 * row + 1] = first, behind
 
 
 @kernel

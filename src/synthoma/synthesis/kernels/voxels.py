@@ -32,7 +32,7 @@ def _noise_of(hu: Array, alpha: Floats, low: Floats, trust: Floats, at: Places, 
     learned = np.take(learned, np.arange(shares.shape[2]) % learned.shape[2], axis=2)  # as long as a row
     flat = (array.reshape(-1) for array in (noise, voxels, shares))
     before, next_share = (np.concatenate(places) for places in zip(*at, strict=True))
-    given = spans(shares), means, weights, learned, before, next_share, *shares.shape[:0:-1], mixing
+    given = spans(alpha), means, weights, learned, before, next_share, *shares.shape[:0:-1], mixing
     _noise(*flat, *given, np.empty((2, means.shape[2]), np.float32))
     return noise.T
 
@@ -43,7 +43,7 @@ def blended(before: Array, alpha: Floats, tissue: Floats, noise: Floats, limits:
     low, high = np.float32(limits[0]), np.float32(limits[1])
     shares, inside, grain = (dense(given, np.float32) for given in (alpha, tissue, noise))
     flat = (array.reshape(-1) for array in (voxels, shares, inside, grain))
-    _blend(*flat, spans(shares), low, high, before.dtype == np.int16)
+    _blend(*flat, spans(alpha), low, high, before.dtype == np.int16)
     return voxels.T
 
 
@@ -54,7 +54,7 @@ def wave_sums(k_waves: Array, j_waves: Array, lines: Array, alpha: Floats) -> Fl
     more = -len(lines) % _AT_ONCE
     heights, total = np.zeros(len(lines) + more), np.empty(shares.shape[2])
     whole = np.concatenate([lines, np.zeros((more, lines.shape[1]))]) if more else np.ascontiguousarray(lines)
-    _add_waves(field.reshape(-1), k_waves, j_waves, whole, shares.reshape(-1), spans(shares), heights, total)
+    _add_waves(field.reshape(-1), k_waves, j_waves, whole, shares.reshape(-1), spans(alpha), heights, total)
     return field.T
 
 
@@ -67,7 +67,7 @@ def shaded(alpha: Floats, texture: Floats, border: Floats, depth_mm: Floats, rad
     field = np.empty_like(shares)
     flat = (array.reshape(-1) for array in (field, shares, waves, edge, depths, radii))
     rim_mm = shades.rim_mm if shades.rim_hu else _ONE
-    _shade(*flat, spans(shares), tuple(shades._replace(rim_mm=rim_mm)))
+    _shade(*flat, spans(alpha), tuple(shades._replace(rim_mm=rim_mm)))
     return field.T
 
 
@@ -78,9 +78,13 @@ def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
     padded = np.zeros([n + 2 for n in shares.shape], np.float32)
     padded[1:-1, 1:-1, 1:-1] = shares
     layers, rows, length = padded.shape
-    starts, stops = np.empty((2, layers * rows), np.int64)
     flat, slopes = padded.reshape(-1), np.empty(length, np.float32)
-    return float(_border_area(flat, spans(padded), starts, stops, rows, length, i, j, k, slopes))
+    own = spans(alpha).astype(np.int64).reshape(*shares.shape[:2], 2)
+    own -= np.arange(0, shares.size, max(1, shares.shape[2])).reshape(*shares.shape[:2], 1)
+    starts, stops = np.full((layers, rows), length), np.zeros((layers, rows), np.int64)
+    filled = own[..., 1] > own[..., 0]
+    starts[1:-1, 1:-1][filled], stops[1:-1, 1:-1][filled] = (own[filled] + 1).T
+    return float(_border_area(flat, starts.reshape(-1), stops.reshape(-1), rows, length, i, j, k, slopes))
 
 
 @part
@@ -192,13 +196,13 @@ def _shade(
 
 @kernel
 def _border_area(
-    alpha: Any, span: Any, starts: Any, stops: Any, rows: int, length: int, i_mm: Any, j_mm: Any, k_mm: Any, slopes: Any
+    alpha: Any, starts: Any, stops: Any, rows: int, length: int, i_mm: Any, j_mm: Any, k_mm: Any, slopes: Any
 ) -> float:
-    """alpha: with a layer of 0 around it; i_mm, j_mm, k_mm: steps of one voxel, and of two."""
+    """alpha: with a layer of 0 around it, and where each row's first value above 0 is, and what is behind the last.
+
+    i_mm, j_mm, k_mm: steps of one voxel, and of two.
+    """
     area, size = 0.0, np.uint64(length)
-    for row in range(len(starts)):
-        starts[row], stops[row] = span[2 * row] - np.uint64(row) * size, span[2 * row + 1] - np.uint64(row) * size
-        starts[row] = starts[row] if stops[row] else length
     for row in range(len(starts)):
         left, right = row - int(row % rows > 0), row + int(row % rows < rows - 1)
         under, over = row - rows * int(row >= rows), row + rows * int(row + rows < len(starts))
