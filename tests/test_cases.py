@@ -68,4 +68,16 @@ def test_the_longest_axial_line_is_that_between_any_two_corners() -> None:
             corners = np.concatenate([voxels + step for step in ((0, 0), (0, 1), (1, 0), (1, 1))])
             expected = max(expected, float(pdist(corners @ affine[:3, :2].T).max()))
         assert longest_axial_mm(mask, Geometry(mask.shape, affine)) == pytest.approx(expected)
+    # a slice is left out only if it cannot hold the longest line: slim pieces in all directions, and triangles
+    i, j, angle = *np.ogrid[:50, :50], np.linspace(0, np.pi, 24, endpoint=False)
+    along = np.abs((i[..., None] - 25) * np.cos(angle) + (j[..., None] - 25) * np.sin(angle))
+    aside = np.abs((j[..., None] - 25) * np.cos(angle) - (i[..., None] - 25) * np.sin(angle))
+    for length in rng.uniform(14, 15, (40, 24)):
+        mask = (along < length) & (aside < 1)
+        mask[..., ::2] = ((i >= 5) & (np.abs(j - 25) < (26 - i + 5) / 1.8))[..., None] & (
+            i[..., None] > 20 - length[::2]
+        )
+        for geometry in (Geometry.of((50, 50, 24), (1.0, 1.0, 2.0)), Geometry(mask.shape, affine)):
+            each = [longest_axial_mm(mask[:, :, n : n + 1], geometry) for n in range(24)]
+            assert longest_axial_mm(mask, geometry) == max(each)
     assert longest_axial_mm(np.zeros((3, 3, 3), bool), Geometry.of((3, 3, 3))) == 0.0

@@ -360,19 +360,29 @@ def longest_axial_mm(mask: Array, geometry: Geometry) -> float:
     """
     up = next(axis for axis, letter in enumerate(geometry.axes) if letter in "SI")
     across = [axis for axis in range(3) if axis != up]
-    slices = mask.transpose(up, *across)
+    slices = np.ascontiguousarray(mask.transpose(up, *across))
     steps = geometry.affine[:3, across]  # one voxel along either axis of a slice, mm
-    edges = [row_ends(plane) for plane in slices if plane.any()]
-    # a slice whose box is shorter than the longest line found needs no look; largest boxes first
-    edges.sort(key=lambda ends: _diagonal_mm(ends, steps), reverse=True)
-    longest = 0.0
-    for ends in edges:
-        if _diagonal_mm(ends, steps) <= longest:
+    longest, most = 0.0, _most_mm(slices, steps)
+    for number in np.argsort(-most, kind="stable").tolist():
+        if most[number] <= longest:  # no slice that is left holds a longer line
             break
-        points = hull_corners(ends) @ steps.T
+        points = hull_corners(row_ends(slices[number])) @ steps.T
         apart = ((points[:, None] - points[None]) ** 2).sum(axis=2)
         longest = max(longest, float(np.sqrt(apart.max())))
     return longest
+
+
+def _most_mm(slices: Array, steps: Array) -> Array:
+    """No line within each slice (n, I, J) is longer: twice the way from its box's middle to the farthest corner."""
+    rows, count, length = np.asarray(slices.any(axis=2)), slices.shape[1], slices.shape[2]
+    first, last = slices.argmax(axis=2), length - slices[:, :, ::-1].argmax(axis=2)
+    height = (rows.argmax(axis=1) + count - rows[:, ::-1].argmax(axis=1)) / 2
+    width = (np.where(rows, first, length).min(axis=1) + np.where(rows, last, 0).max(axis=1)) / 2
+    across = np.abs(np.arange(count) + 0.5 - height[:, None]) + 0.5
+    along = np.maximum(width[:, None] - first, last - width[:, None])
+    (one, both), (_, other) = steps.T @ steps
+    squared = one * across**2 + 2 * abs(both) * across * along + other * along**2
+    return np.asarray(2 * np.sqrt(np.where(rows, squared, 0).max(axis=1)) * (1 + 1e-12))
 
 
 def row_ends(plane: Array) -> Array:
@@ -388,9 +398,3 @@ def hull_corners(points: Array) -> Array:
     from scipy.spatial import ConvexHull
 
     return points if len(points) <= 40 else points[ConvexHull(points).vertices]
-
-
-def _diagonal_mm(ends: Array, steps: Array) -> float:
-    """The longest line that the box around some corners can hold."""
-    a, b = (steps * np.ptp(ends, axis=0)).T
-    return float(max(np.linalg.norm(a + b), np.linalg.norm(a - b)))
