@@ -228,7 +228,9 @@ def render(voxels: Voxels, box: Box, drawn: Sequence[DrawnTumor]) -> tuple[Array
 
 def take_bulges_off(labels: NDArray[np.uint8]) -> None:
     """Labels as they are outside of this module, in place; what nobody annotated (255) stays as it is."""
-    np.bitwise_and(labels, BULGE - 1, out=labels, where=labels < 2 * BULGE)
+    bulges = labels & (256 - BULGE) == BULGE  # numbers from `BULGE` on, up to twice as much
+    if bulges.any():
+        labels[bulges] -= BULGE
 
 
 def needed(drawn: Sequence[DrawnTumor], box: Box) -> list[DrawnTumor]:

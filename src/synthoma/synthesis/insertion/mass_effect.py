@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Displacement:
     @cached_property
     def came_from(self) -> Floats:
         """`source` of the moved voxels (3, n)."""
-        return np.stack([axis.T.ravel()[self.moved] for axis in self.source])
+        return np.stack([axis.T.reshape(-1).take(self.moved) for axis in self.source])
 
     @cached_property
     def nearest(self) -> tuple[NDArray[np.intp], ...]:
@@ -67,12 +68,18 @@ def displacement(plan: TumorPlan, geometry: Geometry) -> Displacement | None:
     ]
     away = [i + np.float32(low - middle) for i, low, middle in zip(index, box.lower, center, strict=True)]
     rho = _length(to_unit @ geometry.affine[:3, :3], away)
+    # one array after the other is written over: those of a large tumor are tens of megabytes each
+    share = plan.displacement_reach - rho
+    share /= np.float32(plan.displacement_reach - 1)
+    np.square(np.clip(share, 0, 1, out=share), out=share)
+    np.copyto(share, rho, where=rho < 1)
+    share *= np.float32(plan.displacement_mm)
     distance_mm = _length(geometry.affine[:3, :3], away)
-    fading = np.clip((plan.displacement_reach - rho) / np.float32(plan.displacement_reach - 1), 0, 1) ** 2
-    share = (
-        np.float32(plan.displacement_mm) * np.where(rho < 1, rho, fading) / np.maximum(distance_mm, np.float32(1e-6))
-    )
-    source = np.stack([np.clip(i - share * step, 0, n - 1) for i, step, n in zip(index, away, box.shape, strict=True)])
+    share /= np.maximum(distance_mm, np.float32(1e-6), out=distance_mm)
+    source = np.empty((3, *share.shape), np.float32)
+    for from_, i, step, n in zip(source, index, away, box.shape, strict=True):
+        np.subtract(i, np.multiply(share, step, out=from_), out=from_)
+        np.clip(from_, 0, n - 1, out=from_)
     return Displacement(box, source.transpose(0, 3, 2, 1))
 
 
@@ -88,12 +95,12 @@ def displacement_box(plan: TumorPlan, geometry: Geometry) -> Box:
 
 def _length(matrix: Array, steps: list[Floats]) -> Floats:
     """|matrix @ step| for every combination of the three axes' steps."""
-    squared = np.float32(0)
+    squared: Any = np.float32(0)
     for row in matrix.astype(np.float32):
         # what is multiplied with 0 changes no sum: without it, those of upright axes are small arrays
-        parts = [share * step for share, step in zip(row, steps, strict=True) if share != 0]
-        squared = squared + reduce(add, parts) ** 2
-    return np.asarray(np.sqrt(squared), np.float32)
+        part = reduce(add, [share * step for share, step in zip(row, steps, strict=True) if share != 0])
+        squared = squared + np.square(part, out=part)
+    return np.asarray(np.sqrt(squared, out=squared), np.float32)
 
 
 def move_image(hu: Array, field: Displacement) -> Array:
