@@ -65,15 +65,19 @@ def sample(data: Array, coarse: Box, step: Triple) -> Floats:
 
 
 def _whole_sums(data: Array, coarse: Box, step: Triple, moves: Sequence[tuple[int, ...]]) -> Array:
-    """Whole numbers add up to the same in any order: here whole lines first, as they lie in memory."""
+    """Whole numbers add up to the same in any order: here whole lines first, as they lie in memory, layer by layer."""
     start, stop = coarse.lower[0] * step[0], (coarse.upper[0] - 1) * step[0] + moves[0][-1] + 1
-    lines = None
-    for move in itertools.product(moves[1], moves[2]):
-        part = data[start:stop][:, *_every(coarse, step, (0, *move))[1:]]
-        lines = part.astype(np.int32) if lines is None else np.add(lines, part, out=lines)
-    assert lines is not None
-    first, *others = (lines[move :: step[0]][: coarse.shape[0]] for move in moves[0])
-    return first + others[0] if others else first
+    total = np.empty(coarse.shape, np.int32, order="F")
+    rows = [_every(coarse, step, (0, move, 0))[1] for move in moves[1]]
+    for layer in range(coarse.shape[2]):
+        at = [(coarse.lower[2] + layer) * step[2] + move for move in moves[2]]
+        first, *others = (data[start:stop, row, k] for row in rows for k in at)
+        lines = first.astype(np.int32)
+        for other in others:
+            lines += other.astype(np.int32)  # cast at once, which is quicker than piece by piece while it is added
+        first, *others = (lines[move :: step[0]][: coarse.shape[0]] for move in moves[0])
+        total[:, :, layer] = first + others[0] if others else first
+    return total
 
 
 def _every(coarse: Box, step: Triple, move: tuple[int, ...]) -> tuple[slice, slice, slice]:

@@ -28,6 +28,7 @@ _VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ b
 _DEEP_MM = 9.0
 _SAMPLE_REACH_MM = 17.4  # from the middle of the block that noise is learned from to its corners
 _TRIES = 64
+_MOST_LEVELS = 1 << 17  # of eighths of HU that are counted one by one
 _EVEN = ("liver", "spleen")  # not the kidney: cortex, medulla and sinus would pass for noise
 _SOFT_HU = (0.0, 150.0)
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
@@ -181,7 +182,13 @@ def _by_depth(places: NDArray[np.bool_], depth_mm: Floats) -> tuple[NDArray[np.i
     chosen = np.flatnonzero(places)
     quarters = np.round(depth_mm.ravel()[chosen] * 4).astype(np.int16)
     order = np.argsort(quarters, kind="stable")
-    cells = np.stack(np.unravel_index(chosen[order], places.shape), axis=1).astype(np.int16)
+    left, (_, rows, length) = chosen[order].astype(np.int32), places.shape
+    cells = np.empty((len(left), 3), np.int16)
+    for axis, n in ((2, length), (1, rows)):
+        before = left // n
+        cells[:, axis] = left - before * n
+        left = before
+    cells[:, 0] = left
     return cells, quarters[order].astype(np.float32) * np.float32(0.25)
 
 
@@ -315,8 +322,28 @@ def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:
     if anatomy.SITES[organ].form == "wall":
         deep = (depth > 0) & (depth < 4.0) & (hu > anatomy.WALL_HU[0]) & (hu < anatomy.WALL_HU[1])
     values = hu[deep] if deep.any() else hu[depth > 0]
-    middle = float(np.median(values))
-    return round(middle, 2), float(1.4826 * np.median(np.abs(values - middle)))
+    levels, counts = _levels(values)
+    middle = _median(levels, counts)
+    apart_hu = np.abs(levels - middle)
+    order = np.argsort(apart_hu, kind="stable")
+    return round(float(middle), 2), float(1.4826 * _median(apart_hu[order], counts[order]))
+
+
+def _levels(values: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """The different values, rising, and how often each occurs; some may occur never."""
+    eighths = values * 8
+    if not np.abs(eighths).max() < _MOST_LEVELS or not np.array_equal(whole := eighths.astype(np.int32), eighths):
+        return np.unique(values, return_counts=True)
+    # means of up to eight whole HU: counted, not sorted
+    first, last = int(whole.min()), int(whole.max())
+    return np.arange(first, last + 1).astype(np.float32) / 8, np.bincount(whole - first)
+
+
+def _median(levels: Floats, counts: NDArray[np.intp]) -> np.float32:
+    """Of values of which each of these rising levels occurs so often."""
+    up_to = np.cumsum(counts)
+    lower, upper = np.searchsorted(up_to, [(up_to[-1] - 1) // 2, up_to[-1] // 2], side="right")
+    return np.float32((levels[lower] + levels[upper]) / 2)
 
 
 def _vessels(
@@ -333,10 +360,15 @@ def _vessels(
 def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[int] = 5) -> Vector:
     """The deep place whose surroundings, of this size, vary least: where the scan's noise can be learned."""
     depth = _away_from_faces(depth, grid)
-    deepest = float(depth.max())
+    deep = depth >= min(_SAMPLE_REACH_MM, 0.75 * float(depth.max()))
+    # what is not deep is only looked at as the surroundings of what is
+    around = [int(n) // 2 + 1 for n in np.broadcast_to(size, 3)]
+    box = (Box.around(deep) or Box.whole(deep.shape)).grow(around).clip(deep.shape)
+    hu, deep = hu[box.slices], deep[box.slices]
     mean, square = ndimage.uniform_filter(hu, size), ndimage.uniform_filter(hu * hu, size)
-    variance = np.where(depth >= min(_SAMPLE_REACH_MM, 0.75 * deepest), square - mean * mean, np.inf)
-    x, y, z = grid.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape)).tolist()
+    variance = np.where(deep, square - mean * mean, np.inf)
+    place = np.add(np.unravel_index(int(np.argmin(variance)), variance.shape), box.lower)
+    x, y, z = grid.to_mm(place).tolist()
     return x, y, z
 
 

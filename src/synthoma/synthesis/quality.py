@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from synthoma.cases import equivalent_diameter_mm
@@ -40,8 +42,8 @@ def judge(
     inside, full = after.T[mask.T], after.T[tumor.alpha.T > 0.95]
     core = full if full.size > 1 else inside
     known = core.size > 1
-    contrast = float(core.mean(dtype=np.float64)) - plan.base_hu if known else float("nan")
-    noise = float(core.std(dtype=np.float64)) if known else float("nan")
+    mean, noise = _mean_and_sd(core) if known else (float("nan"), float("nan"))
+    contrast = mean - plan.base_hu
     edge_mm = border_width_mm(tumor.alpha, geometry)
     sharp_mm = 2.563 * float(np.sqrt(plan.blur_mm**2 + np.square(geometry.spacing_mm).mean() / 12))
     scores = {
@@ -63,6 +65,15 @@ def judge(
         if not low <= scores["critic"] <= high:
             reason = f"the critic's score is {scores['critic']:.2f}"
     return Verdict(not reason, reason, {key: round(value, 4) for key, value in scores.items()})
+
+
+def _mean_and_sd(hu: Array) -> tuple[float, float]:
+    """Of HU; sums of whole ones and of their squares are exact."""
+    if hu.dtype != np.int16:
+        return float(hu.mean(dtype=np.float64)), float(hu.std(dtype=np.float64))
+    values = hu.astype(np.float64)
+    total, squares, count = int(values.sum()), int(values @ values), len(values)
+    return total / count, math.sqrt(count * squares - total * total) / count
 
 
 def border_width_mm(alpha: Array, geometry: Geometry) -> float:

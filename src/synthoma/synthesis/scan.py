@@ -71,9 +71,9 @@ def scanner_blur_mm(ct: Volume) -> float:
     ct = ct.reorient("RAS")
     slices = np.linspace(0, ct.data.shape[2] - 1, 10).astype(int)[1:-1]
     for axis in (0, 1):
-        lines = ct.data[:, :, slices]
-        lines = lines[:, ::16] if axis == 0 else lines[::16].swapaxes(0, 1)
-        lines = lines.reshape(lines.shape[0], -1, order="F")  # each line in one piece; their order does not matter
+        # as they lie in memory first, then each line in one piece
+        planes = [(ct.data[:, ::16, k] if axis == 0 else ct.data[::16, :, k]).copy(order="K") for k in slices]
+        lines = np.asfortranarray(np.concatenate([plane if axis == 0 else plane.T for plane in planes], axis=1))
         widths += [_edge_widths(flat) * ct.geometry.spacing_mm[axis] for flat in (lines, lines[::-1])]
     found = np.concatenate(widths)
     if found.size < 20:

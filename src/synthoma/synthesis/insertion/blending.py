@@ -21,16 +21,18 @@ _BLOCK_MM = 2.4
 _FEWEST = 4  # voxels of a block whose mean tells tissue from noise by itself
 
 
-def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Array:
+def blend(ct: Volume, tumor: Tumor, noise: Noise | None = None, before: Array | None = None) -> Array:
     """The voxels of the tumor's box after it has been put in, in the type of `ct`.
 
     Where alpha is 0 they equal `ct` exactly; HU stay within what a 12-bit scanner stores. noise: as in `noise_inside`.
+    before: the voxels of the box, if they have been read already.
     """
-    before = ct.data[tumor.box.slices].copy(order="K")
+    if before is None:
+        before = ct.data[tumor.box.slices].copy(order="K")
     if not (tumor.mask.any() or tumor.alpha.any()):
         return before
     limits = min(HU_RANGE[0], float(before.min())), max(HU_RANGE[1], float(before.max()))
-    inside = noise_inside(ct, tumor, noise)
+    inside = noise_inside(ct, tumor, noise, before)
     return np.asarray(kernels().blended(before, tumor.alpha, tumor.hu, inside, limits))
 
 
@@ -75,20 +77,21 @@ def tolerance_hu(plan: TumorPlan) -> np.float32:
     return np.float32(0.5 * plan.noise_hu + 12)
 
 
-def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None) -> Floats:
+def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None, before: Array | None = None) -> Floats:
     """The scan's noise on the tumor's box: its own where the organ's tissue is, learned where it is not.
 
     Own noise is what the mean over 8 mm of plain tissue leaves; where the tumor replaces vessels, fat, gas or stool,
     noise with the power spectrum of the plan's reference site takes over. Means are taken over blocks of 2.4 mm. Where
     such a block is a single voxel, plain tissue is told by the neighbors too: the largest noise is no vessel.
-    noise: what was learned at that site; learned from `ct` unless told. Meaningful where there is tumor.
+    noise: what was learned at that site; learned from `ct` unless told. before: the voxels of the box, if they have
+    been read already. Meaningful where there is tumor.
     """
     plan, box = tumor.plan, tumor.box
     blocks = blocks_around(box, plan, ct.geometry)
     mean = _means(ct.data[blocks.outer.slices], blocks)
     low, trust = kernels().means_of_plain(mean, plan.base_hu, tolerance_hu(plan), blocks.window)
     at, outer, block = blocks.at, blocks.outer, blocks.block
-    hu, alpha = ct.data[box.slices], tumor.alpha
+    hu, alpha = ct.data[box.slices] if before is None else before, tumor.alpha
     if not _meets(trust < 1, tumor, outer, block):
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
     # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next

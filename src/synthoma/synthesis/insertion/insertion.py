@@ -86,23 +86,24 @@ def insert(
             raise
         return Attempt(plan, Verdict(False, error.what), index, number)
     planned, spacing_mm = tumor.mask, scene.geometry.spacing_mm
-    tumor = room.place(tumor, scene.ct, organ, scene.occupied(tumor.box, plan.organ))
     changed = tumor.box if displacement is None else tumor.box.hull(displacement.box)
     before = scene.hu[changed.slices].copy(order="K")
+    own = before if displacement is None else None
+    tumor = room.place(tumor, scene.ct, organ, scene.occupied(tumor.box, plan.organ), own)
     if displacement is not None:
         moved = mass_effect.move_image(scene.hu[displacement.box.slices], displacement)
         scene.hu[displacement.box.slices] = moved
     if judge is not None and not tumor.mask.any():
         blended = scene.hu[tumor.box.slices]  # sure to be rejected, so its tissue need not be made
     else:
-        blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm))
+        blended = blending.blend(scene.ct, tumor, noise or scene.noise(plan.noise_from_mm), own)
     slits = room.slit_share(planned, tumor.mask, spacing_mm)
     verdict = quality.judge(blended, tumor, scene.ct, judge or JudgeRecipe(), critic, slits)
     if judge is not None and not verdict.accepted:
         scene.hu[changed.slices] = before
         return Attempt(plan, verdict, index, number)
     scene.settle(tumor.box, blended, tumor.mask, plan.organ, displacement)
-    after = scene.hu[changed.slices].copy(order="K")
+    after = scene.hu[changed.slices].copy(order="K") if own is None else blended
     return Inserted(plan, verdict, index, number, tumor.box, tumor.mask, changed, before, after)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthoma.synthesis.kernels.choice import kernels
 from synthoma.synthesis.location import FAT_HU
 from synthoma.synthesis.tumor import Tumor
-from synthoma.volume import Box, Geometry, Volume, triple
+from synthoma.volume import Array, Box, Geometry, Volume, triple
 
 Bools = NDArray[np.bool_]
 _MASK_MARGIN_MM = 2.5  # one voxel at least
@@ -37,15 +37,17 @@ class Room:
     occupied: Bools
 
 
-def place(tumor: Tumor, ct: Volume, organ: Volume, occupied: Bools) -> Tumor:
+def place(tumor: Tumor, ct: Volume, organ: Volume, occupied: Bools, hu: Array | None = None) -> Tumor:
     """The tumor where a scan has room for it: `confine` in the room that `find_room` finds in its box.
 
-    A tumor that lies inside its organ has all the room it wants, so that is not looked for.
+    A tumor that lies inside its organ has all the room it wants, so that is not looked for. hu: the scan's voxels in
+    the box, if they have been read already.
     """
     own = _on_box(organ, ct.geometry, tumor.box)
-    if not (np.asarray(tumor.alpha > 0) & ~(own & ~occupied)).any():
+    # only what is tumor but not the organ's own stays: > is "and not"
+    if not (np.asarray(tumor.alpha > 0) > (own > occupied)).any():
         return _one_piece(tumor)
-    return confine(tumor, _room_around(own, ct, occupied, tumor.box), ct.geometry.spacing_mm)
+    return confine(tumor, _room_around(own, ct, occupied, tumor.box, hu), ct.geometry.spacing_mm)
 
 
 def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
@@ -56,11 +58,11 @@ def find_room(ct: Volume, organ: Volume, occupied: Bools, box: Box) -> Room:
     return _room_around(_on_box(organ, ct.geometry, box), ct, occupied, box)
 
 
-def _room_around(organ: Bools, ct: Volume, occupied: Bools, box: Box) -> Room:
-    """As `find_room`; organ: its mask on the box."""
+def _room_around(organ: Bools, ct: Volume, occupied: Bools, box: Box, hu: Array | None = None) -> Room:
+    """As `find_room`; organ: its mask on the box. hu: the voxels of the box, unless they are still to be read."""
     spacing_mm = ct.geometry.spacing_mm
     margin = triple(max(1, round(_MASK_MARGIN_MM / spacing)) for spacing in spacing_mm)
-    fat, hard = kernels().between(ct.data[box.slices], FAT_HU, (_GAS_HU, _BONE_HU))
+    fat, hard = kernels().between(ct.data[box.slices] if hu is None else hu, FAT_HU, (_GAS_HU, _BONE_HU))
     free = kernels().room_of(organ, fat, margin, spacing_mm, _STRIP_MM / 2)
     return Room(np.asarray(free & ~occupied), np.asarray(occupied | hard), occupied)
 

@@ -190,11 +190,14 @@ def others_of_labels(
     labels: NDArray[np.uint8], organ: str, numbers: Mapping[str, int] = anatomy.STRUCTURES
 ) -> NDArray[np.bool_]:
     """Where a label map shows anything but an organ's own tissue; numbers: of the structures in it."""
-    others = np.asarray(labels != 0)
+    # along memory, also where an axis runs backwards, which is turned once, at the end
+    turns = tuple(slice(None, None, -1 if step < 0 else 1) for step in labels.strides)
+    forward = labels[turns]
+    others = np.asarray(forward != 0)
     for name in anatomy.organ(organ).structures:
         if name in numbers:
-            others &= labels != numbers[name]
-    return others
+            others &= forward != numbers[name]
+    return others if min(labels.strides) >= 0 else others[turns].copy(order="K")
 
 
 def scan_digest(ct: Volume, first_format: bool = False) -> str:
