@@ -39,8 +39,8 @@ def judge(
     voxels = int(np.count_nonzero(mask))
     volume_mm3 = voxels * geometry.voxel_mm3
     # transposed: numpy picks along memory
-    inside, full = after.T[mask.T], after.T[tumor.alpha.T > 0.95]
-    core = full if full.size > 1 else inside
+    full = after.T[tumor.alpha.T > 0.95]
+    core = full if full.size > 1 else after.T[mask.T]
     known = core.size > 1
     mean, noise = _mean_and_sd(core) if known else (float("nan"), float("nan"))
     contrast = mean - plan.base_hu
@@ -54,7 +54,7 @@ def judge(
         "contrast_to_noise": abs(contrast) / max(noise, 1e-6),
         "edge_mm": edge_mm,
         "edge_ratio": edge_mm / sharp_mm,
-        "saturated": int(np.count_nonzero((inside <= HU_RANGE[0]) | (inside >= HU_RANGE[1]))) / max(voxels, 1),
+        "saturated": _saturated(after, mask) / max(voxels, 1),
         "slits": slits,
         **tumor.measure(tumor.box, tumor.alpha),
     }
@@ -65,6 +65,12 @@ def judge(
         if not low <= scores["critic"] <= high:
             reason = f"the critic's score is {scores['critic']:.2f}"
     return Verdict(not reason, reason, {key: round(value, 4) for key, value in scores.items()})
+
+
+def _saturated(hu: Array, mask: Array) -> int:
+    """How many voxels of a mask are at the limits of the HU range."""
+    beyond = (hu <= HU_RANGE[0]) | (hu >= HU_RANGE[1])
+    return int(np.count_nonzero(beyond & mask)) if beyond.any() else 0
 
 
 def _mean_and_sd(hu: Array) -> tuple[float, float]:

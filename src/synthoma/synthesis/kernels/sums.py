@@ -42,10 +42,15 @@ def between(hu: Array, fat_hu: tuple[float, float], hard_hu: tuple[float, float]
 
 def block_sums(hu: Array, block: Triple) -> NDArray[np.int32]:
     """As `reference.block_sums`."""
-    whole = _whole(hu)
+    # rows that run backwards in memory are read forwards, where that gives the same blocks the other way round
+    turns = tuple(
+        slice(None, None, -1 if step < 0 and n % b == 0 else 1)
+        for step, n, b in zip(hu.strides, hu.shape, block, strict=True)
+    )
+    whole = _whole(hu[turns])
     total = np.zeros([-(-n // b) for n, b in zip(whole.shape, block[::-1], strict=True)], np.int32)
     _block_sums(whole, *block, np.empty(whole.shape[2], np.int32), total)
-    return total.T
+    return np.asfortranarray(total.T[turns])
 
 
 def means_of_plain(mean: Array, base_hu: float, tolerance: np.float32, window: Triple) -> tuple[Floats, Floats]:

@@ -57,7 +57,7 @@ def shell_ratios(
     """As `reference.shell_ratios`."""
     ratio = np.full((frame.k.shape[1], frame.j.shape[1], frame.i.shape[1]), np.inf, np.float32)
     between, counts = np.empty(ratio.size + 1, np.float32), np.zeros(3, np.int64)
-    scratch, index = np.empty((2, ratio.shape[2]), np.float32), np.empty(ratio.shape[2], np.int32)
+    scratch, index = np.empty((3, ratio.shape[2]), np.float32), np.empty(ratio.shape[2], np.int32)
     limits = np.float32(outermost), np.float32(innermost), *close
     span, found = np.empty(2 * ratio.shape[0] * ratio.shape[1], np.uint64), ratio.T
     _shell_ratios(*_flat(frame), len(frame.reach), limits, ratio.reshape(-1), span, between, counts, scratch, index)
@@ -151,7 +151,7 @@ def _shell_ratios(
 ) -> None:  # fmt: skip
     """span: of each row, from the first voxel within the outermost radius to the one behind the last."""
     outermost, innermost, low, high = limits
-    away, squared = scratch[0], scratch[1]
+    away, squared, edge = scratch[0], scratch[1], scratch[2]
     begin, length, samples = _START, np.uint64(len(index)), np.float32(len(moves))
     inside, not_above, many = 0, 0, _START
     for row in range(starts.shape[1]):
@@ -167,14 +167,14 @@ def _shell_ratios(
         while first < behind and not squared[behind - _NEXT] < outermost:
             behind -= _NEXT
         span[2 * row], span[2 * row + 1] = begin + first, begin + behind
-        for i in range(first, behind):
-            ratio[begin + i] = 0
         if inner < np.int64(behind - first):
             for n in range(len(moves)):
                 mx, my, mz = moves[n, 0], moves[n, 1], moves[n, 2]
                 _look_up(first, behind, px, py, pz, columns, mx, my, mz, side, away, index)
                 for i in range(first, behind):
-                    ratio[begin + i] += away[i] / reach[np.uint64(index[i])]
+                    edge[i] = reach[np.uint64(index[i])]
+                for i in range(first, behind):
+                    ratio[begin + i] = (ratio[begin + i] if n else _ZERO) + away[i] / edge[i]
         lower, near = np.int32(0), np.int32(0)
         for i in range(first, behind):
             found = np.float32(-np.inf) if squared[i] < innermost else ratio[begin + i] / samples
@@ -264,13 +264,15 @@ def _depths(
     begin = _START
     for row in range(starts.shape[1]):
         px, py, pz = starts[0, row], starts[1, row], starts[2, row]
-        for at in range(span[2 * row], span[2 * row + 1]):
-            x, y, z = px + columns[0, at - begin], py + columns[1, at - begin], pz + columns[2, at - begin]
-            found = ratio[at] / scale if alpha[at] > 0 else _ZERO
+        first, behind = span[2 * row] - begin, span[2 * row + 1] - begin
+        for i in range(first, behind):
+            radius[begin + i] = ratio[begin + i] / scale if alpha[begin + i] > 0 else _ZERO
+        for i in range(first, behind):  # by itself: a loop over more arrays would not become instructions on vectors
+            x, y, z = px + columns[0, i], py + columns[1, i], pz + columns[2, i]
+            found = radius[begin + i]
             away = np.sqrt(x * x + y * y + z * z + _TINY)
             total = xx * x * x + yy * y * y + zz * z * z
             total += _TWO * (xy * x * y + xz * x * z + yz * y * z)
             inward = _ONE / max(found, _LEAST) - _ONE
-            radius[at] = found
-            depth[at] = away * away * inward / np.sqrt(max(total, _TINY)) if alpha[at] > 0 else _ZERO
+            depth[begin + i] = away * away * inward / np.sqrt(max(total, _TINY)) if found != _ZERO else _ZERO
         begin += np.uint64(columns.shape[1])
