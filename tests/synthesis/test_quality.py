@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, noise, plan_of
 
+from synthoma.synthesis import quality
 from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending
 from synthoma.synthesis.quality import judge
@@ -101,3 +102,11 @@ def test_tumors_that_follow_the_organ_have_a_tolerance_of_their_own_and_must_han
     assert not judge(after, tumor, ct, JudgeRecipe(wall_volume_error=0.4)).accepted
     assert not judge(after, replace(tumor, follows_organ=False), ct, JudgeRecipe()).accepted
     assert "50 % hang on the wall" in judge(after, replace(tumor, measure=scores(0.5)), ct, JudgeRecipe()).reason
+
+
+def test_mean_and_sd_of_whole_hu_are_those_of_numpy_to_a_trillionth() -> None:
+    for count, middle in ((2, 60), (4001, -1024), (30000, 3000)):
+        hu = np.random.default_rng(count).normal(middle, 12, count).astype(np.int16)
+        mean, deviation = quality._mean_and_sd(hu)
+        assert mean == float(hu.mean(dtype=np.float64))
+        assert deviation == pytest.approx(float(hu.std(dtype=np.float64)), rel=1e-12)

@@ -336,7 +336,7 @@ def _levels(values: Floats) -> tuple[Floats, NDArray[np.intp]]:
         return np.unique(values, return_counts=True)
     # means of up to eight whole HU: counted, not sorted
     first, last = int(whole.min()), int(whole.max())
-    return np.arange(first, last + 1).astype(np.float32) / 8, np.bincount(whole - first)
+    return np.arange(first, last + 1).astype(np.float32) / np.float32(8), np.bincount(whole - first)
 
 
 def _median(levels: Floats, counts: NDArray[np.intp]) -> np.float32:
