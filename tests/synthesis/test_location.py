@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from phantoms import FAT, GRIDS, LIVER, clinical, ellipsoid_case, fine, grid, rho
-from scipy import ndimage, stats
+from scipy import stats
 
 from synthoma.errors import CaseError, GeometryError
-from synthoma.synthesis import coarse, location
+from synthoma.synthesis import coarse
 from synthoma.synthesis.location import OrganModel, find_site, measure_organ
 from synthoma.volume import Geometry, Volume
 
@@ -239,35 +239,3 @@ def test_noise_that_is_learned_elsewhere_is_that_of_tissue_and_not_of_a_border(n
     ct = Volume(np.asfortranarray(np.where(case.read_mask("esophagus").data, 40, hu).astype(np.int16)), geometry)
     organ_model = measure_organ(ct, case.read_masks(), "esophagus", "portal", 0.7)
     assert organ_model.noise_hu == pytest.approx(8, rel=0.15)
-
-
-@pytest.mark.parametrize("kind", ["eighths", "fractions", "far apart"])
-@pytest.mark.parametrize("count", [1, 2, 301, 400])
-def test_counted_medians_are_those_of_numpy(kind: str, count: int) -> None:
-    rng = np.random.default_rng(count)
-    hu = rng.normal(90, 300, count).astype(np.float32)
-    if kind == "eighths":
-        hu = np.round(hu * 8) / np.float32(8)
-    elif kind == "far apart":
-        hu[0] = np.float32(1e9)
-    depth = np.full(count, 10, np.float32)
-    middle = float(np.median(hu))
-    assert location._typical(hu, depth, "liver") == (
-        round(middle, 2),
-        float(1.4826 * np.median(np.abs(hu - middle))),
-    )
-
-
-@pytest.mark.parametrize("name", GRIDS)
-def test_the_even_place_is_that_of_all_of_the_grid(name: str) -> None:
-    geometry = GRIDS[name](96)
-    rng = np.random.default_rng(1)
-    hu = (np.round(rng.normal(100, 15, geometry.shape) * 8) / 8).astype(np.float32)
-    at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in geometry.shape], indexing="ij"))
-    depth = (60 * (0.8 - np.linalg.norm(at, axis=0))).astype(np.float32)
-    expected = location._away_from_faces(depth, geometry)
-    deep = expected >= min(location._SAMPLE_REACH_MM, 0.75 * float(expected.max()))
-    mean, square = ndimage.uniform_filter(hu, 5), ndimage.uniform_filter(hu * hu, 5)
-    variance = np.where(deep, square - mean * mean, np.inf)
-    place = geometry.to_mm(np.unravel_index(int(np.argmin(variance)), variance.shape))
-    assert location._even_place(geometry, depth, hu) == tuple(place.tolist())

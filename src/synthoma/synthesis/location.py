@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,20 +16,16 @@ from synthoma.bounded import EMPTY, Bounded
 from synthoma.cases import Lesion, equivalent_diameter_mm, find_lesions
 from synthoma.errors import CaseError
 from synthoma.synthesis import coarse
+from synthoma.synthesis.depth import DEEP_MM, bounded, even_place, quietest, signed_distance, typical
 from synthoma.synthesis.scan import noise_sample
 from synthoma.synthesis.tumor import Vector
-from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume, triple
+from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
 
 FAT_HU = (-200.0, 0.0)  # what a bulging tumor may replace outside its organ
 _AT_ONCE = 4096  # points: many of them against many balls would take hundreds of megabytes
 _COMPARED, _ENOUGH_ROOM = 16, 0.85  # places looked at for room, and the share of a ball that ends the search
 _VESSEL_HU = 25.0  # a vessel that nobody annotated is brighter than its organ by this
-_DEEP_MM = 9.0
-_SAMPLE_REACH_MM = 17.4  # from the middle of the block that noise is learned from to its corners
 _TRIES = 64
-_MOST_LEVELS = 1 << 17  # of eighths of HU that are counted one by one
-_EVEN = ("liver", "spleen")  # not the kidney: cortex, medulla and sinus would pass for noise
-_SOFT_HU = (0.0, 150.0)
 VESSELS = ("hepatic_vessel", "portal_vein_and_splenic_vein", "aorta", "postcava")
 
 
@@ -111,25 +106,25 @@ def measure_organ(
     box = around.grow([int(np.ceil(prior.outside_mm / s)) + 1 for s in whole.spacing_mm]).clip(whole.shape)
     grid, inside = whole.crop(box), np.zeros(box.shape, bool)
     inside[around.seen_from(box).slices] = sparse[around.seen_from(looked).slices]
-    depth = _signed_distance(inside, grid, prior.outside_mm if prior.free_surface else 0.0)
+    depth = signed_distance(inside, grid, prior.outside_mm if prior.free_surface else 0.0)
     hu = coarse.sample(ct.data, box, step)
-    base, spread = _typical(hu, depth, organ)
+    base, spread = typical(hu, depth, organ)
     free = inside | ((hu > FAT_HU[0]) & (hu < FAT_HU[1]))
     if occupied is not None:
         free &= ~occupied(box)
     reached = depth > -prior.outside_mm if prior.free_surface else inside
     vessels = _vessels(masks, hu, base, box, step) if vessel_veto else np.zeros_like(inside)
     cells, depths = _by_depth(reached & ~vessels, depth)
-    learns = prior.even and depth.max() > _DEEP_MM
+    learns = prior.even and depth.max() > DEEP_MM
     if learns:
-        quiet = _even_place(grid, depth, hu)
+        quiet = quietest(grid, depth, hu)
     else:
         quiet = even(step) if even is not None else even_place(ct, masks, step)[0]
     volume_mm3 = float(inside.sum() * grid.voxel_mm3)
     # one mask of both kidneys (KiTS) is two parts
     pieces = sum(name in masks for name in kind.parts) or len(kind.parts)
     lesion = masks.get(kind.lesion)
-    real = find_lesions(_bounded(lesion).whole, organ) if lesion is not None else []
+    real = find_lesions(bounded(lesion).whole, organ) if lesion is not None else []
     return OrganModel(
         case=case,
         organ=organ,
@@ -167,14 +162,10 @@ def _parts(ct: Volume, masks: Mapping[str, Volume | Bounded], organ: str, phase:
         raise CaseError(
             f"the {organ} is not annotated", case=case, fix="leave it out of the recipe, or segment it first"
         )
-    parts = tuple(_bounded(masks[name]) for name in (*kind.structures, kind.lesion) if name in masks)
+    parts = tuple(bounded(masks[name]) for name in (*kind.structures, kind.lesion) if name in masks)
     for part in parts:
         ct.geometry.require_same(part.grid)
     return parts
-
-
-def _bounded(mask: Volume | Bounded) -> Bounded:
-    return mask if isinstance(mask, Bounded) else Bounded.of(mask)
 
 
 def _by_depth(places: NDArray[np.bool_], depth_mm: Floats) -> tuple[NDArray[np.int16], Floats]:
@@ -301,51 +292,6 @@ def _roomiest(organ_model: OrganModel, index: NDArray[np.intp], places: NDArray[
     return best
 
 
-def _signed_distance(inside: NDArray[np.bool_], grid: Geometry, outside_mm: float) -> Floats:
-    """Depth in mm, positive inside; the scan's faces are no surface: the organ goes on behind them."""
-    import edt
-
-    # as uint8 it takes half the time that it takes as bool
-    depth = edt.edt(inside.view(np.uint8), anisotropy=grid.spacing_mm, black_border=False)
-    if inside.all():  # a part of a scan that shows no surface: deeper than the part is wide
-        depth = np.full_like(depth, np.linalg.norm(np.multiply(grid.spacing_mm, grid.shape)))
-    if outside_mm:
-        depth = depth - edt.edt((~inside).view(np.uint8), anisotropy=grid.spacing_mm, black_border=False)
-    # distances run from center to center; the surface of a ball on a lattice lies about a quarter of a voxel nearer
-    nearer = np.float32(0.25 * min(grid.spacing_mm))
-    return np.asarray(np.where(inside, np.maximum(depth - nearer, 0.1), depth + nearer), np.float32)
-
-
-def _typical(hu: Floats, depth: Floats, organ: str) -> tuple[float, float]:
-    """Median HU and robust SD of the organ's tissue, away from its surface where there is enough of it."""
-    deep = depth > min(4.0, 0.5 * float(depth.max()))
-    if anatomy.SITES[organ].form == "wall":
-        deep = (depth > 0) & (depth < 4.0) & (hu > anatomy.WALL_HU[0]) & (hu < anatomy.WALL_HU[1])
-    values = hu[deep] if deep.any() else hu[depth > 0]
-    levels, counts = _levels(values)
-    middle = _median(levels, counts)
-    apart_hu = np.abs(levels - middle)
-    order = np.argsort(apart_hu, kind="stable")
-    return round(float(middle), 2), float(1.4826 * _median(apart_hu[order], counts[order]))
-
-
-def _levels(values: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """The different values, rising, and how often each occurs; some may occur never."""
-    eighths = values * 8
-    if not np.abs(eighths).max() < _MOST_LEVELS or not np.array_equal(whole := eighths.astype(np.int32), eighths):
-        return np.unique(values, return_counts=True)
-    # means of up to eight whole HU: counted, not sorted
-    first, last = int(whole.min()), int(whole.max())
-    return np.arange(first, last + 1).astype(np.float32) / np.float32(8), np.bincount(whole - first)
-
-
-def _median(levels: Floats, counts: NDArray[np.intp]) -> np.float32:
-    """Of values of which each of these rising levels occurs so often."""
-    up_to = np.cumsum(counts)
-    lower, upper = np.searchsorted(up_to, [(up_to[-1] - 1) // 2, up_to[-1] // 2], side="right")
-    return np.float32((levels[lower] + levels[upper]) / 2)
-
-
 def _vessels(
     masks: Mapping[str, Volume | Bounded], hu: Floats, base: float, box: Box, step: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
@@ -353,74 +299,8 @@ def _vessels(
     found = np.asarray(ndimage.uniform_filter(hu, 2) > base + _VESSEL_HU)
     for name in VESSELS:
         if name in masks:
-            found |= coarse.thin_mask(_bounded(masks[name]), box, step)
+            found |= coarse.thin_mask(bounded(masks[name]), box, step)
     return found
-
-
-def _even_place(grid: Geometry, depth: Floats, hu: Floats, size: int | Sequence[int] = 5) -> Vector:
-    """The deep place whose surroundings, of this size, vary least: where the scan's noise can be learned."""
-    depth = _away_from_faces(depth, grid)
-    deep = depth >= min(_SAMPLE_REACH_MM, 0.75 * float(depth.max()))
-    # what is not deep is only looked at as the surroundings of what is
-    around = [int(n) // 2 + 1 for n in np.broadcast_to(size, 3)]
-    box = (Box.around(deep) or Box.whole(deep.shape)).grow(around).clip(deep.shape)
-    hu, deep = hu[box.slices], deep[box.slices]
-    mean, square = ndimage.uniform_filter(hu, size), ndimage.uniform_filter(hu * hu, size)
-    variance = np.where(deep, square - mean * mean, np.inf)
-    place = np.add(np.unravel_index(int(np.argmin(variance)), variance.shape), box.lower)
-    x, y, z = grid.to_mm(place).tolist()
-    return x, y, z
-
-
-def _away_from_faces(depth: Floats, grid: Geometry) -> Floats:
-    """The depth, or the distance from the nearest face of the grid where that is less.
-
-    An organ goes on behind the scan's faces, but the block that noise is learned from would be moved inward.
-    """
-    for axis, (n, spacing) in enumerate(zip(depth.shape, grid.spacing_mm, strict=True)):
-        from_face = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n)) * spacing
-        depth = np.minimum(depth, from_face.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)]))
-    return depth
-
-
-def depth_in(mask: Bounded, grid: Geometry, step: Triple) -> tuple[Box, Floats] | None:
-    """Depth in mm below an organ's surface, positive inside, in a box of the coarse grid; None if it has no voxel."""
-    looked = coarse.box(mask.box, step)
-    box = Box.around(coarse.thin_mask(mask, looked, step))
-    if box is None:
-        return None
-    # with a margin: an organ goes on behind the faces of a grid, and would seem deep at its own box's
-    box = box.shift(looked.lower).grow(1).clip(grid.shape)
-    return box, _signed_distance(coarse.thin_mask(mask, box, step), grid.crop(box), 0.0)
-
-
-def even_place(
-    ct: Volume,
-    masks: Mapping[str, Volume | Bounded],
-    step: Triple,
-    depth_of: Callable[[Bounded, Geometry, Triple], tuple[Box, Floats] | None] = depth_in,
-) -> tuple[Vector, Box | None]:
-    """Where organs too thin or uneven have their noise learned: liver or spleen, else the most even soft tissue.
-
-    step: between the voxels that are looked at. The box of the scan that it depends on; None for all of it. depth_of:
-    tells `depth_in`, which may be known from before.
-    """
-    grid = coarse.grid(ct.geometry, step)
-    there = [name for name in _EVEN if name in masks]
-    for name in there:
-        found = depth_of(_bounded(masks[name]), grid, step)
-        if found is not None and _away_from_faces(found[1], grid.crop(found[0])).max() > _DEEP_MM:
-            box, depth = found
-            looked = Box(*(triple(np.multiply(corner, step)) for corner in box)) if name == there[0] else None
-            return _even_place(grid.crop(box), depth, coarse.sample(ct.data, box, step)), looked
-    box = Box.whole(grid.shape)
-    hu = coarse.sample(ct.data, box, step)
-    tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
-    if not tissue.any():
-        raise CaseError("the scan holds no soft tissue", found=f"HU {hu.min():.0f} ... {hu.max():.0f}")
-    # no depth tells how far its border is, so all of the block that noise is learned from is looked at
-    size = [2 * math.ceil(_SAMPLE_REACH_MM / math.sqrt(3) / spacing) + 1 for spacing in grid.spacing_mm]
-    return _even_place(grid, np.where(tissue, np.float32(0.8 * _SAMPLE_REACH_MM), np.float32(0)), hu, size), None
 
 
 def _bounding_radius_mm(lesion: Lesion) -> float:

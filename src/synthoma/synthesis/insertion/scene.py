@@ -13,8 +13,9 @@ from synthoma import anatomy
 from synthoma.bounded import EMPTY, Bounded, zeros_like
 from synthoma.errors import CaseError
 from synthoma.synthesis import coarse
+from synthoma.synthesis.depth import depth_in, even_place
 from synthoma.synthesis.insertion import mass_effect
-from synthoma.synthesis.location import OrganModel, depth_in, even_place, measure_organ
+from synthoma.synthesis.location import OrganModel, measure_organ
 from synthoma.synthesis.scan import Noise
 from synthoma.synthesis.tumor import Vector
 from synthoma.volume import Array, Box, Geometry, Triple, Volume
