@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.seeds import rng_for
-from synthoma.synthesis.insertion.room import widened
 from synthoma.synthesis.kernels.choice import kernels
+from synthoma.synthesis.kernels.reference import widened
 from synthoma.synthesis.scan import HU_RANGE, Noise
 from synthoma.synthesis.tumor import Tumor, TumorPlan
 from synthoma.volume import Array, Box, Floats, Geometry, Triple, Volume
@@ -181,6 +181,4 @@ def _meets(blocks: NDArray[np.bool_], tumor: Tumor, outer: Box, block: Triple) -
 
 def _around(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The blocks and their neighbors."""
-    for axis in range(3):
-        blocks = widened(blocks, axis, 1)
-    return blocks
+    return widened(blocks, (1, 1, 1))

@@ -133,13 +133,3 @@ def _on_box(organ: Volume, geometry: Geometry, box: Box) -> Bools:
         here, there = shared
         result[here] = organ.data[there]
     return result
-
-
-def widened(mask: Bools, axis: int, voxels: int) -> Bools:
-    """The mask dilated along one axis."""
-    source, result = mask.swapaxes(axis, 0), mask.copy(order="K")
-    target = result.swapaxes(axis, 0)
-    for step in range(1, min(voxels, len(source) - 1) + 1):
-        target[step:] |= source[:-step]
-        target[:-step] |= source[step:]
-    return result

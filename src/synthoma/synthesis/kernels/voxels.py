@@ -79,11 +79,12 @@ def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
     padded[1:-1, 1:-1, 1:-1] = shares
     layers, rows, length = padded.shape
     flat, slopes = padded.reshape(-1), np.empty(length, np.float32)
-    own = spans(alpha).astype(np.int64).reshape(*shares.shape[:2], 2)
-    own -= np.arange(0, shares.size, max(1, shares.shape[2])).reshape(*shares.shape[:2], 1)
+    first, behind = spans(alpha).astype(np.int64).reshape(-1, 2).T
+    before = np.arange(len(first)) * shares.shape[2] - 1
     starts, stops = np.full((layers, rows), length), np.zeros((layers, rows), np.int64)
-    filled = own[..., 1] > own[..., 0]
-    starts[1:-1, 1:-1][filled], stops[1:-1, 1:-1][filled] = (own[filled] + 1).T
+    filled, own = behind > first, (layers - 2, rows - 2)
+    starts[1:-1, 1:-1] = np.where(filled, first - before, length).reshape(own)
+    stops[1:-1, 1:-1] = np.where(filled, behind - before, 0).reshape(own)
     return float(_border_area(flat, starts.reshape(-1), stops.reshape(-1), rows, length, i, j, k, slopes))
 
 
