@@ -14,6 +14,7 @@ from grids import oblique
 from synthoma.errors import CaseError, RecipeError, RunError
 from synthoma.learning.models import Model
 from synthoma.recipe import read_recipe
+from synthoma.segmentation import field
 from synthoma.segmentation.infer import SegmentRecipe, each_structure, estimate_memory, predict, segment
 from synthoma.volume import Geometry, Volume
 
@@ -95,7 +96,8 @@ def test_batches_of_windows_and_the_order_of_axes_change_nothing_beyond_rounding
     np.testing.assert_array_equal(turned, expected)
 
 
-def test_black_windows_are_looked_at_once_and_say_what_they_would_have_said() -> None:
+def test_black_windows_are_looked_at_once_and_say_what_they_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(field, "_LEAST_MM2", np.inf)  # what is said of air is looked at
     hu = np.full((96, 32, 32), -1000, np.int16)
     hu[:10, 10:20, 10:20] = hu[-10:, 5:9, 3:9] = 100
     ct = Volume(hu, Geometry.of(hu.shape, 1.0))
@@ -202,6 +204,30 @@ def test_tumors_are_kept_to_the_predicted_organ_on_request() -> None:
     held = segment(threshold_model(spacing_mm=2), ct, recipe, "cpu")
     assert not (held.masks["liver"].data & far).any()
     np.testing.assert_array_equal(held.masks["liver_lesion"].data, tumor)
+
+
+def test_nothing_is_found_in_the_air_around_a_patient_and_gas_within_is_left() -> None:
+    grid = Geometry.of((90, 80, 12), 1.0)
+    i, j, _ = np.indices(grid.shape)
+    hu = np.full(grid.shape, -1000, np.int16)
+    hu[np.hypot(i - 45, j - 40) < 33] = 50
+    hu[40:50, 30:36] = -900  # gas in a bowel
+    hu[(i > 70) & (j > 66)] = 40  # a cushion, which is none
+    found = predict(steady_model(), Volume(hu, grid), SegmentRecipe(), "cpu").levels
+    around = (hu == -1000) & (np.hypot(i - 45, j - 40) >= 33)
+    assert not found[:, around].any()
+    assert (found[:, ~around] > 128).all()
+    small = Volume(hu[44:64, 34:64], Geometry.of((20, 30, 12), 1.0))  # cut through the body: its gas is at the border
+    assert (predict(steady_model(), small, SegmentRecipe(), "cpu").levels > 128).all()
+
+
+def steady_model() -> Model:
+    """A network that calls everything an organ and a tumor, air as well."""
+    model = threshold_model(spacing_mm=1.0)
+    with torch.no_grad():
+        model.net.weight.zero_()
+        model.net.bias.fill_(3.0)
+    return model
 
 
 def test_tumors_are_kept_to_the_given_organ_and_its_margin() -> None:

@@ -16,11 +16,11 @@ from pydantic import Field, field_validator
 from synthoma import anatomy
 from synthoma.errors import CaseError, RecipeError
 from synthoma.learning.calibration import Level, Scaling, rescaled
-from synthoma.learning.gridding import training_grid
 from synthoma.learning.loop import Precision, choose_device, choose_precision, memory_advice
 from synthoma.learning.models import Model, ModelSpec
 from synthoma.learning.networks import check_patch
 from synthoma.recipe import Recipe
+from synthoma.segmentation.field import air_around, on_model_grid
 from synthoma.segmentation.memory import MemoryEstimate
 from synthoma.segmentation.nearness import KEPT_BYTES, find_region
 from synthoma.segmentation.structures import FULL, Cut, Tumors, find_organ, find_tumors, least_level, near, restore
@@ -194,7 +194,7 @@ def predict(
     check_patch(spec.network, size)
     _refuse_unknown(recipe, spec.classes)
     batch = windows_at_once(recipe, device, size)
-    hu = _on_model_grid(ct, spec.spacing_mm)
+    hu = on_model_grid(ct, spec.spacing_mm)
     levels = np.zeros((len(spec.classes), *hu.data.shape[::-1]), np.uint8).transpose(0, 3, 2, 1)
     body = Box.around(hu.data > spec.window_hu[0])
     if body is None:
@@ -211,6 +211,8 @@ def predict(
             part[...] = (mean * FULL).round_().to(torch.uint8).cpu().numpy()
             if region:
                 part *= region.voxels(box)
+    for number, outside in air_around(hu):
+        levels[:, outside, number] = 0
     if spec.calibration:
         for number, name in enumerate(spec.classes):
             levels[number] = _rescaled(spec, name)[levels[number]]
@@ -329,20 +331,6 @@ class _Reader:
         assert mean is not None
         mean = mean[: len(windows)]
         return mean if len(self.flips) == 1 else mean.div_(len(self.flips))
-
-
-def _on_model_grid(ct: Volume, spacing_mm: Sequence[float]) -> Volume:
-    """The scan as the model saw those of its training: RAS+, its spacing, int16."""
-    if 0 in ct.data.shape:
-        raise CaseError("the scan has no voxels", found=str(ct.geometry))
-    if ct.data.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in ct.data.T):
-        raise CaseError("the scan holds NaN or infinite HU", fix=f"replace them by {PADDING_HU}")
-    turned = ct.reorient("RAS")
-    grid = training_grid(ct.geometry, spacing_mm)
-    hu = turned if grid.matches(turned.geometry, 1e-3) else turned.to(grid)
-    if hu.data.dtype == np.float32:
-        hu = Volume(np.clip(np.rint(hu.data), -32768, 32767).astype(np.int16), hu.geometry)
-    return hu
 
 
 def _rescaled(spec: ModelSpec, name: str) -> Array:
