@@ -58,7 +58,7 @@ RECORDED = {
     "abdomen-small": (
         ABDOMEN,
         {
-            "liver": (0.9666, 1826.9), "pancreas": (0.8461, 55.32), "kidney": (0.9521, 315.0), "colon": (0.8549, 917.8),
+            "liver": (0.9666, 1826.9), "pancreas": (0.8461, 55.32), "kidney": (0.9521, 315.0), "colon": (0.8805, 869.6),
             "esophagus": (0.7039, 39.39), "kidney_lesion": (0.8430, 59.62),
         },
     ),
