@@ -110,6 +110,20 @@ def test_of_thresholds_that_find_as_much_the_one_that_draws_best_is_taken() -> N
     assert {point.sensitivity for point in found.points.values()} == {1.0}
 
 
+def test_what_is_darker_than_a_lesion_is_left_out_as_in_segmenting() -> None:
+    asked = SegmentRecipe(threshold=0.3, least_hu={"liver_lesion": 160.0})
+    recipe, case = RECIPE.with_changes(thresholds=(0.3,), segment=asked), case_of("one", 3, 2, 4)
+    row = measure_case(case, threshold_model(), recipe, "cpu")["sets"][0]["liver_lesion"]
+    made = segment_volume(threshold_model(), case.read_image(), asked, "cpu").tumors["liver_lesion"]
+    assert row["found"][0][0][0] + row["false"][0][0][0] == len(made.lesions) == 7
+    assert row["taken"][0][0][0] == made.mask.data.sum()
+    found = calibration_of(case, recipe=recipe)
+    assert found.points["balanced"].least_hu == {"liver_lesion": 160.0}
+    assert SegmentRecipe().at_point(calibrated(found).spec).cut_of("liver_lesion").least_hu == 160.0
+    kept = SegmentRecipe(least_hu={"liver_lesion": -50.0}).at_point(calibrated(found).spec)
+    assert kept.cut_of("liver_lesion").least_hu == -50.0
+
+
 @pytest.mark.parametrize("peak", [0.0, 0.7, 0.9])
 def test_lesions_with_a_peak_are_counted_as_segmenting_gives_them(peak: float) -> None:
     recipe = RECIPE.with_changes(thresholds=(0.3,), peaks=(peak,))

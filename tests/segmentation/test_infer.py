@@ -206,6 +206,24 @@ def test_tumors_are_kept_to_the_predicted_organ_on_request() -> None:
     np.testing.assert_array_equal(held.masks["liver_lesion"].data, tumor)
 
 
+def test_a_lesion_as_dark_as_water_is_a_cyst_where_the_recipe_says_so() -> None:
+    grid = Geometry.of((60, 40, 20), (1.0, 1.0, 2.0))
+    hu = np.full(grid.shape, 100, np.int16)
+    hu[5:15, 5:15, 5:12] = 40
+    hu[30:40, 5:15, 5:12] = 5
+    model = threshold_model(spacing_mm=2, steepness=-20)  # whatever is darker than 150 HU is a tumor, 100 HU hardly
+    ct = Volume(hu, grid)
+    recipe = SegmentRecipe(threshold=0.97, candidates=0.95)
+    assert len(segment(model, ct, recipe, "cpu").tumors["liver_lesion"].lesions) == 2
+    without = recipe.with_changes(least_hu={"liver_lesion": 20.0})
+    tumors = segment(model, ct, without, "cpu").tumors["liver_lesion"]
+    (left,) = tumors.lesions
+    assert left.lesion.center_mm[0] == pytest.approx(grid.to_mm([9.5, 9.5, 8.0])[0], abs=1)
+    assert 64 < tumors.scores.data[35, 10, 8] < 128  # a candidate still
+    with pytest.raises(RecipeError, match="a least HU for spleen_lesion"):
+        segment(model, ct, SegmentRecipe(least_hu={"spleen_lesion": 20.0}), "cpu")
+
+
 def test_nothing_is_found_in_the_air_around_a_patient_and_gas_within_is_left() -> None:
     grid = Geometry.of((90, 80, 12), 1.0)
     i, j, _ = np.indices(grid.shape)

@@ -41,7 +41,7 @@ class OperatingPoint(Recipe):
 
     false_per_scan, sensitivity: false lesions a scan, and the share of lesions found, all classes together, on the
     cases it was chosen on. thresholds, peaks (calibrated probabilities), smallest_mm3: by class of tumors; a class
-    without a peak asks for no more than its threshold.
+    without a peak asks for no more than its threshold. least_hu: by class, below which a lesion is water.
     """
 
     false_per_scan: Annotated[float, Field(ge=0)]
@@ -49,6 +49,7 @@ class OperatingPoint(Recipe):
     thresholds: dict[str, Probability]
     smallest_mm3: dict[str, Annotated[float, Field(ge=0)]]
     peaks: dict[str, Probability] = Field({})
+    least_hu: dict[str, float] = Field({})
 
 
 class Calibration(Recipe):

@@ -47,8 +47,9 @@ class SegmentRecipe(Recipe):
     `predicted`, or of the one `given` with the case; margin_mm: how far around it. candidates: from which probability
     on scores of tumors are kept. with_scan: whether the scan is written beside the masks, which makes the output a data
     set.
-    thresholds, peaks, smallest_each_mm3: of single classes, by name. sensitivity: the model's own operating point of
-    this name, with its flips, thresholds, peaks and smallest lesions; what is said here of flips or of a class is kept.
+    thresholds, peaks, smallest_each_mm3: of single classes, by name. least_hu: of single classes of tumors, the median
+    HU of a lesion's core below which it is water, as in a cyst, and no lesion. sensitivity: the model's own operating
+    point of this name, with all of these and its flips; what is said here of flips or of a class is kept.
     """
 
     overlap: float = Field(0.5, ge=0, le=0.9)
@@ -67,6 +68,7 @@ class SegmentRecipe(Recipe):
     peaks: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=dict)
     smallest_mm3: float = Field(15.0, ge=0)
     smallest_each_mm3: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    least_hu: dict[str, float] = Field(default_factory=dict)
     sensitivity: Level | None = None
     candidates: float = Field(0.1, gt=0, lt=1)
     with_scan: bool = False
@@ -95,6 +97,7 @@ class SegmentRecipe(Recipe):
             self.threshold_of(name),
             self.peaks.get(name, self.peak),
             self.smallest_each_mm3.get(name, self.smallest_mm3),
+            self.least_hu.get(name),
         )
 
     def at_point(self, spec: ModelSpec) -> SegmentRecipe:
@@ -123,6 +126,7 @@ class SegmentRecipe(Recipe):
             thresholds={**point.thresholds, **self.thresholds},
             peaks={name: peak for name, peak in point.peaks.items() if name not in self.thresholds} | self.peaks,
             smallest_each_mm3={**point.smallest_mm3, **self.smallest_each_mm3},
+            least_hu={**point.least_hu, **self.least_hu},
         )
 
 
@@ -131,6 +135,7 @@ class Prediction:
     """Probabilities on the model's grid. levels: uint8 (C, I, J, K), in 255ths.
 
     windows: how many the network looked at; left_out: how many it did not for want of an organ near them (`near_mm`).
+    hu: the scan there, for a recipe that asks how dark a lesion is.
     """
 
     classes: tuple[str, ...]
@@ -138,6 +143,7 @@ class Prediction:
     grid: Geometry
     windows: int
     left_out: int = 0
+    hu: Volume | None = None
 
     def restore(self, name: str, scan: Geometry) -> Array:
         """The levels of a class on a scan's grid, uint8."""
@@ -216,7 +222,8 @@ def predict(
     if spec.calibration:
         for number, name in enumerate(spec.classes):
             levels[number] = _rescaled(spec, name)[levels[number]]
-    return Prediction(spec.classes, levels, hu.geometry, reader.looked, region.left_out if region else 0)
+    left_out, kept = region.left_out if region else 0, hu if recipe.least_hu else None
+    return Prediction(spec.classes, levels, hu.geometry, reader.looked, left_out, kept)
 
 
 def each_structure(
@@ -238,7 +245,7 @@ def each_structure(
             continue
         levels = tumor_levels(name, prediction, scan, recipe, organs)
         organ = name.removesuffix("_lesion")
-        yield name, find_tumors(levels, scan, organ, recipe.cut_of(name), recipe.candidates, case)
+        yield name, find_tumors(levels, scan, organ, recipe.cut_of(name), recipe.candidates, case, prediction.hu)
 
 
 def tumor_levels(
@@ -354,6 +361,7 @@ def _least_levels(spec: ModelSpec, recipe: SegmentRecipe) -> list[int]:
 
 def _refuse_unknown(recipe: SegmentRecipe, classes: Sequence[str]) -> None:
     asked = {"threshold": recipe.thresholds, "peak": recipe.peaks, "smallest lesion": recipe.smallest_each_mm3}
+    asked["least HU"] = recipe.least_hu
     for word, names in asked.items():
         for name in names:
             if name not in classes:

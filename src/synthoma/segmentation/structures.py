@@ -5,6 +5,7 @@ Probabilities are kept as levels, uint8 in 255ths: half of them, level 128, is w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from synthoma.volume import Array, Box, Geometry, Volume
 
 FULL, HALF = 255, 128
 _SLAB_BYTES = 2**24
+_CORE_VOXELS = 5000  # enough for a median
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Cut:
     """Which voxels are tumor, and which of their parts are lesions.
 
     threshold: the probability from which a voxel is taken. peak: the one that the surest voxel of a lesion has to
-    reach; 0 asks for no more than the threshold. smallest_mm3: the volume of the smallest lesion.
+    reach; 0 asks for no more than the threshold. smallest_mm3: the volume of the smallest lesion. least_hu: the HU of
+    the darkest lesion; what is darker is water, as in a cyst.
     """
 
     threshold: float = 0.5
     peak: float = 0.0
     smallest_mm3: float = 0.0
+    least_hu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,21 @@ def near(organ_mask: Array, geometry: Geometry, margin_mm: float) -> tuple[Array
 
 
 def find_tumors(
-    levels: Array, geometry: Geometry, organ_name: str, cut: Cut, candidates: float, case: str = ""
+    levels: Array,
+    geometry: Geometry,
+    organ_name: str,
+    cut: Cut,
+    candidates: float,
+    case: str = "",
+    hu: Volume | None = None,
 ) -> Tumors:
     """Tumors where `levels` reach the threshold, and fainter candidates from the probability `candidates` on.
 
     Scores in lesions are probabilities bent so that the threshold lies at one half. Parts that are too small or not
     sure enough are no lesions: outside of lesions it is the peak that lies there, so that what is surer ranks higher;
     candidates that are too small go altogether. That a surer voxel keeps the fainter ones around it is the hysteresis
-    of Canny (1986), doi 10.1109/TPAMI.1986.4767851.
+    of Canny (1986), doi 10.1109/TPAMI.1986.4767851. hu: the scan, on any grid, for a cut that has a least HU; parts
+    that are darker are no lesions either.
     """
     least = int(np.ceil(cut.smallest_mm3 / geometry.voxel_mm3 - 1e-9))
     peak = max(cut.peak, cut.threshold)
@@ -116,6 +127,8 @@ def find_tumors(
     _drop(scores, scores >= 1, 0, least)
     taken = np.asarray(levels >= least_level(cut.threshold))
     _drop(taken, taken, False, least, levels >= least_level(peak) if peak > cut.threshold else None)
+    if cut.least_hu is not None and hu is not None:
+        _drop_water(taken, levels, geometry, hu, cut.least_hu)
     np.minimum(scores, HALF - 1, out=scores)
     scores[taken] = bend(cut.threshold, candidates)[levels[taken]]
     mask = Volume(taken, geometry)
@@ -125,6 +138,24 @@ def find_tumors(
         inside = labels[lesion.box.seen_from(box).slices] == lesion.index
         scored.append(ScoredLesion(lesion, float(scores[lesion.box.slices][inside].max()) / FULL))
     return Tumors(mask, Volume(scores, geometry), tuple(scored))
+
+
+def core_hu(labels: Array, box: Box, levels: Array, geometry: Geometry, hu: Volume) -> Iterator[tuple[int, float]]:
+    """Each component's label and the median HU of its surer half, which its border has no part in.
+
+    labels: on a box of the grid; levels: on the whole grid. hu: the scan on any grid, whose nearest voxels are taken.
+    """
+    voxels = np.argwhere(labels)
+    numbers = labels[tuple(voxels.T)]
+    order = np.argsort(numbers, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        own = voxels[part] + np.asarray(box.lower)
+        sure = levels[tuple(own.T)]
+        core = own[sure >= np.median(sure)]
+        core = core[:: max(1, len(core) // _CORE_VOXELS)]
+        at = np.rint(hu.geometry.to_ijk(geometry.to_mm(core))).astype(int)
+        inside = np.clip(at, 0, np.asarray(hu.data.shape) - 1)
+        yield int(numbers[part[0]]), float(np.median(hu.data[tuple(inside.T)]))
 
 
 def bend(threshold: float, candidates: float) -> Array:
@@ -170,6 +201,16 @@ def _drop(values: Array, mask: Array, to: int, least_voxels: int, sure: Array | 
     dropped[0] = False
     if dropped.any():
         values[box.slices][dropped[labels]] = to
+
+
+def _drop_water(mask: Array, levels: Array, geometry: Geometry, hu: Volume, least_hu: float) -> None:
+    """Takes components whose core is darker than `least_hu` out of a mask, in place."""
+    box = Box.around(mask)
+    if box is None:
+        return
+    labels, _ = _components(mask[box.slices])
+    dark = [number for number, core in core_hu(labels, box, levels, geometry, hu) if core < least_hu]
+    mask[box.slices] &= ~np.isin(labels, dark)
 
 
 def _components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> tuple[Array, Array]:

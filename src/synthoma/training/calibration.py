@@ -32,7 +32,7 @@ from synthoma.learning.entry import annotates
 from synthoma.learning.models import Model
 from synthoma.recipe import Recipe
 from synthoma.segmentation.infer import SegmentRecipe, predict, tumor_levels
-from synthoma.segmentation.structures import FULL, least_level
+from synthoma.segmentation.structures import FULL, core_hu, least_level
 from synthoma.volume import Volume
 
 Histogram = tuple[Counts, Counts]
@@ -91,7 +91,10 @@ def measure_case(case: Case, model: Model, recipe: CalibrateRecipe, device: str 
             levels = tumor_levels(name, prediction, ct.geometry, recipe.settings(flips), case.read_organ)
             organ = name.removesuffix("_lesion")
             ours = Components.of(_region(truth[name]), organ)
-            tried = [_count(ours, levels, threshold, truth[name], organ, recipe) for threshold in recipe.thresholds]
+            tried = [
+                _count(ours, levels, threshold, truth[name], name, recipe, prediction.hu)
+                for threshold in recipe.thresholds
+            ]
             counted = np.array(tried).transpose(3, 0, 1, 2).tolist()
             rows[name] |= {"lesions": len(ours.sizes), "tumor": int(truth[name].data.sum())}
             rows[name] |= dict(zip(_COUNTED, counted, strict=True))
@@ -156,21 +159,30 @@ def _region(mask: Volume) -> Region:
 
 
 def _count(
-    ours: Components, levels: NDArray[np.uint8], threshold: float, truth: Volume, organ: str, recipe: CalibrateRecipe
+    ours: Components,
+    levels: NDArray[np.uint8],
+    threshold: float,
+    truth: Volume,
+    name: str,
+    recipe: CalibrateRecipe,
+    hu: Volume | None,
 ) -> list[list[tuple[int, int, int, int]]]:
-    """What is `_COUNTED` at a threshold, for each peak and smallest volume."""
-    scan = truth.geometry
-    theirs = Components.of(_region(Volume(levels >= least_level(threshold), scan)), organ)
+    """What is `_COUNTED` at a threshold, for each peak and smallest volume; hu: of what may be water."""
+    scan, least_hu = truth.geometry, recipe.segment.least_hu.get(name)
+    theirs = Components.of(_region(Volume(levels >= least_level(threshold), scan)), name.removesuffix("_lesion"))
     fates = np.array([one.fate for one in match_components(ours, theirs).predicted])
-    surest, shared = np.zeros(len(fates), np.uint8), np.zeros(len(fates), np.int64)
+    surest, shared, lit = np.zeros(len(fates), np.uint8), np.zeros(len(fates), np.int64), np.ones(len(fates), np.bool_)
     for box, labels in theirs.labels:
         inside = labels > 0
         lesion = labels[inside] - 1
         np.maximum.at(surest, lesion, levels[box.slices][inside])
         shared += np.bincount(lesion, truth.data[box.slices][inside], len(fates)).astype(np.int64)
+        if hu is not None and least_hu is not None:
+            for number, core in core_hu(labels, box, levels, scan, hu):
+                lit[number - 1] = core >= least_hu
     rows = []
     for peak in recipe.peaks:
-        sure = surest >= least_level(max(peak, threshold))
+        sure = lit & (surest >= least_level(max(peak, threshold)))
         kept = [sure & (theirs.sizes * scan.voxel_mm3 >= least) for least in recipe.smallest_mm3]
         rows.append([
             (int((fates[each] == "matched").sum()), int((fates[each] == "false").sum()),
@@ -238,6 +250,7 @@ def _choose_points(rows: Sequence[Mapping[str, Any]], recipe: CalibrateRecipe) -
             thresholds={name: threshold for name, (threshold, _, _) in chosen.items()},
             peaks={name: peak for name, (threshold, peak, _) in chosen.items() if peak > threshold},
             smallest_mm3={name: smallest for name, (_, _, smallest) in chosen.items()},
+            least_hu={name: least for name, least in recipe.segment.least_hu.items() if name in chosen},
         )
     return points
 
