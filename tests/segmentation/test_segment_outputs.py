@@ -54,7 +54,7 @@ def test_masks_scores_and_record_of_a_case_are_read_back(truth: Path, tmp_path: 
     assert dice(dataset["sick"].read_mask("liver").data, found.read_mask("liver").data) > 0.95
     record = disk.read_json(out / "sick/case.json")
     assert record["lesions"][0]["score"] == lesion["score"]
-    assert record["cuts"] == {"liver_lesion": {"threshold": 0.5, "peak": 0.0, "smallest_mm3": 15.0}}
+    assert record["cuts"] == {"liver_lesion": {"threshold": 0.5, "peak": 0.0, "smallest_mm3": 15.0, "least_hu": None}}
     scores = files.read_image(out / "sick/scores/liver_lesion.nii.gz")
     assert scores.data.dtype == np.float32
     assert scores.data.max() <= 1
