@@ -188,10 +188,11 @@ def predict(
 ) -> Prediction:
     """Probabilities of every class, on the scan's field of view at the model's spacing.
 
-    ct: HU on any grid. Windows lie over the part of it that the model's HU window does not clip to black; beyond it
-    nothing is found. With `near_mm`, voxels near the organs that a first look finds get exactly what they would get
-    without, all others 0; if it finds none, every window is looked at. Raises `CaseError` for a scan without voxels or
-    with NaN, and `RunError` for a device that is not there, too little memory, or a network that overflows.
+    ct: HU on any grid. Windows lie over the part of it that the model's HU window does not clip to black; beyond it,
+    and in the air around the patient, nothing is found. With `near_mm`, voxels near the organs that a first look finds
+    get exactly what they would get without, all others 0; if it finds none, every window is looked at. Raises
+    `CaseError` for a scan without voxels or with NaN, and `RunError` for a device that is not there, too little memory,
+    or a network that overflows.
     """
     recipe = (recipe or SegmentRecipe()).at_point(model.spec)
     device = choose_device(device) if isinstance(device, str) else device
