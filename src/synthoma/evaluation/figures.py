@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,7 +121,7 @@ class Scored:
 
 
 def ratios(scored: Scored, recipe: EvaluateRecipe) -> Iterator[tuple[str, str, Ratio]]:
-    """Metric, size bin (empty for all) and figure, of every metric that is a sum over a sum."""
+    """Metric, bin of lesions (empty for all) and figure, of every metric that is a sum over a sum."""
     rows, lesions = scored.rows, scored.lesions
     for name in ("dsc", *(nsd_name(tolerance) for tolerance in recipe.tolerances_mm), "iou", "hd95_mm", "assd_mm"):
         if recipe.distances or name not in ("hd95_mm", "assd_mm"):
@@ -132,16 +133,39 @@ def ratios(scored: Scored, recipe: EvaluateRecipe) -> Iterator[tuple[str, str, R
     if not scored.has_lesions:
         return
     truth = [row for row in lesions if row["side"] == "truth"]
-    for size, low, high in size_bins(recipe.sizes_mm):
-        some = [row for row in truth if low <= row["equivalent_diameter_mm"] < high]
-        yield "lesion_sensitivity", size, scored.mean(some, [float(row["fate"] == "found") for row in some])
-        yield "lesion_dsc", size, scored.mean(some, [row["dsc"] for row in some])
+    for name, some in lesion_bins(truth, recipe):
+        yield "lesion_sensitivity", name, scored.mean(some, [float(row["fate"] == "found") for row in some])
+        yield "lesion_dsc", name, scored.mean(some, [row["dsc"] for row in some])
     called = [row for row in lesions if row["side"] == "predicted"]
     yield "lesion_precision", "", scored.mean(called, [float(row["fate"] == "matched") for row in called])
     yield "false_per_scan", "", scored.mean(rows, [float(row["false"]) for row in rows])
     yield "patient_sensitivity", "", scored.by_patient.sensitivity
     yield "patient_sensitivity_localized", "", scored.by_patient.localized_sensitivity
     yield "patient_specificity", "", scored.by_patient.specificity
+
+
+def lesion_bins(truth: Sequence[Row], recipe: EvaluateRecipe) -> Iterator[tuple[str, list[Row]]]:
+    """Every bin of diameters and of detectability, all first under an empty name, and the true lesions in it."""
+    for name, low, high in size_bins(recipe.sizes_mm):
+        yield name, [row for row in truth if low <= row["equivalent_diameter_mm"] < high]
+    for name, low, high in detectability_bins(recipe.detectability):
+        yield name, [row for row in truth if low <= _seen(row) < high]
+
+
+def _seen(row: Row) -> float:
+    """d' of a lesion; nan, which is in no bin, where it is not told."""
+    value = row.get("detectability")
+    return math.nan if value is None else float(value)
+
+
+def detectability_bins(borders: Sequence[float]) -> list[tuple[str, float, float]]:
+    """Name, lowest and highest d' of the bins between the borders; none without any."""
+    edges = [0.0, *borders, math.inf]
+    return [
+        (f"d' < {high:g}" if low == 0 else f"d' >= {low:g}" if high == math.inf else f"d' {low:g}-{high:g}", low, high)
+        for low, high in zip(edges, edges[1:], strict=False)
+        if borders
+    ]
 
 
 def size_bins(borders_mm: Sequence[float]) -> list[tuple[str, float, float]]:

@@ -84,7 +84,8 @@ def read_models(first: Path, second: Path) -> Models:
     """
     sides = [_runs_in(Path(folder)) for folder in (first, second)]
     records = [record for side in sides for _, record in side]
-    recipes = [{key: value for key, value in record.recipe.items() if key not in FREE} for record in records]
+    whole = [make_recipe(EvaluateRecipe, record.recipe, record.id) for record in records]  # with keys of today
+    recipes = [{key: value for key, value in one.as_dict().items() if key not in FREE} for one in whole]
     for record, recipe in zip(records, recipes, strict=True):
         differing = sorted(key for key in {*recipe, *recipes[0]} if recipe.get(key) != recipes[0].get(key))
         if differing:
@@ -98,9 +99,8 @@ def read_models(first: Path, second: Path) -> Models:
     if names[0] == names[1]:
         names = str(first), str(second)
     ids = tuple(tuple(record.id for _, record in side) for side in sides)
-    settings = make_recipe(EvaluateRecipe, records[0].recipe, records[0].id)
     drawn = all(record.summary.get("in_silico") for record in records)
-    return Models(models[0], models[1], names, settings, (ids[0], ids[1]), drawn)
+    return Models(models[0], models[1], names, whole[0], (ids[0], ids[1]), drawn)
 
 
 def finish_comparison(models: Models, out: Path, seed: int = 0) -> Comparison:

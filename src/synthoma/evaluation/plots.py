@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from synthoma.evaluation.figures import Scored, size_bins
+from synthoma.evaluation.figures import Scored, detectability_bins, lesion_bins, size_bins
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary
 from synthoma.reports.plots import MODEL_COLORS, MODEL_MARKS, MUTED, Plot, draw_legend, new_axes, to_svg
@@ -29,6 +29,7 @@ def draw_plots(series: Mapping[str, Series], structure: str, recipe: EvaluateRec
     if all(one.scored.has_lesions for one in series.values()):
         plots = [
             sensitivity_by_size(series, structure, recipe),
+            *([sensitivity_by_detectability(series, structure, recipe)] if recipe.detectability else []),
             froc(series, structure),
             roc(series, structure),
             dsc_by_diameter(series, structure),
@@ -40,7 +41,29 @@ def draw_plots(series: Mapping[str, Series], structure: str, recipe: EvaluateRec
 def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: EvaluateRecipe) -> Plot:
     """Lesion sensitivity in each bin of diameters, with intervals."""
     names = [name for name, _, _ in size_bins(recipe.sizes_mm)][2:]
-    axes = new_axes("diameter of the true lesion", "lesion sensitivity")
+    caption = "Lesion sensitivity by diameter, with intervals by patient; numbers are lesions."
+    told = "sensitivity_by_size", caption, "diameter of the true lesion"
+    return _by_bin(series, structure, recipe, names, told)
+
+
+def sensitivity_by_detectability(series: Mapping[str, Series], structure: str, recipe: EvaluateRecipe) -> Plot:
+    """Lesion sensitivity in each bin of d', with intervals; empty where it was not measured."""
+    names = [name for name, _, _ in detectability_bins(recipe.detectability)]
+    caption = (
+        "Lesion sensitivity by detectability: d' of an observer who knows its shape and place. With intervals "
+        "by patient; numbers are lesions."
+    )
+    told = "sensitivity_by_detectability", caption, "detectability d' of the true lesion"
+    return _by_bin(series, structure, recipe, names, told)
+
+
+def _by_bin(
+    series: Mapping[str, Series], structure: str, recipe: EvaluateRecipe, names: Sequence[str],
+    told: tuple[str, str, str],
+) -> Plot:  # fmt: skip
+    """Lesion sensitivity in some bins. told: the plot's name and caption, and what the bins are of."""
+    plot, caption, label = told
+    axes = new_axes(label, "lesion sensitivity")
     rows: list[Row] = []
     for place, (model, one) in enumerate(series.items()):
         shift = 0.16 * (place - (len(series) - 1) / 2)
@@ -49,9 +72,10 @@ def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: Ev
             for figure in one.summary.figures
             if (figure.structure, figure.metric, figure.group) == (structure, "lesion_sensitivity", "")
         }
+        truth = [row for row in one.scored.lesions if row["side"] == "truth"]
+        counts = {name: len(some) for name, some in lesion_bins(truth, recipe)}
         for x, name in enumerate(names):
-            interval = found[name]
-            count = _in_bin(one.scored, name, recipe)
+            interval, count = found[name], counts[name]
             rows.append(_row(model=model, size=name, lesions=count, sensitivity=interval.value,
                              low=interval.low, high=interval.high))  # fmt: skip
             if np.isfinite(interval.value):
@@ -64,8 +88,7 @@ def sensitivity_by_size(series: Mapping[str, Series], structure: str, recipe: Ev
                 axes.annotate(str(count), at, (beside, 4), textcoords="offset points", fontsize=7, color=MUTED, ha=side)
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.04, 1.06), xticks=range(len(names)), xticklabels=names)
     draw_legend(axes, list(series))
-    caption = "Lesion sensitivity by diameter, with intervals by patient; numbers are lesions."
-    return Plot("sensitivity_by_size", caption, to_svg(axes), tuple(rows))
+    return Plot(plot, caption, to_svg(axes), tuple(rows))
 
 
 def froc(series: Mapping[str, Series], structure: str) -> Plot:
@@ -142,11 +165,6 @@ def bland_altman(series: Mapping[str, Series], structure: str) -> Plot:
     draw_legend(axes, list(series))
     caption = "Bland-Altman plot of volumes: the mean difference, and 1.96 standard deviations around it."
     return Plot("bland_altman", caption, to_svg(axes), tuple(rows))
-
-
-def _in_bin(scored: Scored, name: str, recipe: EvaluateRecipe) -> int:
-    low, high = next((low, high) for size, low, high in size_bins(recipe.sizes_mm) if size == name)
-    return sum(row["side"] == "truth" and low <= row["equivalent_diameter_mm"] < high for row in scored.lesions)
 
 
 def _row(**values: Any) -> Row:

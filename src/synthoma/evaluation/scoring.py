@@ -14,6 +14,7 @@ from synthoma import anatomy
 from synthoma.anatomy import TUMOR_WORDS
 from synthoma.cases import Case
 from synthoma.errors import CaseError
+from synthoma.evaluation.detectability import Looked
 from synthoma.evaluation.fractions import Fractions, gather_fractions
 from synthoma.evaluation.grids import on_grid
 from synthoma.evaluation.lesion import Components, MatchedLesion, Matching, count_found, match_components
@@ -36,9 +37,10 @@ class EvaluateRecipe(Recipe):
     looked at only this near to their organ's true mask. missing: what a case or structure without a prediction
     counts as. resample: predictions on another grid are brought to the truth's. headers: `truth` takes the truth's grid
     for predictions of its shape whose headers are wrong. labels: structure -> its value or values in label maps that
-    are not told otherwise, as `--labels`. sizes_mm: borders of the diameter
-    bins. groups: attributes of cases, or columns of `catalog`, to be told apart. primary: the metrics that a comparison
-    was made for, corrected for their own number only.
+    are not told otherwise, as `--labels`. sizes_mm: borders of the diameter bins. detectability: borders of the bins of
+    d' (`detectability.detectabilities`); unless given the scans are not read. groups: attributes of cases, or columns
+    of `catalog`, to be told apart. primary: the metrics that a comparison was made for, corrected for their own number
+    only.
     tolerances_mm: of the surface Dice. distances: whether surface distances are measured, which costs most of the
     time. catalog: of `validate`, for patients and groups. resamples: of the bootstrap. confidence: of its intervals.
     """
@@ -56,6 +58,7 @@ class EvaluateRecipe(Recipe):
     headers: Literal["own", "truth"] = "own"
     labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     sizes_mm: tuple[float, ...] = (10.0, 20.0, 50.0)
+    detectability: tuple[float, ...] = ()
     groups: tuple[str, ...] = ()
     catalog: str = ""
     primary: tuple[str, ...] = ("dsc", "nsd_2mm", "lesion_sensitivity", "false_per_scan")
@@ -87,7 +90,7 @@ class EvaluateRecipe(Recipe):
             raise ValueError("expected values from 1 to 65535 for every structure")
         return labels
 
-    @field_validator("tolerances_mm", "sizes_mm", "curve")
+    @field_validator("tolerances_mm", "sizes_mm", "curve", "detectability")
     @classmethod
     def _ascending(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if list(values) != sorted(set(values)) or any(value <= 0 for value in values):
@@ -130,7 +133,7 @@ _ALWAYS = ("case", "patient", "structure", "outcome", "truth_ml", "predicted_ml"
 
 
 def score_case(truth: Case, predicted: Case | None, recipe: EvaluateRecipe | None = None) -> CaseScores:
-    """The scores of every structure that is annotated in `truth`; reads masks only, never a scan.
+    """The scores of every structure that is annotated in `truth`; reads its scan for `detectability` only.
 
     predicted: a case whose masks may be probability maps (float32, 0 to 1); None is a case without a prediction,
     which counts as the recipe's `missing` says. Structures that only one side has are told in `notes`. Raises
@@ -207,6 +210,7 @@ def _scored(
 ) -> tuple[list[Row], list[Row], list[str]]:
     """Rows, lesions and notes of every pair of masks."""
     own = {"case": truth.id, "patient": truth.patient}
+    looked = Looked(truth)
     rows, lesions, notes = [], [], []
     for name, mask, predicted in pairs:
         allowed = None
@@ -215,6 +219,12 @@ def _scored(
         pair, note = _Pair.of(name, mask, predicted, allowed, ignored, recipe)
         row, found = pair.scores(recipe)
         rows.append(own | row)
+        if recipe.detectability and _has_lesions(name):
+            told, unknown = looked.told(name, pair.truth)
+            true = [entry for entry in found if entry["side"] == "truth"]
+            for entry, value in zip(true, told, strict=False):  # nothing may be told
+                entry["detectability"] = value if math.isfinite(value) else None
+            notes += [unknown] * bool(unknown)
         lesions += [own | entry for entry in found]
         notes += [note] * bool(note)
     return rows, lesions, notes

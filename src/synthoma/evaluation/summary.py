@@ -22,7 +22,8 @@ OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class Figure:
-    """One number. group: `column=value`, empty for all cases; size: a diameter bin, empty for all lesions.
+    """One number. group: `column=value`, empty for all cases; size: a bin of diameters or of
+    detectability, empty for all lesions.
 
     interval: by patients; its `n` counts those who contribute. undefined: scans that have no value of the metric.
     """

@@ -47,10 +47,23 @@ def evaluation_sentences(summary: Summary, in_silico: bool = False) -> list[str]
         if math.isfinite(own["dsc"].value):
             parts.append(f"mean DSC {number(own['dsc'].value)} ({_range(own['dsc'])})")
         sentences.append(f"{structure}: {', '.join(parts) or 'nothing to score'}.")
+        sentences += _seen(summary, structure)
     failed = len(summary.counts.get("failed", ())) + len(summary.counts.get("faults", ()))
     if failed:
         sentences.append(f"{failed} {'case' if failed == 1 else 'cases'} could not be scored and count nowhere.")
     return sentences
+
+
+def _seen(summary: Summary, structure: str) -> list[str]:
+    """What was found of the lesions that can be seen best, where detectability was measured."""
+    told = [one for one in summary.figures if one.structure == structure and one.metric == "lesion_sensitivity"]
+    clear = [one for one in told if not one.group and one.size.startswith("d' >=")]
+    return [
+        f"Of the lesions that can be seen best ({one.size}) {100 * one.interval.value:.0f} % were found"
+        f" ({_range(one.interval, 100, ' %')})."
+        for one in clear
+        if math.isfinite(one.interval.value)
+    ]
 
 
 def comparison_sentences(comparison: Comparison, primary: Sequence[str], in_silico: bool = False) -> list[str]:
