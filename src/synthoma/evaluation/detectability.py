@@ -77,7 +77,7 @@ def detectabilities(hu: Array, organ: Array, lesions: Components, case: str = ""
     healthy = organ.copy()
     for box, labels in lesions.labels:
         healthy[box.slices] &= labels == 0
-    ground = np.argwhere(healthy)
+    ground = np.flatnonzero(healthy)
     shapes = _shapes(lesions)
     return [
         _detectability(hu, healthy, ground, shapes[number], rng_for(0, "detectability", case, number))
@@ -107,8 +107,8 @@ def _detectability(hu: Array, healthy: Array, ground: Array, shape: _Shape, rng:
         return math.nan
     elsewhere: list[float] = []
     half = np.array(shape.box.shape) // 2
-    for center in rng.permutation(ground)[:_TRIES]:
-        lower = center - half
+    centers = ground[rng.integers(0, max(1, len(ground)), _TRIES * bool(len(ground)))]
+    for lower in np.stack(np.unravel_index(centers, healthy.shape), axis=1) - half:
         found = _contrast(hu, healthy, shape, Box(triple(lower), triple(lower + shape.box.shape)), elsewhere=True)
         if math.isfinite(found):
             elsewhere.append(found)
