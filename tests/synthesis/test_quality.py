@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from phantoms import GRIDS, LIVER, fine, noise, plan_of
 
-from synthoma.synthesis import quality
 from synthoma.synthesis.generators.rules import Rules
 from synthoma.synthesis.insertion import blending
+from synthoma.synthesis.kernels import compiled, reference
 from synthoma.synthesis.quality import judge
 from synthoma.synthesis.recipe import JudgeRecipe
+from synthoma.synthesis.scan import HU_RANGE
 from synthoma.synthesis.tumor import Measure, Tumor, TumorPlan, Verdict
 from synthoma.volume import Geometry, Volume
 
@@ -107,6 +108,7 @@ def test_tumors_that_follow_the_organ_have_a_tolerance_of_their_own_and_must_han
 def test_mean_and_sd_of_whole_hu_are_those_of_numpy_to_a_trillionth() -> None:
     for count, middle in ((2, 60), (4001, -1024), (30000, 3000)):
         hu = np.random.default_rng(count).normal(middle, 12, count).astype(np.int16)
-        mean, deviation = quality._mean_and_sd(hu)
-        assert mean == float(hu.mean(dtype=np.float64))
-        assert deviation == pytest.approx(float(hu.std(dtype=np.float64)), rel=1e-12)
+        for inside in (compiled.inside, reference.inside):
+            *_, mean, deviation = inside(hu.reshape(-1, 1, 1), np.ones((count, 1, 1), np.float32), HU_RANGE)
+            assert mean == float(hu.mean(dtype=np.float64))
+            assert deviation == pytest.approx(float(hu.std(dtype=np.float64)), rel=1e-12)

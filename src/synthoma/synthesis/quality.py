@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from synthoma.cases import equivalent_diameter_mm
@@ -35,16 +33,11 @@ def judge(
     and those of the tumor's own `measure` (`lumen_left`, `on_wall` of wall tumors).
     Tissue statistics are nan for a label of under two voxels.
     """
-    plan, mask, geometry = tumor.plan, tumor.mask, ct.geometry
-    voxels = int(np.count_nonzero(mask))
+    plan, geometry = tumor.plan, ct.geometry
+    voxels, partly, saturated, mean, noise = kernels().inside(after, tumor.alpha, HU_RANGE)
     volume_mm3 = voxels * geometry.voxel_mm3
-    # transposed: numpy picks along memory
-    full = after.T[tumor.alpha.T > 0.95]
-    core = full if full.size > 1 else after.T[mask.T]
-    known = core.size > 1
-    mean, noise = _mean_and_sd(core) if known else (float("nan"), float("nan"))
     contrast = mean - plan.base_hu
-    edge_mm = border_width_mm(tumor.alpha, geometry)
+    edge_mm = border_width_mm(tumor.alpha, geometry, partly)
     sharp_mm = 2.563 * float(np.sqrt(plan.blur_mm**2 + np.square(geometry.spacing_mm).mean() / 12))
     scores = {
         "volume_ml": volume_mm3 / 1000,
@@ -54,7 +47,7 @@ def judge(
         "contrast_to_noise": abs(contrast) / max(noise, 1e-6),
         "edge_mm": edge_mm,
         "edge_ratio": edge_mm / sharp_mm,
-        "saturated": _saturated(after, mask) / max(voxels, 1),
+        "saturated": saturated / max(voxels, 1),
         "slits": slits,
         **tumor.measure(tumor.box, tumor.alpha),
     }
@@ -67,28 +60,15 @@ def judge(
     return Verdict(not reason, reason, {key: round(value, 4) for key, value in scores.items()})
 
 
-def _saturated(hu: Array, mask: Array) -> int:
-    """How many voxels of a mask are at the limits of the HU range."""
-    beyond = (hu <= HU_RANGE[0]) | (hu >= HU_RANGE[1])
-    return int(np.count_nonzero(beyond & mask)) if beyond.any() else 0
-
-
-def _mean_and_sd(hu: Array) -> tuple[float, float]:
-    """Of HU; sums of whole ones and of their squares are exact."""
-    if hu.dtype != np.int16:
-        return float(hu.mean(dtype=np.float64)), float(hu.std(dtype=np.float64))
-    values = hu.astype(np.float64)
-    total, squares, count = int(values.sum()), int(values @ values), len(values)
-    return total / count, math.sqrt(count * squares - total * total) / count
-
-
-def border_width_mm(alpha: Array, geometry: Geometry) -> float:
+def border_width_mm(alpha: Array, geometry: Geometry, partly: int | None = None) -> float:
     """Mean 10-90 % width of the border of a rendered tumor; 0 for one without a voxel.
 
     The volume of the voxels that are partly tumor over the area of the surface (the integral of alpha's slope).
+    partly: how many voxels these are, if they have been counted.
     """
     area = kernels().border_area_mm2(alpha, geometry.spacing_mm)
-    partly = int(np.count_nonzero((alpha > 0.1) & (alpha < 0.9)))
+    if partly is None:
+        partly = int(np.count_nonzero((alpha > 0.1) & (alpha < 0.9)))
     return partly / area if area > 0 else 0.0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,7 +105,7 @@ def draw_surface(organ: OrganModel, diameter_mm: float, rng: np.random.Generator
 def rounded_surface(surface: Surface) -> dict[str, Any]:
     """The surface as a plan's details, with the digits that matter."""
     digits = {"roughness": 4, "spectrum": 3, "skew": 3}
-    plain = dataclasses.asdict(surface)
+    plain = dict(vars(surface))
     if surface.form == "mass":
         del plain["lumen"], plain["outside"]
     return plain | {name: round(plain[name], count) for name, count in digits.items()}

@@ -78,7 +78,9 @@ def wave_lines(
     steps = vectors @ geometry.affine[:3, :3]
     phases = phases + vectors @ (geometry.to_mm(box.lower) - np.asarray(plan.center_mm))
     i, j, k = (np.arange(n)[:, None] * steps[:, axis] for axis, n in enumerate(box.shape))
-    k_waves, j_waves, i_waves = (np.concatenate([np.cos(at), np.sin(at)], axis=-1) for at in (k + phases, j, i))
+    at = np.concatenate([k + phases, j, i])
+    both = np.concatenate([np.cos(at), np.sin(at)], axis=-1)
+    k_waves, j_waves, i_waves = both[: len(k)], both[len(k) : -len(i)], both[-len(i) :]
     return k_waves, j_waves, np.ascontiguousarray((i_waves * np.sqrt(2 / _WAVES)).T)
 
 

@@ -94,8 +94,10 @@ def noise_inside(ct: Volume, tumor: Tumor, noise: Noise | None = None, before: A
     hu, alpha = ct.data[box.slices] if before is None else before, tumor.alpha
     if not _meets(trust < 1, tumor, outer, block):
         return np.asarray(kernels().own_noise(hu, alpha, low, at))
-    # a block without trust lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
-    trust[_around(trust == 0)] = 0
+    untrusted = np.asarray(trust == 0)
+    if untrusted.any():
+        # such a block lies on the border to fat, gas or a vessel: no voxel of it may borrow trust from the next
+        trust[_around(untrusted)] = 0
     learned = noise_tile(noise or Noise.at(ct, plan.noise_from_mm), plan)
     return np.asarray(kernels().mixed_noise(hu, alpha, low, trust, at, learned))
 
@@ -164,19 +166,19 @@ def _whole_blocks(box: Box, block: Triple, shape: tuple[int, ...], in_step: bool
 
 def _meets(blocks: NDArray[np.bool_], tumor: Tumor, outer: Box, block: Triple) -> bool:
     """Whether any of these blocks of the outer box is one that the tumor touches, or a neighbor of one."""
-    touched = np.asarray(tumor.alpha[:: block[0], :: block[1], :: block[2]] != 0)
+    one_of_each = tumor.alpha[:: block[0], :: block[1], :: block[2]]
     index = []
     for n, low, first, count, many in zip(
-        block, tumor.box.lower, outer.lower, blocks.shape, touched.shape, strict=True
+        block, tumor.box.lower, outer.lower, blocks.shape, one_of_each.shape, strict=True
     ):
         # every n-th voxel lies one block on; what lies beyond the outermost blocks belongs to these
         index.append(np.minimum(np.maximum(np.arange(many) + (low - first) // n, 0), count - 1))
-    middle = tuple(n // 2 for n in touched.shape)
-    if touched[middle]:  # most often the answer lies near the middle
+    middle = tuple(n // 2 for n in one_of_each.shape)
+    if one_of_each[middle]:  # most often the answer lies near the middle
         around = (slice(max(axis[n] - 1, 0), axis[n] + 2) for axis, n in zip(index, middle, strict=True))
         if blocks[tuple(around)].any():
             return True
-    return bool((_around(blocks)[np.ix_(*index)] & touched).any())
+    return bool((_around(blocks)[np.ix_(*index)] & (one_of_each != 0)).any())
 
 
 def _around(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:

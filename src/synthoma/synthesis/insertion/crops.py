@@ -281,7 +281,7 @@ def make(
     crop, organ = tumor.read, tumor.organ
     masks = {organ: organ_of_labels(labels, organ)}
     take_bulges_off(labels)
-    scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks)
+    scene = Scene.of_labels(Volume(hu, tumor.scan.crop(crop)), labels, masks, hu)
     attempt = insert(scene, tumor.plan, tumor.maker, tumor.index, number, judge, critic, tumor.noise)
     if isinstance(attempt, Inserted):
         after = scene.labels(attempt.box)

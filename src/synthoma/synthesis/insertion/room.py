@@ -8,6 +8,7 @@ the tumor encloses is filled.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,15 @@ _GAS_HU, _BONE_HU = -300.0, 350.0
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """The voxels of a box (bool) that a tumor may fill.
+    """The voxels of a box that a tumor may fill. Masks are bool (box), or packed as `reference.packed` has it.
 
     forbidden: those that stay even where they lie in a slit of the tumor: other structures, gas and bone. occupied:
     other structures and finished tumors, which stay everywhere.
     """
 
-    free: Bools
-    forbidden: Bools
-    occupied: Bools
+    free: Any
+    forbidden: Any
+    occupied: Any
 
 
 def place(tumor: Tumor, ct: Volume, organ: Volume, occupied: Bools, hu: Array | None = None) -> Tumor:
@@ -63,8 +64,9 @@ def _room_around(organ: Bools, ct: Volume, occupied: Bools, box: Box, hu: Array 
     spacing_mm = ct.geometry.spacing_mm
     margin = triple(max(1, round(_MASK_MARGIN_MM / spacing)) for spacing in spacing_mm)
     fat, hard = kernels().between(ct.data[box.slices] if hu is None else hu, FAT_HU, (_GAS_HU, _BONE_HU))
-    free = kernels().room_of(organ, fat, margin, spacing_mm, _STRIP_MM / 2)
-    return Room(np.asarray(free & ~occupied), np.asarray(occupied | hard), occupied)
+    own, taken, hard = map(kernels().packed, (organ, occupied, hard))
+    free = kernels().room_of(own, fat, margin, spacing_mm, _STRIP_MM / 2)
+    return Room(free & ~taken, taken | hard, taken)
 
 
 def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) -> Tumor:
@@ -73,30 +75,32 @@ def confine(tumor: Tumor, room: Room, spacing_mm: tuple[float, float, float]) ->
     Outside its room alpha is 0; of several pieces the largest stays. What lies in gaps of the label, and is tumor by
     the plan, is filled unless it is forbidden.
     """
-    planned = tumor.mask
-    if not ((tumor.alpha > 0) & ~room.free).any():
+    use = kernels()
+    free, forbidden, occupied = map(use.packed, (room.free, room.forbidden, room.occupied))
+    if not (use.packed(np.asarray(tumor.alpha > 0)) & ~free).any():
         return _one_piece(tumor)
-    allowed = room.free
-    label = planned & allowed
-    largest = kernels().largest_piece(label)
+    planned = use.packed(tumor.mask)
+    label = planned & free
+    largest = use.largest_piece(label)
     label = label if largest is None else largest
-    filled = (enclosed(label, spacing_mm) & ~room.forbidden) | (kernels().without_holes(label) & ~room.occupied)
-    allowed = allowed | (filled & planned)
-    alpha = kernels().softened(tumor.alpha, allowed)
-    label = np.asarray(alpha >= 0.5)
-    largest = kernels().largest_piece(label)
+    gaps = _enclosed(label, spacing_mm)
+    filled = gaps & ~forbidden
+    if (gaps & forbidden & ~occupied).any():  # holes, which gas and bone do not keep open, are gaps as well
+        filled = filled | (use.without_holes(label) & ~occupied)
+    alpha = use.softened(tumor.alpha, use.unpacked(free | (filled & planned)))
+    label = use.packed(np.asarray(alpha >= 0.5))
+    largest = use.largest_piece(label)
     if largest is not None:
-        alpha = _near(alpha, largest)
-        label = np.asarray(alpha >= 0.5)
-    cavities = kernels().without_holes(label) & ~label
+        alpha, label = _near(alpha, largest), largest
+    cavities = use.without_holes(label) & ~label
     if cavities.any():
-        alpha = np.where(cavities & planned & ~room.occupied, tumor.alpha, alpha)
+        alpha = np.where(use.unpacked(cavities & planned & ~occupied), tumor.alpha, alpha)
     return replace(tumor, alpha=np.asarray(alpha, np.float32))
 
 
 def _one_piece(tumor: Tumor) -> Tumor:
     """The largest piece of a tumor that may fill all of its voxels."""
-    largest = kernels().largest_piece(tumor.mask)
+    largest = kernels().largest_piece(kernels().packed(tumor.mask))
     return tumor if largest is None else replace(tumor, alpha=_near(tumor.alpha, largest))
 
 
@@ -105,24 +109,31 @@ def slit_share(planned: Bools, label: Bools, spacing_mm: tuple[float, float, flo
 
     0 for an empty label.
     """
-    missing = planned & ~label
+    missing = planned > label  # and not in it
     if not missing.any() or not label.any():
         return 0.0
+    slits = _enclosed(kernels().packed(label), spacing_mm) & kernels().packed(missing)
     # counted: numpy's sums over a mask take several times as long
-    return int(np.count_nonzero(enclosed(label, spacing_mm) & missing)) / int(np.count_nonzero(label))
+    return int(np.count_nonzero(kernels().unpacked(slits))) / int(np.count_nonzero(label))
 
 
 def enclosed(label: Bools, spacing_mm: tuple[float, float, float]) -> Bools:
     """The voxels in gaps of a label that are narrower than `_SLIT_MM` or a voxel, in its holes, and in it."""
+    return np.asarray(_enclosed(label, spacing_mm))
+
+
+def _enclosed(label: Any, spacing_mm: tuple[float, float, float]) -> Any:
+    """The same, packed if the label is."""
     radius = _SLIT_MM / 2
     steps = [spacing * radius / max(radius, 1.01 * spacing) for spacing in spacing_mm]
-    return np.asarray(kernels().enclosed(label, steps, radius))
+    return kernels().enclosed(label, steps, radius)
 
 
-def _near(alpha: NDArray[np.float32], piece: Bools) -> NDArray[np.float32]:
-    """alpha in a piece of its label and in the border around it, 0 elsewhere."""
-    around = kernels().widened(piece, (2, 2, 2))
-    return np.asarray(np.where(around & (piece | (alpha < 0.5)), alpha, 0), np.float32)
+def _near(alpha: NDArray[np.float32], piece: Any) -> NDArray[np.float32]:
+    """alpha in a piece of its label, packed, and in the border around it, 0 elsewhere."""
+    use = kernels()
+    kept = use.unpacked(use.widened(piece, (2, 2, 2)) & (piece | use.packed(np.asarray(alpha < 0.5))))
+    return np.asarray(alpha * kept)  # numpy's `where` takes some times as long
 
 
 def _on_box(organ: Volume, geometry: Geometry, box: Box) -> Bools:

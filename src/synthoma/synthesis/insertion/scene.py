@@ -32,13 +32,15 @@ _INFILTRATED = ("hepatic_vessel", "portal_vein_and_splenic_vein", "celiac_trunk"
 class Scene:
     """Working copies of a scan and its masks. Made from a case's volumes, which stay as they are."""
 
-    def __init__(self, case: str, ct: Volume, stored: Geometry | None = None) -> None:
+    def __init__(self, case: str, ct: Volume, stored: Geometry | None = None, hu: Array | None = None) -> None:
+        """hu: the voxels of `ct` to put tumors into, unless they are to be a copy."""
         self.case = case
         self.geometry: Geometry = ct.geometry
         self.stored = stored or ct.geometry  # the same grid with the axes of the file
         self.original = ct
-        self.hu: Array = zeros_like(ct.data, ct.data.shape)
-        self.hu[...] = ct.data
+        self.hu: Array = zeros_like(ct.data, ct.data.shape) if hu is None else hu
+        if hu is None:
+            self.hu[...] = ct.data
         self.masks: dict[str, Bounded] = {}
         self.numbers: dict[str, int] = {}
         self.boxes: dict[str, Box] = {}
@@ -50,12 +52,15 @@ class Scene:
         self._even: dict[Triple, tuple[Vector, Box | None]] = {}  # what `location.even_place` tells at these steps
 
     @classmethod
-    def of_labels(cls, ct: Volume, labels: NDArray[np.uint8], masks: Mapping[str, Array]) -> Scene:
+    def of_labels(
+        cls, ct: Volume, labels: NDArray[np.uint8], masks: Mapping[str, Array], hu: Array | None = None
+    ) -> Scene:
         """A scan, or a part of one, and its structures as one label map, ids of `anatomy.STRUCTURES`; it is kept.
 
-        masks: the organs that tumors will be put into, real tumors included.
+        masks: the organs that tumors will be put into, real tumors included. hu: as for a scene; `original` then has
+        the tumors too, so the noise has to be known.
         """
-        scene = cls("", ct)
+        scene = cls("", ct, hu=hu)
         scene.numbers = anatomy.STRUCTURES
         scene.map = labels
         whole = Box.whole(labels.shape)

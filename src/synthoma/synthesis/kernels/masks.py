@@ -2,51 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from synthoma.synthesis.kernels.compiling import dense, kernel, part
+from synthoma.synthesis.kernels.compiling import kernel, part
 from synthoma.volume import Array, Triple, triple
 
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]
-_NO_BIT, _BIT, _LAST_BIT = np.uint64(0), np.uint64(1), np.uint64(63)
+_NO_BIT, _BIT, _LAST_BIT, _ALL = np.uint64(0), np.uint64(1), np.uint64(63), np.uint64(2**64 - 1)
 # multiplied with this, the powers of two differ in their upper six bits: a de Bruijn sequence
 _SPREAD = 0x03F79D71B4CB0A89
-_MANY = 1 << 15  # voxels from which on bits are packed in one piece
 _PLACES = np.zeros(64, np.int32)
 _PLACES[[(_SPREAD << n) % 2**64 >> 58 for n in range(64)]] = np.arange(64)
 
 
-def near(mask: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+@dataclass(frozen=True, eq=False)
+class Bits:
+    """A mask with 64 voxels of a row in a word: many times smaller, and so are steps from one mask to the next.
+
+    words: (K, J, words of a row), the first voxel in the lowest bit, no bit behind the last one. length: along I.
+    """
+
+    words: Words
+    length: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the voxels, (K, J, I)."""
+        return (*self.words.shape[:2], self.length)
+
+    def any(self) -> bool:
+        """Whether there is any voxel."""
+        return bool(self.words.any())
+
+    def __and__(self, other: Bits) -> Bits:
+        return Bits(self.words & other.words, self.length)
+
+    def __or__(self, other: Bits) -> Bits:
+        return Bits(self.words | other.words, self.length)
+
+    def __invert__(self) -> Bits:
+        return Bits(_only(~self.words, self.length), self.length)
+
+
+def packed(mask: Bools | Bits) -> Bits:
+    """As `reference.packed`."""
+    return mask if isinstance(mask, Bits) else Bits(_packed(mask), len(mask))
+
+
+def unpacked(mask: Bools | Bits) -> Bools:
+    """As `reference.unpacked`."""
+    return _unpacked(mask.words, mask.length) if isinstance(mask, Bits) else mask
+
+
+def _as_given(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which takes and gives bits, for a mask, bool or bits, of which it gives the same kind."""
+
+    @wraps(function)
+    def either(mask: Bools | Bits, *more: Any) -> Any:
+        found = function(packed(mask), *more)
+        return found if found is None or isinstance(mask, Bits) else unpacked(found)
+
+    return either
+
+
+@_as_given
+def near(mask: Bits, spacing_mm: Sequence[float], radius_mm: float) -> Bits:
     """As `reference.near`."""
-    return _unpacked(_near_words(_packed(mask), spacing_mm, radius_mm), len(mask))
+    return Bits(_only(_near_words(mask.words.copy(), spacing_mm, radius_mm), mask.length), mask.length)
 
 
-def widened(mask: Bools, steps: Triple) -> Bools:
+@_as_given
+def widened(mask: Bits, steps: Triple) -> Bits:
     """As `reference.widened`."""
-    return _unpacked(_only(_widened(_packed(mask), steps), len(mask)), len(mask))
+    return Bits(_only(_widened(mask.words, steps), mask.length), mask.length)
 
 
-def room_of(organ: Bools, fat: Bools, steps: Triple, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+@_as_given
+def room_of(organ: Bits, fat: Bools | Bits, steps: Triple, spacing_mm: Sequence[float], radius_mm: float) -> Bits:
     """As `reference.room_of`."""
-    length = len(organ)
-    free = _only(_widened(_packed(organ), steps) | _packed(fat), length)
+    free = _only(_widened(organ.words, steps) | packed(fat).words, organ.length)
     core = _near_words(free.copy(), spacing_mm, radius_mm)
-    return _unpacked(free | ~_near_words(_only(~core, length), spacing_mm, radius_mm), length)
+    rest = _only(~_near_words(_only(~core, organ.length), spacing_mm, radius_mm), organ.length)
+    return Bits(free | rest, organ.length)
 
 
-def enclosed(label: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
+@_as_given
+def enclosed(label: Bits, spacing_mm: Sequence[float], radius_mm: float) -> Bits:
     """As `reference.enclosed`."""
-    result, words = np.zeros(label.shape, np.bool_, order="F"), _packed(label)
+    result, words = np.zeros_like(label.words), label.words
     own = _around(words)
     if own is None:
-        return result
+        return label
     (i, j, k), (i_end, j_end, k_end) = own
     length, margin = i_end - i, [int(radius_mm / step) + 2 for step in spacing_mm]
     inner = _only(_moved(words[k:k_end, j:j_end], -i, -(-length // 64)), length)
@@ -56,43 +110,43 @@ def enclosed(label: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Boo
     middle[...] = _moved(inner, margin[0], padded.shape[2])
     outside = _only(~_near_words(padded, spacing_mm, radius_mm), wide)
     back = _near_words(outside, spacing_mm, radius_mm)[margin[2] : -margin[2], margin[1] : -margin[1]]
-    closed = _only(inner | ~_moved(back, -margin[0], inner.shape[2]), length)
+    closed = Bits(_only(inner | ~_moved(back, -margin[0], inner.shape[2]), length), length)
     # a hole in an axial slice is one, even if it is a tunnel
-    filled = _without(_unpacked(closed, length), closed, np.asarray(inner.any(axis=(1, 2))), across=False)
-    result[i:i_end, j:j_end, k:k_end] = without_holes(filled)
-    return result
+    filled = _without(_without(closed, np.asarray(inner.any(axis=(1, 2))), across=False))
+    result[k:k_end, j:j_end] = _moved(filled.words, i, words.shape[2])
+    return Bits(result, label.length)
 
 
-def largest_piece(label: Bools) -> Bools | None:
+@_as_given
+def largest_piece(label: Bits) -> Bits | None:
     """As `reference.largest_piece`."""
-    runs = _runs(_packed(label), label.shape)
+    runs = _runs(label)
     roots = _roots(runs, outward=False, across=True)
     if roots.max() <= 1:
         return None
     sizes = np.bincount(roots[1:], runs.ends - runs.starts)
-    return _painted(np.zeros(runs.shape, np.bool_), runs, roots[1:] == np.argmax(sizes))
+    return _painted(np.zeros_like(label.words), runs, roots[1:] == np.argmax(sizes))
 
 
-def without_holes(label: Bools) -> Bools:
+@_as_given
+def without_holes(label: Bits) -> Bits:
     """As `reference.without_holes`."""
-    return _without(label, _packed(label), np.ones(label.shape[2], np.bool_), across=True)
+    return _without(label)
 
 
-def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
+@_as_given
+def without_holes_in_slices(label: Bits, slices: Bools) -> Bits:
     """As `reference.without_holes_in_slices`."""
-    return _without(label, _packed(label), slices, across=False)
+    return _without(label, slices, across=False)
 
 
-def _without(label: Bools, words: Words, slices: Bools, across: bool) -> Bools:
-    """The label and, in some slices, the background that no way leads out of; across: ways lead along K too.
-
-    words: the label as they hold it.
-    """
-    runs = _runs(_only(~words, len(label)), label.shape)
+def _without(label: Bits, slices: Bools | None = None, across: bool = True) -> Bits:
+    """The label and the background, of some slices or of all, that no way leads out of; across: along K too."""
+    runs = _runs(~label)
     enclosed = _roots(runs, outward=True, across=across)[1:] > 0
-    if enclosed.any():
+    if slices is not None and enclosed.any():
         enclosed &= np.repeat(slices, np.diff(runs.first[:: runs.shape[1]]))
-    return _painted(dense(label, np.bool_).copy(), runs, enclosed)
+    return _painted(label.words, runs, enclosed)
 
 
 class _Runs(NamedTuple):
@@ -107,12 +161,12 @@ class _Runs(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _runs(words: Words, size: tuple[int, ...]) -> _Runs:
-    shape = size[::-1]
-    starts, ends = np.empty((2, words.size * 32), np.int32)  # there are no more
-    first = np.zeros(shape[0] * shape[1] + 1, np.int64)
-    _find_runs(words.reshape(-1, words.shape[2]), shape[2], starts, ends, first)
-    return _Runs(starts[: first[-1]], ends[: first[-1]], first, shape)
+def _runs(mask: Bits) -> _Runs:
+    layers, rows, _ = mask.shape
+    starts, ends = np.empty((2, mask.words.size * 32), np.int32)  # there are no more
+    first = np.zeros(layers * rows + 1, np.int64)
+    _find_runs(mask.words.reshape(layers * rows, -1), mask.length, starts, ends, first)
+    return _Runs(starts[: first[-1]], ends[: first[-1]], first, (layers, rows, mask.length))
 
 
 def _roots(runs: _Runs, outward: bool, across: bool) -> Array:
@@ -122,41 +176,21 @@ def _roots(runs: _Runs, outward: bool, across: bool) -> Array:
     return parent
 
 
-def _painted(voxels: Bools, runs: _Runs, chosen: Bools) -> Bools:
-    """The voxels (K, J, I) and those of the chosen runs, as (I, J, K)."""
+def _painted(words: Words, runs: _Runs, chosen: Bools) -> Bits:
+    """A mask (words) and the voxels of the chosen runs."""
     if chosen.any():
-        _paint(voxels.reshape(-1), runs.starts[chosen], runs.ends[chosen])
-    return np.asarray(voxels.T)
+        words = words.copy()
+        _paint(words.reshape(-1), runs.starts[chosen], runs.ends[chosen], runs.shape[2])
+    return Bits(words, runs.shape[2])
 
 
 def _packed(mask: Bools) -> Words:
     """A mask with 64 voxels of a row in a word, (K, J, words), the first voxel in the lowest bit."""
     words = -(-len(mask) // 64)
-    if mask.size > _MANY:
-        return _packed_at_once(mask, words)
     whole = np.zeros((*mask.T.shape[:2], 64 * words), np.bool_)
     whole[..., : len(mask)] = mask.T
     packed = np.packbits(whole, bitorder="little").view("<u8")  # in one piece: row by row takes three times as long
     return packed.astype(np.uint64, copy=False).reshape(*whole.shape[:2], words)
-
-
-def _packed_at_once(mask: Bools, words: int) -> Words:
-    """The same, without room for the rest of each row: bits of all rows in one piece first."""
-    rows = np.ascontiguousarray(mask.T)
-    bits = np.zeros(rows.size // 8 + 24, np.uint8)
-    packed = np.packbits(rows.reshape(-1), bitorder="little")
-    bits[: len(packed)] = packed
-    at, shift = _word_places(rows.shape[0] * rows.shape[1], len(mask), words)
-    low = np.ndarray((len(bits) - 8,), "<u8", bits, strides=(1,))[at] >> shift
-    high = bits[at + 8].astype(np.uint64) << (np.uint64(64) - shift)  # numpy: 0 where all of its bits leave
-    return _only((low | high).reshape(*rows.shape[:2], words), len(mask))
-
-
-@lru_cache(maxsize=16)
-def _word_places(rows: int, length: int, words: int) -> tuple[Array, Words]:
-    """The byte that each word of each row begins in, and the bit of it."""
-    bit = np.arange(rows)[:, None] * length + np.minimum(64 * np.arange(words), length)
-    return bit >> 3, (bit & 7).astype(np.uint64)
 
 
 def _only(words: Words, length: int) -> Words:
@@ -326,7 +360,12 @@ def _join(
 
 
 @kernel
-def _paint(voxels: Any, starts: Any, ends: Any) -> None:
+def _paint(words: Any, starts: Any, ends: Any, length: int) -> None:
+    """Sets the bits of runs; a run lies in one row."""
+    of_row = (length + 63) // 64
     for n in range(len(starts)):
-        for at in range(starts[n], ends[n]):
-            voxels[at] = True
+        row, first = starts[n] // length, starts[n] % length
+        last = first + ends[n] - starts[n] - 1
+        for m in range(first // 64, last // 64 + 1):
+            low, high = np.uint64(max(first - 64 * m, 0)), np.uint64(min(last - 64 * m, 63))
+            words[row * of_row + m] |= (_ALL >> (_LAST_BIT - high)) & (_ALL << low)

@@ -5,92 +5,37 @@ Arrays are those of synthesis: (I, J, K), the first axis fastest in memory unles
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthoma.components import connected_components
 from synthoma.synthesis.bodies.body import coverage
-from synthoma.volume import Array, Box, Floats, Triple
+from synthoma.synthesis.kernels.reference_masks import (
+    enclosed,
+    largest_piece,
+    near,
+    packed,
+    room_of,
+    unpacked,
+    widened,
+    without_holes,
+    without_holes_in_slices,
+)
+from synthoma.volume import Array, Floats, Triple
 
+__all__ = [
+    "enclosed", "largest_piece", "near", "packed", "room_of", "unpacked", "widened", "without_holes",
+    "without_holes_in_slices",
+]  # fmt: skip
 Bools = NDArray[np.bool_]
 _AT_ONCE = 8192  # directions looked up together: so many fit the processor's cache
 Places = Sequence[
     tuple[NDArray[np.intp], Floats]
 ]  # per axis: the sample before each position, and the next one's share
-
-
-def near(mask: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
-    """The voxels whose center lies within a radius of the center of a voxel of the mask."""
-    if not mask.any():
-        return np.zeros(mask.shape, bool, order="F")
-    distance = edt.edt(np.ascontiguousarray(~mask), anisotropy=tuple(spacing_mm), black_border=False)
-    return np.asfortranarray(distance <= radius_mm)
-
-
-def largest_piece(label: Bools) -> Bools | None:
-    """The largest piece connected by faces; None if there is only one, or none."""
-    pieces = connected_components(label.T, connectivity=6)
-    if pieces.max() <= 1:
-        return None
-    largest = np.asarray(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))
-    return np.asarray(largest.T)
-
-
-def without_holes(label: Bools) -> Bools:
-    """The label with what it encloses."""
-    return np.asarray(ndimage.binary_fill_holes(label))
-
-
-def without_holes_in_slices(label: Bools, slices: Bools) -> Bools:
-    """The label with what it encloses within each of these slices along K (bool, K)."""
-    filled = label.copy(order="K")
-    for k in np.flatnonzero(slices).tolist():
-        filled[:, :, k] |= ndimage.binary_fill_holes(label[:, :, k])
-    return filled
-
-
-def widened(mask: Bools, steps: Triple) -> Bools:
-    """The mask with all voxels up to so many away along one axis, then along the next."""
-    for axis, most in enumerate(steps):
-        source, result = mask.swapaxes(axis, 0), mask.copy(order="K")
-        target = result.swapaxes(axis, 0)
-        for step in range(1, min(most, len(source) - 1) + 1):
-            target[step:] |= source[:-step]
-            target[:-step] |= source[step:]
-        mask = result
-    return mask
-
-
-def room_of(organ: Bools, fat: Bools, steps: Triple, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
-    """The organ, widened, what is fat, and what is left in strips that hold no ball of this radius.
-
-    What the box cuts goes on outside.
-    """
-    free = widened(organ, steps) | fat
-    return np.asarray(free | ~near(~near(free, spacing_mm, radius_mm), spacing_mm, radius_mm))
-
-
-def enclosed(label: Bools, spacing_mm: Sequence[float], radius_mm: float) -> Bools:
-    """The voxels in gaps of a label that are narrower than a ball of this radius, in its holes, and in it."""
-    result = np.zeros(label.shape, bool, order="F")
-    own = Box.around(label)
-    if own is None:
-        return result
-    label = label[own.slices]
-    margin = [int(radius_mm / step) + 2 for step in spacing_mm]
-    padded = np.pad(label, [(n, n) for n in margin])
-    inner = tuple(slice(n, -n) for n in margin)
-    grown = near(padded, spacing_mm, radius_mm)
-    closed = ~near(~grown, spacing_mm, radius_mm)[inner]
-    # a hole in an axial slice is one, even if it is a tunnel
-    filled = without_holes_in_slices(closed | label, np.asarray(label.any(axis=(0, 1))))
-    result[own.slices] = without_holes(filled)
-    return result
 
 
 def softened(alpha: Floats, allowed: Bools) -> Floats:
@@ -263,6 +208,45 @@ def moved_hu(hu: Array, came_from: Floats) -> Floats:
     moved = ndimage.map_coordinates(slow, came_from, np.float32, order=1, mode="nearest")
     moved += old[nearest] - slow[nearest]
     return np.asarray(np.rint(moved) if hu.dtype == np.int16 else moved, np.float32)
+
+
+class Inside(NamedTuple):
+    """A tumor's label (alpha at least 0.5) in figures.
+
+    voxels: of it. partly: of 0.1 to 0.9, both excluded. saturated: of the label, at limits of HU or beyond. mean, sd:
+    HU of the core (alpha above 0.95), or of the label if the core has less than two voxels; nan if that has as few.
+    """
+
+    voxels: int
+    partly: int
+    saturated: int
+    mean: float
+    sd: float
+
+
+def inside(hu: Array, alpha: Floats, limits: tuple[float, float]) -> Inside:
+    """The figures of a tumor with these HU."""
+    mask = alpha >= 0.5
+    full = hu.T[alpha.T > 0.95]  # transposed: numpy picks along memory
+    core = full if full.size > 1 else hu.T[mask.T]
+    beyond = ((hu <= limits[0]) | (hu >= limits[1])) & mask
+    partly = (alpha > 0.1) & (alpha < 0.9)
+    label, border, saturated = (int(np.count_nonzero(voxels)) for voxels in (mask, partly, beyond))
+    if hu.dtype == np.int16:
+        values = core.astype(np.float64)
+        mean, sd = mean_and_sd(len(values), int(values.sum()), int(values @ values))
+    elif core.size > 1:
+        mean, sd = float(core.mean(dtype=np.float64)), float(core.std(dtype=np.float64))
+    else:
+        mean, sd = math.nan, math.nan
+    return Inside(label, border, saturated, mean, sd)
+
+
+def mean_and_sd(count: int, total: int, squares: int) -> tuple[float, float]:
+    """Of whole numbers, whose sum and sum of squares are exact; nan for less than two."""
+    if count < 2:
+        return math.nan, math.nan
+    return total / count, math.sqrt(count * squares - total * total) / count
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from synthoma.synthesis.kernels import reference
 from synthoma.synthesis.kernels.compiling import dense, kernel, part, spans
-from synthoma.synthesis.kernels.reference import Places, Shades
+from synthoma.synthesis.kernels.reference import Inside, Places, Shades, mean_and_sd
 from synthoma.volume import Array, Floats
 
 _ONE, _TWO, _ZERO = np.float32(1), np.float32(2), np.float32(0)
 _START, _NEXT, _TWO_ON = np.uint64(0), np.uint64(1), np.uint64(2)
 _AT_ONCE = 4  # waves
+_NONE = np.int64(0)
+_HARDLY, _HALF, _NEARLY, _FULL = map(np.float32, (0.1, 0.5, 0.9, 0.95))
 
 
 def own_noise(hu: Array, alpha: Floats, low: Floats, at: Places) -> Floats:
@@ -69,6 +72,17 @@ def shaded(alpha: Floats, texture: Floats, border: Floats, depth_mm: Floats, rad
     rim_mm = shades.rim_mm if shades.rim_hu else _ONE
     _shade(*flat, spans(alpha), tuple(shades._replace(rim_mm=rim_mm)))
     return field.T
+
+
+def inside(hu: Array, alpha: Floats, limits: tuple[float, float]) -> Inside:
+    """As `reference.inside`."""
+    if hu.dtype != np.int16:
+        return reference.inside(hu, alpha, limits)
+    shares, voxels, found = dense(alpha, np.float32), dense(hu, np.int16), np.zeros(9, np.int64)
+    low, high = (np.int16(limit) for limit in limits)
+    _sum_inside(voxels.reshape(-1), shares.reshape(-1), spans(alpha), low, high, found)
+    label, partly, saturated, *sums = found.tolist()
+    return Inside(label, partly, saturated, *mean_and_sd(*(sums[:3] if sums[0] > 1 else sums[3:])))
 
 
 def border_area_mm2(alpha: Floats, spacing_mm: Sequence[float]) -> float:
@@ -193,6 +207,27 @@ def _shade(
         for at in range(span[2 * row], span[2 * row + 1]):
             new = _shade_of(texture[at], border[at], depth_mm[at], radius[at], shades)
             field[at] = new if alpha[at] > 0 else nothing
+
+
+@kernel
+def _sum_inside(hu: Any, alpha: Any, span: Any, low: Any, high: Any, found: Any) -> None:
+    """found: voxels of the label, partly filled, saturated; then of the core and of the label: count, sum, squares."""
+    for row in range(len(span) // 2):
+        label = partly = saturated = core = total = squares = whole = all_squares = _NONE
+        for at in range(span[2 * row], span[2 * row + 1]):
+            share, value = alpha[at], np.int64(hu[at])
+            is_label, is_core = np.int64(share >= _HALF), np.int64(share > _FULL)
+            label += is_label
+            partly += np.int64((share > _HARDLY) & (share < _NEARLY))
+            saturated += is_label & np.int64((hu[at] <= low) | (hu[at] >= high))
+            core += is_core
+            total += is_core * value
+            squares += is_core * value * value
+            whole += is_label * value
+            all_squares += is_label * value * value
+        sums = label, partly, saturated, core, total, squares, label, whole, all_squares
+        for n in range(len(sums)):
+            found[n] += sums[n]
 
 
 @kernel
