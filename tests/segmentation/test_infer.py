@@ -220,6 +220,12 @@ def test_a_lesion_as_dark_as_water_is_a_cyst_where_the_recipe_says_so() -> None:
     (left,) = tumors.lesions
     assert left.lesion.center_mm[0] == pytest.approx(grid.to_mm([9.5, 9.5, 8.0])[0], abs=1)
     assert 64 < tumors.scores.data[35, 10, 8] < 128  # a candidate still
+    (cyst,) = tumors.cysts
+    assert cyst.lesion.center_mm[0] == pytest.approx(grid.to_mm([34.5, 9.5, 8.0])[0], abs=1)
+    assert cyst.hu == 5
+    brighter = Volume(np.where(hu < 50, 50, hu).astype(np.int16), grid)
+    tumors = segment(model, brighter, without, "cpu").tumors["liver_lesion"]
+    assert (len(tumors.lesions), tumors.cysts) == (2, ())
     with pytest.raises(RecipeError, match="a least HU for spleen_lesion"):
         segment(model, ct, SegmentRecipe(least_hu={"spleen_lesion": 20.0}), "cpu")
 

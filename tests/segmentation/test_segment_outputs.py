@@ -63,6 +63,23 @@ def test_masks_scores_and_record_of_a_case_are_read_back(truth: Path, tmp_path: 
     np.testing.assert_array_equal(chance.data >= 0.5, found.read_mask("liver").data)
 
 
+def test_what_is_left_out_as_a_cyst_is_told(truth: Path, tmp_path: Path) -> None:
+    case, recipe = open_dataset(truth)["sick"], SegmentRecipe(least_hu={"liver_lesion": 1000.0})
+    result = segment_case(case, threshold_model(), recipe, "cpu", tmp_path / "out")
+    assert result["notes"] == [
+        "1 darker than 1000 HU taken for cysts and left out of liver_lesion (case.json says where; "
+        "--set least_hu.liver_lesion=-1024 keeps them)"
+    ]
+    record = disk.read_json(tmp_path / "out/sick/case.json")
+    assert record["lesions"] == []
+    (cyst,) = record["cysts"]
+    assert cyst["volume_ml"] > 0.5
+    assert cyst["hu"] < 1000
+    plain = segment_case(case, threshold_model(), SegmentRecipe(), "cpu", tmp_path / "plain")
+    assert plain["notes"] == []
+    assert disk.read_json(tmp_path / "plain/sick/case.json")["cysts"] == []
+
+
 def test_a_case_that_is_segmented_again_and_fails_leaves_no_old_masks(truth: Path, tmp_path: Path) -> None:
     case, out = open_dataset(truth)["sick"], tmp_path / "out"
     segment_case(case, threshold_model(), SegmentRecipe(), "cpu", out)

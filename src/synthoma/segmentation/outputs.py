@@ -85,13 +85,17 @@ def segment_case(
         del ct
         volumes: dict[str, float] = {}
         lesions: list[dict[str, Any]] = []
+        cysts: list[dict[str, Any]] = []
         cuts: dict[str, dict[str, float]] = {}
+        notes = files.affine_doubts(case.image) if isinstance(case.image, Path) else []
         for name, structure in each_structure(prediction, scan, recipe, case.read_organ, case.id):
             mask = structure
             if isinstance(structure, Tumors):
                 mask, cuts[name] = structure.mask, dataclasses.asdict(recipe.cut_of(name))
                 files.write_fractions(structure.scores, folder / SCORES / f"{name}.nii.gz")
-                lesions += [dataclasses.asdict(found.lesion) | {"score": found.score} for found in structure.lesions]
+                lesions += [dataclasses.asdict(one.lesion) | {"score": one.score} for one in structure.lesions]
+                cysts += [dataclasses.asdict(one.lesion) | {"hu": round(one.hu, 1)} for one in structure.cysts]
+                notes += _left_out(name, structure, recipe)
             assert isinstance(mask, Volume)
             files.write_volume(mask, folder / SEGMENTATIONS / _file(name))
             volumes[name] = int(mask.data.sum()) * scan.voxel_mm3 / 1000
@@ -103,17 +107,10 @@ def segment_case(
             written = ((name, files.read_labels(folder / SEGMENTATIONS / _file(name))) for name in volumes)
             path = folder / SEGMENTATION
             write_segmentation(written, case.image, path, origin_of_model(_told(model)))  # type: ignore[arg-type]
-    record = {
-        "id": case.id,
-        "patient": case.patient,
-        "attributes": dict(case.attributes),
-        "provenance": {"dataset": case.dataset, **_told(model), "segment": asked.digest()},
-        "structures": list(volumes),
-        "cuts": cuts,
-        "lesions": lesions,
-    }
-    disk.write_json(folder / RECORD, record)
-    notes = files.affine_doubts(case.image) if isinstance(case.image, Path) else []
+    provenance = {"dataset": case.dataset, **_told(model), "segment": asked.digest()}
+    found = {"structures": list(volumes), "cuts": cuts, "lesions": lesions, "cysts": cysts}
+    own = {"id": case.id, "patient": case.patient, "attributes": dict(case.attributes), "provenance": provenance}
+    disk.write_json(folder / RECORD, own | found)
     if not prediction.windows:
         notes.append(f"nothing in the scan is above {known.spec.window_hu[0]:g} HU: is it a CT?")
     return {
@@ -124,6 +121,17 @@ def segment_case(
         "windows_left_out": prediction.left_out,
         "notes": notes,
     }
+
+
+def _left_out(name: str, tumors: Tumors, recipe: SegmentRecipe) -> list[str]:
+    """A sentence on what was taken for cysts, if anything was."""
+    if not tumors.cysts:
+        return []
+    least = recipe.cut_of(name).least_hu
+    return [
+        f"{len(tumors.cysts)} darker than {least:g} HU taken for cysts and left out of {name} (case.json says where; "
+        f"--set least_hu.{name}=-1024 keeps them)"
+    ]
 
 
 def require_series(dataset: Dataset) -> None:

@@ -44,17 +44,26 @@ class ScoredLesion:
     score: float
 
 
+@dataclass(frozen=True)
+class Cyst:
+    """What would be a predicted lesion if it were not as dark as water. hu: the median of its surer half."""
+
+    lesion: Lesion
+    hu: float
+
+
 @dataclass(frozen=True, eq=False)
 class Tumors:
     """The tumors of one organ on the scan's grid.
 
     scores: uint8 levels, at least `HALF` exactly in the mask; below it, candidates that were not taken. lesions:
-    of the mask, largest first.
+    of the mask, largest first. cysts: left out of it by the cut's least HU, largest first.
     """
 
     mask: Volume
     scores: Volume
     lesions: tuple[ScoredLesion, ...]
+    cysts: tuple[Cyst, ...] = ()
 
 
 def restore(levels: Array, grid: Geometry, scan: Geometry) -> Array:
@@ -119,7 +128,7 @@ def find_tumors(
     sure enough are no lesions: outside of lesions it is the peak that lies there, so that what is surer ranks higher;
     candidates that are too small go altogether. That a surer voxel keeps the fainter ones around it is the hysteresis
     of Canny (1986), doi 10.1109/TPAMI.1986.4767851. hu: the scan, on any grid, for a cut that has a least HU; parts
-    that are darker are no lesions either.
+    that are darker are cysts and no lesions.
     """
     least = int(np.ceil(cut.smallest_mm3 / geometry.voxel_mm3 - 1e-9))
     peak = max(cut.peak, cut.threshold)
@@ -127,8 +136,12 @@ def find_tumors(
     _drop(scores, scores >= 1, 0, least)
     taken = np.asarray(levels >= least_level(cut.threshold))
     _drop(taken, taken, False, least, levels >= least_level(peak) if peak > cut.threshold else None)
+    cysts: tuple[Cyst, ...] = ()
     if cut.least_hu is not None and hu is not None:
-        _drop_water(taken, levels, geometry, hu, cut.least_hu)
+        dark = _take_water(taken, levels, geometry, hu, cut.least_hu)
+        left, numbers, place = label_lesions(dark, organ_name, case)
+        told = dict(core_hu(numbers, place, levels, geometry, hu))
+        cysts = tuple(Cyst(lesion, told[lesion.index]) for lesion in left)
     np.minimum(scores, HALF - 1, out=scores)
     scores[taken] = bend(cut.threshold, candidates)[levels[taken]]
     mask = Volume(taken, geometry)
@@ -137,18 +150,20 @@ def find_tumors(
     for lesion in lesions:
         inside = labels[lesion.box.seen_from(box).slices] == lesion.index
         scored.append(ScoredLesion(lesion, float(scores[lesion.box.slices][inside].max()) / FULL))
-    return Tumors(mask, Volume(scores, geometry), tuple(scored))
+    return Tumors(mask, Volume(scores, geometry), tuple(scored), cysts)
 
 
 def core_hu(labels: Array, box: Box, levels: Array, geometry: Geometry, hu: Volume) -> Iterator[tuple[int, float]]:
     """Each component's label and the median HU of its surer half, which its border has no part in.
 
-    labels: on a box of the grid; levels: on the whole grid. hu: the scan on any grid, whose nearest voxels are taken.
+    labels: on a box of the grid, nothing for none of them; levels: on the whole grid. hu: the scan on any grid, whose
+    nearest voxels are taken.
     """
     voxels = np.argwhere(labels)
     numbers = labels[tuple(voxels.T)]
     order = np.argsort(numbers, kind="stable")
-    for part in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+    parts = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+    for part in parts if len(voxels) else ():
         own = voxels[part] + np.asarray(box.lower)
         sure = levels[tuple(own.T)]
         core = own[sure >= np.median(sure)]
@@ -203,14 +218,16 @@ def _drop(values: Array, mask: Array, to: int, least_voxels: int, sure: Array | 
         values[box.slices][dropped[labels]] = to
 
 
-def _drop_water(mask: Array, levels: Array, geometry: Geometry, hu: Volume, least_hu: float) -> None:
-    """Takes components whose core is darker than `least_hu` out of a mask, in place."""
+def _take_water(mask: Array, levels: Array, geometry: Geometry, hu: Volume, least_hu: float) -> Volume:
+    """Takes components whose core is darker than `least_hu` out of a mask, in place; a mask of these."""
+    taken = np.zeros_like(mask)
     box = Box.around(mask)
-    if box is None:
-        return
-    labels, _ = _components(mask[box.slices])
-    dark = [number for number, core in core_hu(labels, box, levels, geometry, hu) if core < least_hu]
-    mask[box.slices] &= ~np.isin(labels, dark)
+    if box is not None:
+        labels, _ = _components(mask[box.slices])
+        dark = [number for number, core in core_hu(labels, box, levels, geometry, hu) if core < least_hu]
+        taken[box.slices] = np.isin(labels, dark)
+        mask &= ~taken
+    return Volume(taken, geometry)
 
 
 def _components(mask: Array, connectivity: Literal[6, 18, 26] = 26) -> tuple[Array, Array]:
