@@ -105,6 +105,24 @@ def test_validate_says_that_there_are_no_masks(tmp_path: Path) -> None:
     assert "no_masks: segment the organs first" in result.output
 
 
+def test_validate_names_the_structure_that_is_at_fault(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    masks = folders[0] / "s2/segmentations"
+    (masks / "liver.nii.gz").rename(masks / "livr.nii.gz")
+    told = RUN.invoke(app, ["validate", str(folders[0]), "--out", str(tmp_path / "report")]).output
+    (line,) = [line for line in told.splitlines() if "names_unknown" in line and "warning" in line]
+    assert "livr" in line
+
+
+def test_evaluate_and_compare_say_what_they_found(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    words = ["evaluate", str(folders[0]), str(folders[0]), "--set", "resamples=100", "--out"]
+    for name in ("first", "second"):
+        told = RUN.invoke(app, [*words, str(tmp_path / name)]).stdout
+        assert "liver_lesion: 6 of 6 lesions found (100 %" in told
+        assert f"report: {tmp_path / name / 'report.html'}" in told
+    told = RUN.invoke(app, ["compare", str(tmp_path / "first"), str(tmp_path / "second"), "--out", str(tmp_path / "c")])
+    assert "liver_lesion: no difference is shown in DSC" in told.stdout
+
+
 def test_places_on_the_machine_are_in_run_json_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     (folders[0] / "s2/segmentations/Spleen.nii.gz").write_bytes(b"no mask")
     (folders[0] / "s3/ct.nii.gz").write_bytes(b"no scan")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
+import subprocess
 import sys
+import textwrap
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import synthoma
 
@@ -76,3 +82,46 @@ def test_the_pythons_that_are_named_are_those_that_are_allowed() -> None:
     assert named == ["3.11", "3.12", "3.13"]  # a version is added once `.ci/pythons` has passed on it
     assert PROJECT["requires-python"] == f">={named[0]}"
     assert f"versions=${{*:-{named[0]} " in (ROOT / ".ci/pythons").read_text(encoding="utf-8")
+
+
+def brought_by(extra: str) -> set[str]:
+    """Names of all distributions that `pip install synthoma[EXTRA]` installs, as far as they are here."""
+    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][extra]]
+    names: set[str] = set()
+    while asked:
+        requirement = Requirement(asked.pop())
+        name = canonicalize_name(requirement.name)
+        if name in names or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            asked += metadata.requires(name) or []
+            names.add(name)
+    return names
+
+
+def test_learned_generators_need_nothing_that_the_extra_train_does_not_bring() -> None:
+    brought = brought_by("train")
+    assert {"torch", "monai", "numpy"} <= brought
+    homes = metadata.packages_distributions()
+    others = {top for top, of in homes.items() if not brought & {canonicalize_name(name) for name in of}}
+    others -= {"synthoma", *sys.stdlib_module_names}
+    assert {"sklearn", "pytest"} <= others
+    code = """
+        import sys
+
+        class Absent:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in others:
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        others = set(sys.argv[1].split())
+        sys.meta_path.insert(0, Absent())
+        from synthoma.synthesis.generators.loading import generators_in_the_box, open_generator
+
+        for name in generators_in_the_box():
+            print(name, len(open_generator(name).model.spec.organs) > 0)
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), " ".join(others)], capture_output=True, text=True, check=False
+    )
+    assert told.stdout.split() == ["adversarial-small", "True", "diffusion-small", "True"], told.stderr

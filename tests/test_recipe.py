@@ -31,6 +31,8 @@ def synthoma(*words: object) -> int:
         ("organs=kidney", "organs", ("kidney",)),
         ("organs=kidney,liver", "organs", ("kidney", "liver")),
         ('organs=["kidney"]', "organs", ("kidney",)),
+        ("organs=[kidney]", "organs", ("kidney",)),  # a shell took the quotes
+        ("organs=[kidney, liver]", "organs", ("kidney", "liver")),
         ("lesions=2,4", "lesions", (2, 4)),
         ("generator=growth", "generator", "growth"),
         ("judge.critic=0.2, 0.9", "judge", None),
@@ -49,6 +51,13 @@ def test_a_value_that_is_no_list_stays_one_sentence() -> None:
         read_recipe(SynthesisRecipe, overrides=["probability=often"])
     with pytest.raises(RecipeError, match="organs"):
         read_recipe(SynthesisRecipe, overrides=["organs=hand,foot"])
+
+
+def test_a_list_with_too_few_values_says_how_many_there_should_be() -> None:
+    with pytest.raises(RecipeError, match=r"recipe: diameter_mm = \[20\]: expected 2 values$"):
+        read_recipe(SynthesisRecipe, overrides=["diameter_mm=20"])
+    with pytest.raises(RecipeError, match=r"recipe: judge\.critic = \[\]: expected 2 values$"):
+        read_recipe(SynthesisRecipe, overrides=["judge.critic=[]"])
 
 
 def test_an_unknown_key_is_told_with_those_it_may_mean() -> None:

@@ -72,7 +72,7 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
 
     path: None gives the defaults; a byte order mark is no obstacle. overrides: values are TOML (`count=3`,
     `organs=["liver"]`); a bare word is taken as text, and where a list is meant, one value or several with commas
-    between them are one (`organs=liver,kidney`). Raises `RecipeError` naming the key, the value and the known keys.
+    between them are one (`organs=liver,kidney`, also in brackets). Raises `RecipeError` naming the key, the value and the known keys.
     """
     settings: dict[str, Any] = {}
     if path is not None:
@@ -87,7 +87,7 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
     for override in overrides:
         place, last, value = _apply(settings, override)
         if isinstance(value, str | int | float) and _wants_list(kind, settings, override):
-            place[last] = [_value(part) for part in value.split(",")] if isinstance(value, str) else [value]
+            place[last] = [_value(part) for part in _bare(value).split(",")] if isinstance(value, str) else [value]
     return make_recipe(kind, settings, path)
 
 
@@ -107,6 +107,11 @@ def _wants_list(kind: type[Recipe], settings: Mapping[str, Any], override: str) 
     except pydantic.ValidationError as error:
         return any(fault["type"] in ("tuple_type", "list_type") and fault["loc"] == at for fault in error.errors())
     return False
+
+
+def _bare(text: str) -> str:
+    """A list without its brackets: a shell takes the quotes from `organs=["liver"]`, and `[liver]` is no TOML."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
 
 
 def _value(text: str) -> Any:
@@ -138,11 +143,17 @@ def _explain(kind: type[Recipe], path: Path | str | None, error: pydantic.Valida
     lines = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
+        *above, last = fault["loc"] or ("",)
         if fault["type"] == "extra_forbidden":
             known = _known_keys(kind, fault["loc"][:-1])
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=3)
             meant = f", perhaps {' or '.join(near)}" if near else ""
             lines.append(f"unknown key {key}{meant}; known here: {', '.join(known)}")
+        elif fault["type"] == "missing" and isinstance(last, int):  # a place in a list, told once
+            if last == len(fault["input"]):
+                wanted = sum(one["type"] == "missing" and one["loc"][:-1] == (*above,) for one in error.errors())
+                listed = ".".join(map(str, above))
+                lines.append(f"{listed} = {[*fault['input']]}: expected {last + wanted} values")
         elif fault["type"] == "missing":
             lines.append(f"{key} is required")
         else:

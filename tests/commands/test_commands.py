@@ -16,7 +16,7 @@ from synthesis.patients import RECIPE, content, write_patients
 from synthoma.cli.main import app
 from synthoma.commands.outcome import Outcome
 from synthoma.commands.realism import realism
-from synthoma.errors import CaseError, RecipeError, SynthomaError
+from synthoma.errors import CaseError, MissingExtraError, RecipeError, SynthomaError
 
 SMALL = RECIPE.with_changes(organs=("kidney",), lesions=(1, 1))
 
@@ -123,3 +123,12 @@ def test_files_that_may_not_grow_fail_their_case_and_the_rest_is_done_when_they_
     assert not list((tmp_path / "out").rglob("ct.nii.gz"))
     assert run(*words) == 0
     assert len(list((tmp_path / "out").rglob("ct.nii.gz"))) == 2
+
+
+def test_realism_asks_for_what_it_needs_before_a_folder_is_claimed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'synthoma\[realism\]'"):
+        realism(data, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -69,8 +70,11 @@ def test_a_comparison_reads_two_runs(study: Path, tmp_path: Path) -> None:
     comparison = finish_comparison(models, tmp_path)
     assert comparison.names == ("run0", "run1")
     assert comparison.cases == 6
+    assert [sentence.split(": ")[0] for sentence in comparison.sentences] == ["liver_lesion", "liver"]
+    assert json.loads((tmp_path / "summary.json").read_text())["sentences"] == list(comparison.sentences)
     assert json.loads((tmp_path / "summary.json").read_text())["differences"]
     text = (tmp_path / "report.html").read_text()
+    assert all(escape(sentence) in text for sentence in comparison.sentences)
     assert "run1 better" in text or "no difference shown" in text
     assert (tmp_path / "plots" / "liver_lesion_froc.svg").is_file()
 

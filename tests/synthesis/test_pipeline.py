@@ -362,3 +362,13 @@ def test_a_structure_that_covers_the_organ_does_not_stop_its_tumors() -> None:
             replace(case, masks=masks), SynthesisRecipe(lesions=(1, 1), diameter_mm=(14, 14), phase="portal"), 1
         )
         assert len(made.inserted) == 1
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0])
+def test_a_scan_that_was_scaled_gets_no_tumors(top: float) -> None:
+    case = abdomen()
+    hu = case.read_image().data.astype(np.float32)
+    scaled = top * (hu - hu.min()) / (hu.max() - hu.min())
+    case = replace(case, image=Volume(scaled, case.read_image().geometry))
+    with pytest.raises(CaseError, match="abdomen: the scan is not in HU; found all values from .*, expected air"):
+        insert_tumors(case, FEW, 1)

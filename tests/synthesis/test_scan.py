@@ -58,6 +58,8 @@ def test_a_phase_that_cannot_be_told_is_a_sentence() -> None:
     for found in (masks, {}, empty):
         with pytest.raises(CaseError, match="set phase in the recipe or the catalog: unenhanced, arterial, portal"):
             contrast_phase(ct, found, "p1")
+    with pytest.raises(CaseError, match="found masks of liver; liver without a voxel, expected voxels of one of aorta"):
+        contrast_phase(ct, empty, "p1")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def validate(
             report = summarise(records, settings, dataset.faults, advance, dataset.root)
         disk.write_json(folder / "report.json", report.as_dict())
         write_catalog(report.rows, folder / "catalog.parquet")
-    table(report.table(), ("case", "severity", "code", "found", "expected"))
+    table(report.table(), ("case", "severity", "code", "structure", "found", "expected"))
     for code, fix in {row["code"]: row["fix"] for row in report.table()}.items():
         typer.echo(f"{code}: {fix}")
     counted = report.as_dict()

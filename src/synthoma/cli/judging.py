@@ -39,6 +39,9 @@ def evaluate(
         true, predictions, out, recipe=read_recipe(EvaluateRecipe, recipe, changes), labels=labels, seed=seed,
         workers=workers, cluster=cluster, timeout_s=timeout,
     )  # fmt: skip
+    for sentence in done.summary["verdict"]:
+        typer.echo(sentence)
+    typer.echo(f"report: {out / 'report.html'}")
     finish(done.records, out, done.faults, allow_failures)
 
 
@@ -54,5 +57,6 @@ def compare(
     """Two models on the same cases: which is better, on what, by how much, how sure."""
     from synthoma.commands import results
 
-    results.compare(first, second, out, seed=seed)
+    for sentence in results.compare(first, second, out, seed=seed).sentences:
+        typer.echo(sentence)
     typer.echo(f"report: {out / 'report.html'}")

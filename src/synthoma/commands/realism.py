@@ -13,7 +13,7 @@ from synthoma.datasets.layouts.opening import Dataset
 from synthoma.engine import mapping
 from synthoma.engine.clusters import ClusterRecipe
 from synthoma.errors import CaseError
-from synthoma.extras import present_extras
+from synthoma.extras import need, present_extras
 from synthoma.realism.crops import CROPS, Crops
 from synthoma.realism.features import Side, measure_side
 from synthoma.realism.outputs import KIND, finish_realism
@@ -38,6 +38,8 @@ def realism(
     real, synthetic: data sets with masks of tumors. Of an output of `synthesize` only the tumors that were put in
     count as synthetic. Raises `CaseError` if a side has no lesion, or no organ in common.
     """
+    need("skimage", extra="realism")
+    need("sklearn", extra="realism")
     settings, out = as_recipe(RealismRecipe, recipe), Path(os.path.abspath(out))
     sides = {"real": as_dataset(real), "synthetic": as_dataset(synthetic)}
     for name, dataset in sides.items():

@@ -61,7 +61,7 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """Two models side by side. left_out: cases that only some runs have, which count nowhere. absent: primary metrics
-    that the runs did not compute."""
+    that the runs did not compute. sentences: what was found, in words, where that was asked for."""
 
     names: tuple[str, str]
     seeds: tuple[int, int]
@@ -70,6 +70,7 @@ class Comparison:
     left_out: tuple[str, ...]
     differences: tuple[Difference, ...]
     absent: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON data."""

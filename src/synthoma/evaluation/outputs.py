@@ -17,6 +17,7 @@ from synthoma.evaluation.plots import Series, draw_plots
 from synthoma.evaluation.report import comparison_page, evaluation_page
 from synthoma.evaluation.scoring import CaseScores, EvaluateRecipe
 from synthoma.evaluation.summary import case_rows, summarise
+from synthoma.evaluation.verdicts import comparison_sentences, evaluation_sentences
 from synthoma.evaluation.worst import worst_pictures
 from synthoma.recipe import make_recipe
 from synthoma.reports.plots import Plot
@@ -60,7 +61,7 @@ def finish_evaluation(
     title = f"Evaluation {out.name}" + IN_SILICO_TITLE * in_silico
     whole = replace(summary, counts=counts)
     disk.write_text(out / REPORT, evaluation_page(title, whole, plots, pictures, facts, in_silico))
-    return {"counts": counts, "in_silico": in_silico}
+    return {"counts": counts, "in_silico": in_silico, "verdict": evaluation_sentences(whole, in_silico)}
 
 
 class Models(NamedTuple):
@@ -106,6 +107,8 @@ def read_models(first: Path, second: Path) -> Models:
 def finish_comparison(models: Models, out: Path, seed: int = 0) -> Comparison:
     """Compares two models and writes summary, table, plots and report."""
     comparison = compare(models.first, models.second, models.names, models.recipe, seed)
+    sentences = comparison_sentences(comparison, models.recipe.primary, models.in_silico)
+    comparison = replace(comparison, sentences=tuple(sentences))
     disk.write_json(out / SUMMARY, comparison.as_dict())
     write_table([difference.as_row() for difference in comparison.differences], out / FIGURES)
     plots = {}
@@ -122,7 +125,7 @@ def finish_comparison(models: Models, out: Path, seed: int = 0) -> Comparison:
         "recipe": models.recipe.as_dict(), "seed": seed, "plots": "of several training seeds, the first is drawn",
     }  # fmt: skip
     title = f"{models.names[0]} and {models.names[1]}" + IN_SILICO_TITLE * models.in_silico
-    page = comparison_page(title, comparison, plots, facts, models.recipe.primary, models.in_silico)
+    page = comparison_page(title, comparison, plots, facts, models.recipe.primary)
     disk.write_text(out / REPORT, page)
     return comparison
 

@@ -65,7 +65,8 @@ def pair_cases(truth: Dataset, predictions: Path | str, recipe: EvaluateRecipe) 
     predicted, and for one patient under two names in the recipe's catalog.
     """
     if not any(case.masks for case in truth):
-        fix = f"name the values of its label maps, as {EXAMPLE}" if truth.layout == "images" else None
+        fix = "the truth is named first, then the predictions"
+        fix = f"name the values of its label maps, as {EXAMPLE}" if truth.layout == "images" else fix
         raise CaseError(f"{truth.root} holds no true mask", found=f"{len(truth)} scans alone", fix=fix)
     found, faults = _open_predictions(Path(predictions), truth, recipe.labels)
     cases = list(_with_catalog(truth, recipe))

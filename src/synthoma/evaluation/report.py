@@ -10,7 +10,7 @@ from typing import Any
 from synthoma.evaluation.comparison import Comparison, Difference
 from synthoma.evaluation.figures import metric
 from synthoma.evaluation.summary import OPERATING_POINTS, Summary, sensitivity_at
-from synthoma.evaluation.verdicts import comparison_sentences, evaluation_sentences, interval_words, tumors_first
+from synthoma.evaluation.verdicts import evaluation_sentences, interval_words, tumors_first
 from synthoma.reports.page import fact_table, number, page, picture_figures, plot_figures, table, verdict
 from synthoma.reports.pictures import Picture
 from synthoma.reports.plots import Plot
@@ -60,7 +60,6 @@ def comparison_page(
     plots: Mapping[str, Sequence[Plot]],
     facts: Mapping[str, Any],
     primary: Sequence[str],
-    in_silico: bool = False,
 ) -> str:
     """The page of two models. plots: by structure, both models in each; primary: the metrics shown first."""
     first, second = comparison.names
@@ -68,7 +67,7 @@ def comparison_page(
         f"{name}: {count} training seeds" for name, count in zip(comparison.names, comparison.seeds, strict=True)
     )
     parts = [
-        verdict(comparison_sentences(comparison, primary, in_silico)),
+        verdict(comparison.sentences),
         f"<p>{comparison.cases} cases of {comparison.patients} patients that all runs scored"
         f"{f'; {len(comparison.left_out)} cases left out' if comparison.left_out else ''}. "
         f"{escape(seeds) + '. ' if max(comparison.seeds) > 1 else ''}"

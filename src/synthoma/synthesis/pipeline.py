@@ -10,7 +10,7 @@ from functools import cached_property, reduce
 
 import numpy as np
 
-from synthoma import anatomy
+from synthoma import anatomy, hounsfield
 from synthoma.bounded import EMPTY, Bounded
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
@@ -149,6 +149,7 @@ def insert_tumors(
         )
     generator = open_generator(recipe.generator, device, allowed=(recipe.generator,))
     scene = open_scene(case, recipe.organs)
+    _require_hu(scene)
     phase = phase_of(case, scene, recipe)
     blur = scanner_blur_mm(scene.ct)
     attempts: list[Attempt] = []
@@ -236,6 +237,18 @@ def replay_plans(
         masks=scene.masks,
         frame=frame,
     )
+
+
+def _require_hu(scene: Scene) -> None:
+    """`CaseError` if the scan was scaled, to 0-1 or 0-255: contrasts in HU would mean nothing there."""
+    hu = scene.original.data
+    step = max(1, round((hu.size / 100_000) ** (1 / 3)))
+    reason = hounsfield.impossible_hu(hu[::step, ::step, ::step].reshape(-1))
+    if reason is not None and reason.kind == "scaled":
+        raise CaseError(
+            "the scan is not in HU", case=scene.case, found=reason.told, expected=reason.expected,
+            fix="go back to the scan in HU",
+        )  # fmt: skip
 
 
 def open_scene(case: Case, organs: Sequence[str], frame: str = FRAME) -> Scene:

@@ -44,8 +44,8 @@ def contrast_phase(ct: Volume, masks: Mapping[str, Volume | Bounded], case: str 
     raise CaseError(
         "the contrast phase cannot be told",
         case=case or None,
-        found=f"masks of {', '.join(masks) or 'nothing'}",
-        expected=f"one of {', '.join(PHASE_ORGANS)}",
+        found=f"masks of {', '.join(masks) or 'nothing'}" + f"; {', '.join(there)} without a voxel" * bool(there),
+        expected=f"voxels of one of {', '.join(PHASE_ORGANS)}",
         fix=f"set phase in the recipe or the catalog: {', '.join(anatomy.PHASES)}",
     )
 

@@ -282,3 +282,16 @@ def test_a_name_that_is_no_unicode_is_refused_in_a_sentence(tmp_path: Path, plac
     assert len(faults) == 1
     assert "xe9" in faults[0]
     assert "is not UTF-8; rename it" in faults[0]
+
+
+def test_a_data_set_where_a_case_is_asked_for_names_one_of_its_cases(tmp_path: Path) -> None:
+    abdomenatlas(tmp_path / "set", [patient(GRID, name) for name in ("p1", "p2")])
+    with pytest.raises(CaseError, match=r"set is a data set; expected a case; give one of them: .*/set/p1$"):
+        read_case(tmp_path / "set")
+
+
+def test_a_case_that_is_not_there_is_not_told_of_layouts(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    for path in ("nowhere", "notes/p1", "no/p1"):
+        with pytest.raises(LayoutError, match=rf"no file or folder .*/{path}; expected a case's folder, its scan, or"):
+            read_case(tmp_path / path)

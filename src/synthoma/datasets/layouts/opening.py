@@ -243,9 +243,18 @@ def read_case(path: Path | str) -> Case:
         for kind in CASE_FOLDERS.values():
             if kind.holds(listing):
                 return kind.read(listing, home.name)
+        with contextlib.suppress(LayoutError):
+            for first in open_dataset(path):
+                fix = f"give one of them: {path / first.id}"
+                raise CaseError(f"{path} is a data set", expected="a case", fix=fix)
         raise LayoutError(f"{path} holds no case", found=listing.summary(), expected=_looked_for(CASE_FOLDERS))
     if not path.is_file():
-        return open_dataset(path.parent)[name_of_file(path.name)]
+        try:
+            beside = open_dataset(path.parent)
+        except LayoutError as error:
+            expected = "a case's folder, its scan, or DATASET/CASE"
+            raise LayoutError(f"no file or folder {path}", expected=expected) from error
+        return beside[name_of_file(path.name)]
     if folders.holds_case(list_folder(path.parent)):
         return read_case(path.parent)
     root = path.parent.parent if path.parent.name in ("imagesTr", "imagesTs") else path.parent
