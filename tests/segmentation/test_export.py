@@ -17,10 +17,12 @@ import torch
 from monai.bundle import ConfigParser
 
 from synthoma.errors import FileError, MissingExtraError
+from synthoma.learning.calibration import Calibration
 from synthoma.learning.models import Model, ModelSpec, load_model
 from synthoma.learning.networks import NetworkRecipe, build_network
 from synthoma.segmentation import export as export_module
 from synthoma.segmentation.export import export
+from synthoma.segmentation.points import operating_points
 
 CLASSES = ("liver", "liver_lesion", "kidney")
 TINY: dict[str, dict[str, Any]] = {
@@ -128,6 +130,85 @@ def test_the_workflow_of_a_bundle_gives_masks_on_the_grid_of_the_scan(tmp_path: 
     assert masks.shape == (*hu.shape, len(CLASSES))
     np.testing.assert_allclose(masks.affine, affine, atol=1e-4)
     assert set(np.unique(masks.dataobj)) == {0, 1}
+
+
+def calibrated(model: Model, **least_hu: float) -> Model:
+    """The model with an operating point that asks for sure and large lesions."""
+    point = {
+        "false_per_scan": 1.0, "sensitivity": 0.5, "thresholds": {"liver_lesion": 0.3}, "peaks": {"liver_lesion": 0.8},
+        "smallest_mm3": {"liver_lesion": 100.0}, "least_hu": least_hu,
+    }  # fmt: skip
+    known = Calibration.model_validate(
+        {
+            "data": "phantoms", "cases": 3, "temperatures": {"liver_lesion": 2.0}, "shifts": {"liver_lesion": 0.5},
+            "errors": {}, "points": {"high": point, "specific": point}, "usual": "high",
+        }
+    )  # fmt: skip
+    return Model(model.net, model.spec.with_changes(calibration=known), model.record)
+
+
+def logit_of(probability: float) -> float:
+    """What the network says of a tumor that means this probability once it is calibrated."""
+    return 2.0 * (float(np.log(probability / (1 - probability))) - 0.5)
+
+
+def test_the_workflow_of_a_bundle_cuts_at_the_usual_operating_point(tmp_path: Path) -> None:
+    folder = export(calibrated(tiny_model()), "monai-bundle", tmp_path / "bundle")
+    affine = np.diag([1.5, 1.5, 2, 1])
+    (tmp_path / "images").mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((32, 32, 32), np.int16), affine), tmp_path / "images/scan.nii.gz")
+    parser = ConfigParser()
+    parser.read_config(folder / "configs/inference.json")
+    parser["dataset_dir"], parser["output_dir"] = str(tmp_path / "images"), str(tmp_path / "out")
+    (batch,) = parser.get_parsed_content("dataloader")
+    pred = np.full((3, 32, 32, 32), -9.0, np.float32)
+    pred[0, 2:30, 2:30, 2:30] = 0.1  # just liver
+    pred[1, 4:8, 4:8, 4:8] = logit_of(0.35)  # faint around a sure core: a lesion, all of it
+    pred[1, 5, 5, 5] = logit_of(0.85)
+    pred[1, 12:18, 12:18, 12:18] = logit_of(0.7)  # nowhere sure
+    pred[1, 24:26, 24:26, 24:26] = logit_of(0.99)  # 36 mm3
+    pred[2, 0, 0, 0] = 5.0  # an organ has no smallest part here
+    logits = batch["image"][0].new_empty((3, 32, 32, 32)).copy_(torch.as_tensor(pred))
+    parser.get_parsed_content("postprocessing")({"image": batch["image"][0], "pred": logits})
+    (written,) = (tmp_path / "out").rglob("*.nii.gz")
+    masks = np.asarray(nib.load(written).dataobj)
+    expected = pred > 0
+    expected[1] = False
+    expected[1, 4:8, 4:8, 4:8] = True
+    assert np.array_equal(np.moveaxis(masks, -1, 0), expected)
+
+
+def test_what_is_handed_on_says_where_to_cut_and_what_is_outside_of_the_network(
+    exported: tuple[Model, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = exported
+    known = calibrated(model, liver_lesion=20.0)
+    bundle = export(known, "monai-bundle", tmp_path / "bundle")
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: SimpleNamespace(model_proto=onnx.load(path)))
+    file = export(known, "onnx", tmp_path / "model.onnx")
+    about = {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}["operating_points"]
+    assert json.loads((bundle / "configs/metadata.json").read_text())["operating_points"] == about
+    lesion = {"threshold": 0.3, "peak": 0.8, "smallest_mm3": 100.0, "least_hu": 20.0}
+    organ = {"threshold": 0.5, "peak": 0.5, "smallest_mm3": 0.0, "least_hu": None}
+    assert about["usual"] == "high"
+    assert about["points"]["high"] == {"liver": organ, "liver_lesion": lesion, "kidney": organ}
+    assert set(about["points"]) == {"high", "specific"}
+    assert about["scaling"]["liver_lesion"] == {"temperature": 2.0, "shift": 0.5}
+    page = (bundle / "docs/README.md").read_text()
+    assert "| liver_lesion | 2 | 0.5 | 0.3 | 0.8 | 100 | 20 |" in page
+    assert "| kidney | 1 | 0 | 0.5 | 0.5 | 0 | none |" in page
+    for step in about["outside_of_the_network"]:
+        assert step in page
+    assert "nothing is found in air around the patient" in " ".join(about["outside_of_the_network"])
+
+
+def test_a_model_without_calibration_is_cut_at_one_half_and_says_so() -> None:
+    told = operating_points(tiny_model().spec)
+    assert told["usual"] == "uncalibrated"
+    assert told["points"]["uncalibrated"]["liver_lesion"] == {
+        "threshold": 0.5, "peak": 0.5, "smallest_mm3": 15.0, "least_hu": None,
+    }  # fmt: skip
+    assert told["scaling"]["kidney"] == {"temperature": 1.0, "shift": 0.0}
 
 
 def test_safetensors_is_the_model_itself(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import synthoma
 from synthoma.disk import atomic, atomic_folder, write_json, write_text
 from synthoma.errors import FileError
 from synthoma.extras import need
-from synthoma.learning.models import Model, described, save_model
+from synthoma.learning.models import Model, ModelSpec, described, save_model
 from synthoma.learning.networks import architecture, build_network
 from synthoma.recipe import read_recipe
 from synthoma.segmentation.card import CardRecipe, card_page, with_card
+from synthoma.segmentation.points import PLAIN, operating_points, points_as_text, usual_point
 
 Kind = Literal["onnx", "monai-bundle", "safetensors"]
 OPSET = 20  # of ONNX 1.15, November 2023
@@ -88,6 +89,7 @@ def _onnx(model: Model, out: Path) -> None:
         )
     graph = program.model_proto
     about = {"synthoma": json.dumps(described(model), sort_keys=True), "classes": json.dumps(model.spec.classes)}
+    about["operating_points"] = json.dumps(operating_points(model.spec), sort_keys=True)
     onnx.helper.set_model_props(graph, about)
     onnx.checker.check_model(graph, full_check=True)
     with atomic(out) as part:
@@ -108,7 +110,7 @@ def _bundle(model: Model, out: Path) -> None:
     with atomic_folder(out) as part:
         write_json(part / METADATA, _metadata(model))
         write_json(part / INFERENCE, _inference(model))
-        write_text(part / "docs/README.md", _BUNDLE_PAGE.format(classes=", ".join(model.spec.classes)))
+        write_text(part / "docs/README.md", _bundle_page(model.spec))
         with atomic(part / WEIGHTS) as file:
             torch.save(net.state_dict(), file)
         windows = _windows(model, count=1)
@@ -142,7 +144,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
-        "required_packages_version": {"nibabel": "5.2.0"},
+        "required_packages_version": {"nibabel": "5.2.0", "scikit-image": "0.22.0"},
         "name": f"{', '.join(spec.classes)} in CT",
         "task": f"Segmentation of {', '.join(spec.classes)} in CT",
         "description": "Each class is a sigmoid of its own; an organ includes its lesions.",
@@ -153,6 +155,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "inputs": {"image": {**window, **image, "channel_def": {"0": "image"}}},
             "outputs": {"pred": {**window, **pred, "channel_def": {str(i): n for i, n in enumerate(spec.classes)}}},
         },
+        "operating_points": operating_points(model.spec),
         "synthoma": described(model),
     }
 
@@ -162,13 +165,15 @@ def _inference(model: Model) -> dict[str, Any]:
     spec = model.spec
     low, high = spec.window_hu
 
-    def step(name: str, keys: str, **arguments: Any) -> dict[str, Any]:
-        return {"_target_": name, "keys": keys, **arguments}
-
     back = {"transform": "@preprocessing", "orig_keys": "image", "nearest_interp": False, "to_tensor": True}
     network = spec.network.with_changes(deep_supervision=False)
     return {
-        "imports": ["$import glob", "$import os", "$import torch"],
+        "imports": [
+            "$import glob",
+            "$import os",
+            "$from skimage.filters import apply_hysteresis_threshold",
+            "$import torch",
+        ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -179,11 +184,11 @@ def _inference(model: Model) -> dict[str, Any]:
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                step("LoadImaged", "image"),
-                step("EnsureChannelFirstd", "image"),
-                step("Orientationd", "image", axcodes="RAS"),
-                step("Spacingd", "image", pixdim=list(spec.spacing_mm), mode="bilinear"),
-                step("ScaleIntensityRanged", "image", a_min=low, a_max=high, b_min=0, b_max=1, clip=True),
+                _step("LoadImaged", "image"),
+                _step("EnsureChannelFirstd", "image"),
+                _step("Orientationd", "image", axcodes="RAS"),
+                _step("Spacingd", "image", pixdim=list(spec.spacing_mm), mode="bilinear"),
+                _step("ScaleIntensityRanged", "image", a_min=low, a_max=high, b_min=0, b_max=1, clip=True),
             ],
         },
         "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
@@ -195,13 +200,16 @@ def _inference(model: Model) -> dict[str, Any]:
             "overlap": 0.5,
             "mode": "gaussian",
         },
+        **_figures(spec),
         "postprocessing": {
             "_target_": "Compose",
             "transforms": [
-                step("Activationsd", "pred", sigmoid=True),
-                step("Invertd", "pred", **back),
-                step("AsDiscreted", "pred", threshold=0.5),
-                step("SaveImaged", "pred", output_dir="@output_dir", output_dtype="$torch.uint8"),
+                _step("Lambdad", "pred", func="$lambda x: x / @temperatures.to(x.device) + @shifts.to(x.device)"),
+                _step("Activationsd", "pred", sigmoid=True),
+                _step("Invertd", "pred", **back),
+                _step("Lambdad", "pred", func=_SURE_PARTS),
+                *_without_small_parts(spec),
+                _step("SaveImaged", "pred", output_dir="@output_dir", output_dtype="$torch.uint8"),
             ],
         },
         "evaluator": {
@@ -218,14 +226,81 @@ def _inference(model: Model) -> dict[str, Any]:
     }
 
 
+def _step(transform: str, keys: str | list[str], /, **arguments: Any) -> dict[str, Any]:
+    """A transform of MONAI over entries of a dictionary, as a config says it."""
+    return {"_target_": transform, "keys": keys, **arguments}
+
+
+# Voxels from the threshold on, of parts with a voxel from the peak on; by class, which is the first axis.
+_SURE_PARTS = (
+    "$lambda x: type(x)(torch.stack([torch.as_tensor(apply_hysteresis_threshold("
+    "one.cpu().numpy(), low, high)) for one, low, high in zip(x, @thresholds, @peaks)]).float(), meta=x.meta)"
+)
+
+
+def _figures(spec: ModelSpec) -> dict[str, Any]:
+    """The usual operating point as entries of a config, in the order of the classes."""
+    told = operating_points(spec)
+    point = told["points"][told["usual"]]
+
+    def column(name: str) -> str:
+        values = [told["scaling"][each][name] for each in spec.classes]
+        return f"$torch.tensor({values}).reshape(-1, 1, 1, 1)"
+
+    return {
+        "temperatures": column("temperature"),
+        "shifts": column("shift"),
+        "thresholds": [point[each]["threshold"] for each in spec.classes],
+        "peaks": [point[each]["peak"] for each in spec.classes],
+    }
+
+
+def _without_small_parts(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Transforms that drop parts below the volume that a class asks for: a class by itself, then all in one again."""
+    point = operating_points(spec)["points"][usual_point(spec)]
+    keys = [f"pred_{number}" for number in range(len(spec.classes))]
+    drop = [
+        _step("RemoveSmallObjectsd", key, min_size=point[name]["smallest_mm3"], connectivity=3, by_measure=True)
+        for key, name in zip(keys, spec.classes, strict=True)
+        if point[name]["smallest_mm3"]
+    ]
+    if len(keys) == 1 or not drop:
+        return [each | {"keys": "pred"} for each in drop]
+    split = _step("SplitDimd", "pred", dim=0, keepdim=True, output_postfixes=[str(n) for n in range(len(keys))])
+    return [split, *drop, _step("ConcatItemsd", keys, name="pred", dim=0)]
+
+
+def _bundle_page(spec: ModelSpec) -> str:
+    """The README of a bundle."""
+    usual = usual_point(spec)
+    point = "threshold and smallest lesion" if usual == PLAIN else f"the operating point `{usual}`, but its least HU"
+    return _BUNDLE_PAGE.format(classes=", ".join(spec.classes), point=point, points=points_as_text(spec))
+
+
 _BUNDLE_PAGE = """# {classes} in CT
 
 Written by synthoma. Where it comes from is in `configs/metadata.json` under `synthoma`. Research only.
 
-    pip install "monai[nibabel,ignite,fire]"
+    pip install "monai[nibabel,ignite,fire,skimage]"
     python -m monai.bundle run --config_file configs/inference.json --meta_file configs/metadata.json \\
         --dataset_dir FOLDER_OF_NII_GZ --output_dir FOLDER
-"""
+
+## What the workflow does, and what it does not
+
+`configs/inference.json` applies temperatures, shifts, thresholds, peaks and smallest volumes: {point}.
+
+It does **not** leave out air around the patient, drop lesions that are as dark as water (least HU), drop small parts
+of organs, or look at mirror images: MONAI has no transforms for these. So it may find things in air beside the table
+that `synthoma segment` does not, and call cysts tumors. Parts of lesions hold together by faces only, not by edges and
+corners.
+Its masks are near to those of `synthoma segment`, not the same.
+
+## Operating points
+
+The same figures are in `configs/metadata.json` under `operating_points`. To take another point, change `thresholds`,
+`peaks` and `min_size` in `configs/inference.json`.
+
+{points}"""
 
 _EXPORTS: Mapping[str, Callable[[Model, Path], None]] = {
     "onnx": _onnx,

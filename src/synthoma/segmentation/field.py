@@ -11,7 +11,7 @@ from synthoma.errors import CaseError
 from synthoma.learning.gridding import BODY_HU, training_grid
 from synthoma.volume import PADDING_HU, Volume
 
-_LEAST_MM2 = 1000.0  # of air that comes in from a slice's border: less may be gas in a bowel that the border cuts
+LEAST_AIR_MM2 = 1000.0  # of air that comes in from a slice's border: less may be gas in a bowel that the border cuts
 
 
 def on_model_grid(ct: Volume, spacing_mm: Sequence[float]) -> Volume:
@@ -36,7 +36,7 @@ def air_around(hu: Volume) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """
     import cv2
 
-    least = _LEAST_MM2 / (hu.geometry.spacing_mm[0] * hu.geometry.spacing_mm[1])
+    least = LEAST_AIR_MM2 / (hu.geometry.spacing_mm[0] * hu.geometry.spacing_mm[1])
     for number in range(hu.data.shape[2]):
         air = np.ascontiguousarray(hu.data[:, :, number].T <= BODY_HU, np.uint8)
         _, labels, boxes, _ = cv2.connectedComponentsWithStats(air, connectivity=4)
