@@ -72,7 +72,8 @@ def read_recipe(kind: type[RecipeType], path: Path | str | None = None, override
 
     path: None gives the defaults; a byte order mark is no obstacle. overrides: values are TOML (`count=3`,
     `organs=["liver"]`); a bare word is taken as text, and where a list is meant, one value or several with commas
-    between them are one (`organs=liver,kidney`, also in brackets). Raises `RecipeError` naming the key, the value and the known keys.
+    between them are one (`organs=liver,kidney`, also in brackets). Raises `RecipeError` naming the key, the value and
+    the known keys.
     """
     settings: dict[str, Any] = {}
     if path is not None:

@@ -259,5 +259,7 @@ def test_kidneys_predicted_as_one_are_scored_against_both_with_their_tumors(tmp_
 def test_predictions_in_the_place_of_the_truth_are_told_from_it(cases: Dataset, tmp_path: Path) -> None:
     for case in cases:
         shutil.copytree(cases.root / case.id / "segmentations", tmp_path / "found" / case.id / "segmentations")
-    with pytest.raises(CaseError, match="found holds no true mask; .*; the truth is named first, then the predictions"):
+    with pytest.raises(
+        CaseError, match=r"found holds no true mask; .*; the truth is named first, then the predictions"
+    ):
         results.evaluate(tmp_path / "found", cases.root, tmp_path / "run")

@@ -370,5 +370,5 @@ def test_a_scan_that_was_scaled_gets_no_tumors(top: float) -> None:
     hu = case.read_image().data.astype(np.float32)
     scaled = top * (hu - hu.min()) / (hu.max() - hu.min())
     case = replace(case, image=Volume(scaled, case.read_image().geometry))
-    with pytest.raises(CaseError, match="abdomen: the scan is not in HU; found all values from .*, expected air"):
+    with pytest.raises(CaseError, match=r"abdomen: the scan is not in HU; found all values from .*, expected air"):
         insert_tumors(case, FEW, 1)

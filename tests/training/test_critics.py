@@ -12,7 +12,8 @@ from phantoms import ellipsoid_case, fine, rho
 
 from synthoma.cases import Case
 from synthoma.errors import CaseError, RecipeError
-from synthoma.learning.models import Model, ModelSpec, save_model
+from synthoma.learning.calibration import Calibration
+from synthoma.learning.models import Model, ModelSpec, load_model, save_model
 from synthoma.learning.networks import NetworkRecipe, build_network
 from synthoma.training.critics import LesionCritic, LesionCritics
 from synthoma.volume import Volume
@@ -45,6 +46,29 @@ def test_the_score_is_the_share_of_the_lesion_called_tumor(level: float, score: 
     assert critic(ct, lesion) == score
     with pytest.raises(CaseError, match="no lesion to judge"):
         critic(ct, Volume(np.zeros(ct.data.shape, bool), ct.geometry))
+
+
+def test_a_critic_asks_at_one_half_though_the_model_is_used_at_another_point(tmp_path: Path) -> None:
+    point = {
+        "false_per_scan": 1.0, "sensitivity": 0.5, "thresholds": {"liver_lesion": 0.9}, "smallest_mm3": {},
+    }  # fmt: skip
+    known = Calibration.model_validate(
+        {"data": "phantoms", "cases": 3, "flips": ["R", "A"], "temperatures": {}, "errors": {},
+         "points": {"balanced": point}}
+    )  # fmt: skip
+    torch.manual_seed(3)
+    net = build_network(NETWORK, 2)
+    spec = load_model(model_file(tmp_path, "none", ())).spec
+    case = ellipsoid_case(fine(40), (18, 18, 18))
+    ct = case.read_image()
+    lesion = Volume(rho(ct.geometry, (12, 12, 12)) < 1, ct.geometry)
+    scores = []
+    for name, calibration in (("plain", None), ("calibrated", known)):
+        path = tmp_path / f"{name}.safetensors"
+        save_model(path, Model(net, spec.with_changes(calibration=calibration), {}))
+        scores.append(LesionCritic(str(path), ("liver",))(ct, lesion))
+    assert 0.05 < scores[0] < 0.95
+    assert scores[1] == scores[0]  # at the usual point the mean of four mirror images would be looked at
 
 
 def test_each_case_asks_a_fold_that_has_not_seen_it(tmp_path: Path) -> None:
