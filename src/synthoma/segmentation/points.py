@@ -56,8 +56,8 @@ def steps_outside() -> list[str]:
         "Organs: a voxel is taken from the threshold on; parts smaller than "
         f"{100 * recipe.part_share:g} % of the organ's largest one are dropped.",
         "Tumors: voxels from the threshold on make parts (26-connected). A part is a lesion if one of its voxels "
-        "reaches the peak, if it is no smaller than smallest_mm3, and if the median HU of its surer half is at least least_hu "
-        "(what is darker is water, as in a cyst).",
+        "reaches the peak, if it is no smaller than smallest_mm3, and if the median HU of its surer half is at least "
+        "least_hu (what is darker is water, as in a cyst).",
     ]
 
 
