@@ -122,6 +122,17 @@ def test_slits_and_cavities_are_filled_but_not_other_structures() -> None:
     assert slit_share(tumor.mask, kept.mask, (1, 1, 1)) > 0.05
 
 
+def test_gas_that_a_tumor_encloses_leaves_no_trace_but_a_structure_does() -> None:
+    ct = Volume(np.full((60, 60, 60), 100, np.int16), fine(60))
+    tumor = Rules().render(ct, Volume(np.ones(ct.data.shape, bool), ct.geometry), plan_of(36.0))
+    hole = np.zeros(tumor.box.shape, bool)
+    hole[tuple(slice(n // 2 - 3, n // 2 + 3) for n in tumor.box.shape)] = True
+    nothing = np.zeros_like(hole)
+    assert np.array_equal(confine(tumor, Room(~hole, hole, nothing), (1, 1, 1)).alpha, tumor.alpha)
+    kept = confine(tumor, Room(~hole, hole, hole), (1, 1, 1))
+    assert not kept.alpha[hole].any()
+
+
 def test_what_a_label_encloses_is_measured_in_mm() -> None:
     # the same gap of 3 mm on grids of 1 mm and of 1 x 1 x 3 mm; one of 8 mm is no slit
     for spacing, gap, wide in (((1.0, 1.0, 1.0), 3, 8), ((1.0, 1.0, 3.0), 1, 3)):
