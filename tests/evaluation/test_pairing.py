@@ -20,7 +20,7 @@ from synthoma.datasets.catalog import describe_case, write_catalog
 from synthoma.datasets.conversion import ConvertRecipe, convert_case, finish_conversion, plan_conversion
 from synthoma.datasets.layouts.opening import Dataset, open_dataset
 from synthoma.datasets.writing import write_case
-from synthoma.errors import CaseError, LayoutError, RecipeError
+from synthoma.errors import CaseError, FileError, LayoutError, RecipeError
 from synthoma.evaluation.pairing import pair_cases, score_pair
 from synthoma.evaluation.scoring import EvaluateRecipe
 from synthoma.evaluation.told import open_label_maps
@@ -263,3 +263,17 @@ def test_predictions_in_the_place_of_the_truth_are_told_from_it(cases: Dataset, 
         CaseError, match=r"found holds no true mask; .*; the truth is named first, then the predictions"
     ):
         results.evaluate(tmp_path / "found", cases.root, tmp_path / "run")
+
+
+@pytest.mark.parametrize("highest", [100, 255])
+def test_scores_in_whole_numbers_are_refused_and_the_mask_is_not_called_changed(
+    cases: Dataset, tmp_path: Path, highest: int
+) -> None:
+    for case in cases:
+        lesion = case.read_mask("liver_lesion")
+        folder = tmp_path / "run" / case.id
+        files.write_volume(lesion, folder / "segmentations" / "liver_lesion.nii.gz")
+        levels = Volume(np.where(lesion.data, highest, 0).astype(np.uint8), lesion.geometry)
+        files.write_volume(levels, folder / "scores" / "liver_lesion.nii.gz")
+    with pytest.raises(FileError, match=rf"are whole numbers; found values up to {highest}, expected probabilities"):
+        perfect(cases, tmp_path / "run")

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from synthoma.cases import Case, Label
-from synthoma.errors import CaseError
+from synthoma.errors import CaseError, FileError
 from synthoma.evaluation.fractions import gather_fractions
 from synthoma.evaluation.planes import Planes, gather_regions, planes_of, read_planes
 from synthoma.evaluation.regions import Region
@@ -60,8 +60,15 @@ class ScoredMask:
     scores: Path
 
     def read(self) -> Region | Planes:
-        """The planes of the scores, or the region of a mask that was changed."""
+        """The planes of the scores, or the region of a mask that was changed; `FileError` for scores above 1."""
         planes = read_planes(self.scores)
+        values = () if planes.fractions else gather_regions(planes, {"": None})[1]
+        if max(values, default=0) > 1:
+            raise FileError(
+                f"the scores in {self.scores} are whole numbers", found=f"values up to {max(values)}",
+                expected="probabilities from 0 to 1, of which the mask holds those of at least 0.5",
+                fix="divide them by their highest value, or give the header that factor (scl_slope of NIfTI)",
+            )  # fmt: skip
         mask = self._region()
         if not planes.fractions or not planes.geometry.matches(mask.geometry):
             return mask
