@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,18 @@ def test_the_report_says_what_was_found_left_out_and_missing(tmp_path: Path) -> 
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons", ""
     )
+
+
+def test_shares_that_follow_no_curve_are_said_so(tmp_path: Path) -> None:
+    lesions = rows(10.5)
+    recipe = ReportRecipe(resamples=200)
+    plain = finish_report(design(lesions), [scores("model", lesions)], tmp_path / "plain", recipe, 0, {})
+    assert "do not follow" not in plain["verdict"]
+    levels = sorted({each["diameter_mm"] for each in lesions})
+    odd = [each | {"found": int(each["diameter_mm"] in levels[1:3])} for each in lesions]  # larger ones are lost
+    told = finish_report(design(odd), [scores("model", odd)], tmp_path / "odd", recipe, 0, {})["verdict"]
+    said = r"at \d+ mm (0|100) % were found \(95 % interval [\d to]+\), and it says \d\d %"
+    assert re.search(f"the shares do not follow the curve: {said}", told)
 
 
 def test_of_few_patients_no_interval_is_promised(tmp_path: Path) -> None:

@@ -80,7 +80,30 @@ def _half_sentence(design: Design, varied: Varied) -> str:
     where = " ".join(where.split())
     interval = said_threshold_interval(curve)
     sure = f"95 % interval {interval}" if interval else "too few patients for an interval"
-    return f"Half of the lesions are found {where} ({sure}; {count}){base}"
+    return f"Half of the lesions are found {where} ({sure}; {count}){base}{_said_misfit(varied)}"
+
+
+def _said_misfit(varied: Varied) -> str:
+    """Where the shares found do not follow the curve, so that its threshold is not to be believed; empty if they do.
+
+    That is where the curve leaves the interval of a share, of patients enough for one.
+    """
+    curve, unit = varied.curve, ATTRIBUTES[varied.attribute].unit
+    assert curve is not None
+    if curve.half.n < FEWEST:
+        return ""
+    fitted = curve.share(varied.counts.levels)
+    worst = [
+        (abs(share.value - fit), float(level), share, float(fit))
+        for level, share, fit in zip(varied.counts.levels, varied.shares, fitted, strict=True)
+        if fit < share.low or fit > share.high
+    ]
+    if not worst:
+        return ""
+    _, level, share, fit = max(worst, key=lambda each: each[0])
+    at = f"{level:g} {unit}".strip()
+    found = f"{100 * share.value:.0f} % were found (95 % interval {100 * share.low:.0f} to {100 * share.high:.0f})"
+    return f"; but the shares do not follow the curve: at {at} {found}, and it says {100 * fit:.0f} %"
 
 
 def _robust_sentence(robustness: Sequence[Robust]) -> list[str]:
