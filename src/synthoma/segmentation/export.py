@@ -290,8 +290,8 @@ Written by synthoma. Where it comes from is in `configs/metadata.json` under `sy
 `configs/inference.json` applies temperatures, shifts, thresholds, peaks and smallest volumes: {point}.
 
 It does **not** leave out air around the patient, drop lesions that are as dark as water (least HU), drop small parts
-of organs, or look at mirror images: MONAI has no transforms for these. So it may find things in air beside the table
-that `synthoma segment` does not, and call cysts tumors. Parts of lesions hold together by faces only, not by edges and
+of organs, or look at mirror images. So it may find things in air beside the table that `synthoma segment` does not,
+and call cysts tumors: keep the largest part of an organ. Parts of lesions hold together by faces only, not by edges and
 corners.
 Its masks are near to those of `synthoma segment`, not the same.
 
