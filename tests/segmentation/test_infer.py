@@ -97,7 +97,7 @@ def test_batches_of_windows_and_the_order_of_axes_change_nothing_beyond_rounding
 
 
 def test_black_windows_are_looked_at_once_and_say_what_they_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(field, "_LEAST_MM2", np.inf)  # what is said of air is looked at
+    monkeypatch.setattr(field, "LEAST_AIR_MM2", np.inf)  # what is said of air is looked at
     hu = np.full((96, 32, 32), -1000, np.int16)
     hu[:10, 10:20, 10:20] = hu[-10:, 5:9, 3:9] = 100
     ct = Volume(hu, Geometry.of(hu.shape, 1.0))

@@ -366,7 +366,7 @@ def test_a_structure_that_covers_the_organ_does_not_stop_its_tumors() -> None:
 
 @pytest.mark.parametrize("top", [1.0, 255.0])
 def test_a_scan_that_was_scaled_gets_no_tumors(top: float) -> None:
-    case = abdomen()
+    case = abdomen(fine((140, 160, 160)))
     hu = case.read_image().data.astype(np.float32)
     scaled = top * (hu - hu.min()) / (hu.max() - hu.min())
     case = replace(case, image=Volume(scaled, case.read_image().geometry))

@@ -26,6 +26,8 @@ from synthoma.synthesis.tumor import Critic, TumorPlan
 from synthoma.synthesis.view import TumorView, view_tumor
 from synthoma.volume import Box, Geometry, Volume
 
+_SCAN_MM = 150.0  # of a slice's sides: less is a crop
+
 
 @dataclass(frozen=True, eq=False)
 class Synthesis:
@@ -240,8 +242,14 @@ def replay_plans(
 
 
 def _require_hu(scene: Scene) -> None:
-    """`CaseError` if the scan was scaled, to 0-1 or 0-255: contrasts in HU would mean nothing there."""
+    """`CaseError` if the scan was scaled, to 0-1 or 0-255: contrasts in HU would mean nothing there.
+
+    A small crop is not looked at: it may show nothing but an organ, where no scan lacks fat and air.
+    """
     hu = scene.original.data
+    extents_mm = sorted(np.multiply(hu.shape, scene.geometry.spacing_mm))
+    if extents_mm[1] < _SCAN_MM:
+        return
     step = max(1, round((hu.size / 100_000) ** (1 / 3)))
     reason = hounsfield.impossible_hu(hu[::step, ::step, ::step].reshape(-1))
     if reason is not None and reason.kind == "scaled":
