@@ -76,6 +76,21 @@ def test_a_lesion_row_has_it_if_it_is_asked_for() -> None:
     assert all("detectability" not in row for row in score_case(one, one).lesions)
 
 
+def test_the_order_of_axes_changes_nothing() -> None:
+    lesions = balls(GRID, ((0.3, 0.5, 0.5), 8), ((0.7, 0.5, 0.5), 8), ((0.5, 0.7, 0.5), 8))  # of one size
+    plain = case(image=scan(lesions, -25), masks={"liver": ORGAN, "liver_lesion": lesions})
+    turned = case(
+        image=plain.image.reorient("SPL"),  # type: ignore[union-attr]
+        masks={name: mask.reorient("SPL") for name, mask in plain.masks.items()},  # type: ignore[union-attr]
+    )
+    told = []
+    for one in (plain, turned):
+        rows = score_case(one, one, EvaluateRecipe(detectability=(4.0,))).lesions
+        told.append(sorted((row["center_mm"], row["detectability"]) for row in rows if row["side"] == "truth"))
+    np.testing.assert_allclose([value for _, value in told[0]], [value for _, value in told[1]], rtol=1e-6)
+    assert len({round(value, 6) for _, value in told[0]}) == 3
+
+
 def test_a_scan_is_not_read_unless_it_is_asked_for() -> None:
     def unreadable() -> Volume:
         raise AssertionError("the scan was read")
@@ -106,13 +121,13 @@ def test_what_cannot_be_told_is_a_note() -> None:
     assert scores.notes == ("liver_lesion: detectability not told: the liver is not annotated",)
     assert len(scores.lesions) == 2
     shifted = case(image=Volume(case().image.data, Geometry.of(GRID.shape, (1.2, 1.2, 2.1))))  # type: ignore[union-attr]
-    assert "detectability not told" in Looked(shifted).told("liver_lesion", region_of(lesion))[1]  # type: ignore[arg-type]
+    assert "detectability not told" in Looked(shifted).told("liver_lesion", region_of(lesion), [])[1]  # type: ignore[arg-type]
 
 
 def test_a_label_map_is_no_scan(tmp_path: Path) -> None:
     path = tmp_path / "one.nii.gz"
     labels = Case("one", path, {"liver": Label(path, (1, 2)), "liver_lesion": Label(path, (2,))})
-    found = Looked(labels).told("liver_lesion", region_of(balls(GRID, ((0.5, 0.5, 0.5), 10))))
+    found = Looked(labels).told("liver_lesion", region_of(balls(GRID, ((0.5, 0.5, 0.5), 10))), [])
     assert found == ([], "liver_lesion: detectability not told: there is a label map and no scan")
 
 

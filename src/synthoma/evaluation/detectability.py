@@ -10,6 +10,7 @@ noise may look like it, takes a d' of some 4 to 6.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -29,6 +30,7 @@ PLACES, LEAST_PLACES = 200, 40  # elsewhere in the organ; with fewer nothing is 
 _TRIES = 2000
 _INSIDE, _AROUND = 0.95, 0.5  # least share of the shapes that lies in healthy tissue, elsewhere
 _LEAST_VOXELS = 10
+_FRAME = "RAS"
 _SIGMA = 1.4826  # SD of a normal distribution over its median absolute deviation
 
 
@@ -45,19 +47,24 @@ class Looked:
             raise CaseError("there is a label map and no scan", case=self.case.id)
         return self.case.read_image()
 
-    def told(self, structure: str, lesions: Region) -> tuple[list[float], str]:
-        """d' of every lesion, largest first; or nothing, and a note that says why."""
-        organ = structure.removesuffix("_lesion")
+    def told(self, structure: str, lesions: Region, centers_mm: Sequence[Sequence[float]]) -> tuple[list[float], str]:
+        """d' of the lesions with these centers; or nothing, and a note that says why.
+
+        Whichever way the files order their axes, it is measured along RAS, so that the places elsewhere are the same.
+        """
         if not lesions.blocks:
             return [], ""
         try:
-            grid = lesions.geometry
-            scan, whole = (volume.reorient(grid.axes) for volume in (self._scan, self.case.read_organ(organ)))
-            scan.geometry.require_same(grid)
-            scan.require_same_grid(whole, "organ's mask")
-            return detectabilities(scan.data, whole.data, Components.of(lesions, organ), self.case.id), ""
+            self._scan.reorient(lesions.geometry.axes).geometry.require_same(lesions.geometry)
+            organ = self.case.read_organ(structure.removesuffix("_lesion"))
+            self._scan.require_same_grid(organ, "organ's mask")
         except SynthomaError as error:
             return [], f"{structure}: detectability not told: {error.what}"
+        found = Components.counted(lesions.reoriented(_FRAME))
+        scan, whole = (volume.reorient(_FRAME).data for volume in (self._scan, organ))
+        values = detectabilities(scan, whole, found, self.case.id)
+        # lesions of one size may have another order along other axes
+        return [values[int(np.argmin(np.linalg.norm(found.centers_mm - at, axis=1)))] for at in centers_mm], ""
 
 
 class _Shape(NamedTuple):
@@ -80,8 +87,8 @@ def detectabilities(hu: Array, organ: Array, lesions: Components, case: str = ""
     ground = np.flatnonzero(healthy)
     shapes = _shapes(lesions)
     return [
-        _detectability(hu, healthy, ground, shapes[number], rng_for(0, "detectability", case, number))
-        for number in range(1, len(lesions.sizes) + 1)
+        _detectability(hu, healthy, ground, shapes[number], rng_for(0, "detectability", case, *center.tolist()))
+        for number, center in enumerate(np.rint(lesions.centers_mm).astype(int), start=1)
     ]
 
 

@@ -220,8 +220,8 @@ def _scored(
         row, found = pair.scores(recipe)
         rows.append(own | row)
         if recipe.detectability and _has_lesions(name):
-            told, unknown = looked.told(name, pair.truth)
             true = [entry for entry in found if entry["side"] == "truth"]
+            told, unknown = looked.told(name, pair.truth, [entry["center_mm"] for entry in true])
             for entry, value in zip(true, told, strict=False):  # nothing may be told
                 entry["detectability"] = value if math.isfinite(value) else None
             notes += [unknown] * bool(unknown)
